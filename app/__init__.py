@@ -1,0 +1,1 @@
+"""Settings, wiring, lifecycle and command line: the only place that knows everyone."""

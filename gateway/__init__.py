@@ -1,0 +1,1 @@
+"""The HTTP facade: OpenAI JSON and SSE outside, one router stream inside."""

@@ -1,0 +1,1 @@
+"""Events between processes: NATS, or memory for tests."""

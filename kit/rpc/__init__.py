@@ -1,0 +1,1 @@
+"""The seam between rooms: a gRPC channel, local or remote."""

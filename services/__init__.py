@@ -1,0 +1,1 @@
+"""The four rooms; each knows only itself, kit and the contract."""

@@ -1,0 +1,1 @@
+"""Catalogue, dispatch and upstreams."""

@@ -1,0 +1,115 @@
+"""What a provider is: one upstream that can answer a chat completion.
+
+A batch is the message that leaves the router (`turnpike.router.v1.CreateChatCompletionResponse`);
+there is no other form in between. Nothing here speaks a wire protocol.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+from turnpike.router.v1 import router_pb2
+
+Batch = router_pb2.CreateChatCompletionResponse
+"""One message of an answer; see the field comments in `router.proto`."""
+
+
+class Failure(StrEnum):
+    """What went wrong with an attempt; decides fallback, breaker and the caller's answer."""
+
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    CREDENTIALS = "credentials"
+    INVALID_RESPONSE = "invalid_response"
+    INCOMPLETE = "incomplete"
+    NOT_FOUND = "not_found"
+    REJECTED = "rejected"
+    CONTENT_POLICY = "content_policy"
+    CONTEXT_LENGTH = "context_length"
+
+
+FINAL = frozenset({Failure.REJECTED, Failure.CONTENT_POLICY, Failure.CONTEXT_LENGTH})
+"""Failures that another upstream would answer the same way: never retried."""
+
+
+class ProviderError(Exception):
+    """An attempt failed.
+
+    `message` is one sentence that may be shown to a client: it holds no upstream text that could
+    carry a prompt, a secret or a stack trace. `status` is the upstream's HTTP status, 0 when it
+    gave none. `retry_after_s` is the upstream's wish, 0 when it has none.
+    """
+
+    def __init__(
+        self, failure: Failure, message: str, *, status: int = 0, retry_after_s: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.message = message
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether another candidate may be tried, as long as no content was sent."""
+        return self.failure not in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt, as a provider needs to see it.
+
+    `chunk_head` is the constant start of every chunk of the answer, up to and with the comma
+    before `"choices"`; `answer_id` and `create_unix_s` are what it was made of. `max_tokens` is
+    the effective output bound and is always sent upstream. `idle_s` bounds the silence between
+    two reads after the first content.
+    """
+
+    request_id: str
+    answer_id: str
+    create_unix_s: int
+    model_id: str
+    upstream_model: str
+    is_streaming: bool
+    max_tokens: int
+    chunk_head: bytes
+    idle_s: float
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+Body = dict[str, msgspec.Raw]
+"""An OpenAI request split once at its top level; a provider copies it before it edits."""
+
+
+class Provider(Protocol):
+    """One upstream that can answer a chat completion.
+
+    Implementations are opened by `open_*` context managers and are shared by all requests.
+    """
+
+    def stream(self, call: Call, body: Body, *, deadline_s: float) -> AsyncIterator[Batch]:
+        """Yield the answer's batches in order; the last one carries `finish`.
+
+        A streaming call yields `sse` batches; `sse` holds complete events whose chunks start with
+        `call.chunk_head` and carry neither a finish_reason nor usage. A plain call yields one batch
+        with `completion` (usage included) and `finish`. Exactly one batch is in flight: the next
+        read happens when the consumer asks for the next batch. Closing the iterator cancels the
+        upstream at once.
+
+        Args:
+            call: The attempt.
+            body: The OpenAI request, validated; not to be changed in place.
+            deadline_s: Loop time by which the whole answer (plain) or the first content (stream)
+                must be there; later silence is bounded by `call.idle_s`.
+
+        Raises:
+            ProviderError: The attempt failed. Whether content had been yielded is the caller's
+                to know.
+        """
+
+    async def probe(self) -> bool:
+        """Return whether the upstream is ready, by a check that costs nothing."""
