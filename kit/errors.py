@@ -1,7 +1,7 @@
 """The one error type and the one table that translates it outward.
 
 A `TurnpikeError` is raised where the fact is known. `kit.rpc` turns it into a gRPC status with an
-`ErrorInfo`; `gateway.errors` turns it into an HTTP status and an OpenAI body. Nothing else maps errors.
+`ErrorInfo`; `gateway.errors` turns it into an HTTP status and an OpenAI body. Nothing else does.
 """
 
 from dataclasses import dataclass

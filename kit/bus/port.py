@@ -88,7 +88,7 @@ class Bus(Protocol):
         """
 
     def subscribe(self, subject: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open an iterator of light messages; it survives reconnects and drops the oldest when full."""
+        """Open an iterator of light messages; it outlives reconnects, full drops the oldest."""
 
     def consume(self, stream: StreamSpec, *, durable: str) -> AbstractAsyncContextManager[Consumer]:
         """Open the durable consumer `durable` of a stream, making both when they are missing."""
