@@ -3,12 +3,13 @@
 1 cent per million tokens is 10,000 pico-USD per token. There is one rounding per request, up.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Final
 
 PUSD_PER_NUSD: Final = 1_000
 NUSD_PER_USD: Final = 1_000_000_000
 PUSD_PER_TOKEN_PER_USD_PER_MILLION: Final = 1_000_000
+_DIGITS_MAX: Final = 30
 
 
 def round_up_nusd(amount_pusd: int) -> int:
@@ -53,11 +54,14 @@ def format_usd(amount_nusd: int) -> str:
 
 def _scaled(text: str, scale: int, unit: str) -> int:
     try:
-        value = Decimal(text) * scale
+        value = Decimal(text)
     except InvalidOperation as error:
         raise ValueError(f"{text!r} is not a number.") from error
-    if not value.is_finite():
-        raise ValueError(f"{text!r} is not a finite number.")
-    if value != value.to_integral_value():
-        raise ValueError(f"{text} is finer than one {unit}.")
-    return int(value)
+    if not value.is_finite() or abs(value.adjusted()) > _DIGITS_MAX:
+        raise ValueError(f"{text!r} is not a number of money.")
+    with localcontext(prec=4 * _DIGITS_MAX + len(text)):
+        scaled = value * scale
+        whole = scaled.to_integral_value()
+        if scaled != whole:
+            raise ValueError(f"{text} is finer than one {unit}.")
+        return int(whole)

@@ -17,11 +17,14 @@ def generate(out: Path) -> int:
     files = sorted(str(path.relative_to(HERE)) for path in HERE.glob("turnpike/**/*.proto"))
     shutil.rmtree(out / "turnpike", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
+    bin_dir = Path(sys.executable).parent
     status: int = protoc.main(
         [
             "protoc",
             f"-I{HERE}",
             f"-I{Path(protoc.__file__).parent / '_proto'}",
+            f"--plugin=protoc-gen-mypy={bin_dir / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={bin_dir / 'protoc-gen-mypy_grpc'}",
             f"--python_out={out}",
             f"--grpc_python_out={out}",
             f"--mypy_out=quiet:{out}",

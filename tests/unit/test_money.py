@@ -30,7 +30,7 @@ def test_formatted_amounts_read_back_exactly(amount_nusd: int) -> None:
 
 @pytest.mark.parametrize("text", ["abc", "NaN", "1e999999", "", "Infinity"])
 def test_amounts_that_are_no_numbers_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="number|finer"):
+    with pytest.raises(ValueError, match="number"):
         nusd_from_usd(text)
 
 

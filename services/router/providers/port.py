@@ -4,12 +4,13 @@ A batch is the message that leaves the router (`turnpike.router.v1.CreateChatCom
 there is no other form in between. Nothing here speaks a wire protocol.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+
 from turnpike.router.v1 import router_pb2
 
 Batch = router_pb2.CreateChatCompletionResponse
@@ -91,7 +92,7 @@ class Provider(Protocol):
     Implementations are opened by `open_*` context managers and are shared by all requests.
     """
 
-    def stream(self, call: Call, body: Body, *, deadline_s: float) -> AsyncIterator[Batch]:
+    def stream(self, call: Call, body: Body, *, deadline_s: float) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches in order; the last one carries `finish`.
 
         A streaming call yields `sse` batches; `sse` holds complete events whose chunks start with

@@ -250,6 +250,7 @@ class Route(_message.Message):
     UPSTREAM_MODEL_FIELD_NUMBER: _builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_UNIX_S_FIELD_NUMBER: _builtins.int
+    IGNORED_PARAMETERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id under which this request is journalled, metered and charged. UUIDv7."""
     deployment: _builtins.str
@@ -264,6 +265,10 @@ class Route(_message.Message):
     """Upstream calls made so far, this one included."""
     create_unix_s: _builtins.int
     """When the answer was created, Unix seconds; the same in every chunk."""
+    @_builtins.property
+    def ignored_parameters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Best-effort parameters of the request that this upstream does not know."""
+
     def __init__(
         self,
         *,
@@ -274,10 +279,11 @@ class Route(_message.Message):
         upstream_model: _builtins.str = ...,
         attempt_count: _builtins.int = ...,
         create_unix_s: _builtins.int = ...,
+        ignored_parameters: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "backend", b"backend", "create_unix_s", b"create_unix_s", "deployment", b"deployment", "deployment_id", b"deployment_id", "request_id", b"request_id", "upstream_model", b"upstream_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "backend", b"backend", "create_unix_s", b"create_unix_s", "deployment", b"deployment", "deployment_id", b"deployment_id", "ignored_parameters", b"ignored_parameters", "request_id", b"request_id", "upstream_model", b"upstream_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -337,19 +343,23 @@ class StreamError(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    CHARGE_NUSD_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Reason of `kit.errors`."""
     message: _builtins.str
     """One sentence for the client."""
+    charge_nusd: _builtins.int
+    """What is charged for the part that was delivered, nano-USD."""
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
+        charge_nusd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge_nusd", b"charge_nusd", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

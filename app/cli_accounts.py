@@ -1,0 +1,109 @@
+"""`turnpike accounts`: make and list accounts, and give them credit."""
+
+from typing import Annotated
+
+import typer
+
+from app.admin_client import connect
+from app.cli_options import (
+    AdminOption,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    find_account,
+    new_request_id,
+    nusd,
+    print_json,
+    print_table,
+    usd,
+)
+
+accounts = typer.Typer(no_args_is_help=True, help="Accounts and their credit.")
+
+
+@accounts.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="What people call it.")],
+    *,
+    credit: Annotated[str | None, typer.Option(help="USD to start with, such as 10.00.")] = None,
+    admin: AdminOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an account."""
+    amount = nusd(credit) if credit is not None else 0
+    client = connect(admin, config)
+    request = {"name": name, "request_id": new_request_id()}
+    answer = client.call("auth", "CreateAccount", request)
+    account_id = answer["account"]["account_id"]
+    if amount:
+        answer["balance"] = client.call("payment", "CreditAccount", _credit(account_id, amount))[
+            "balance"
+        ]
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(account_id)
+
+
+@accounts.command("list")
+def list_accounts(
+    *,
+    limit: LimitOption = 100,
+    admin: AdminOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List accounts with their balances, oldest first."""
+    client = connect(admin, config)
+    found = list(client.pages("auth", "ListAccounts", "accounts", limit=limit))
+    for account in found:
+        wish = {"account_id": account["account_id"]}
+        account["balance"] = client.call("payment", "GetBalance", wish)["balance"]
+    if as_json:
+        print_json({"accounts": found})
+        return
+    print_table(
+        ("ACCOUNT", "NAME", "AVAILABLE", "HELD", "CHARGED", "DEBT"),
+        (
+            (
+                account["account_id"],
+                account["name"],
+                *(
+                    usd(account["balance"][f"{part}_nusd"])
+                    for part in ("available", "held", "charged", "debt")
+                ),
+            )
+            for account in found
+        ),
+    )
+
+
+@accounts.command("credit")
+def credit_account(
+    account: Annotated[str, typer.Argument(help="Account, name or id.")],
+    amount: Annotated[str, typer.Argument(help="USD, such as 10.00.")],
+    *,
+    source: Annotated[str, typer.Option(help="Why: manual, promo.")] = "manual",
+    admin: AdminOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add credit to an account."""
+    amount_nusd = nusd(amount)
+    client = connect(admin, config)
+    request = _credit(find_account(client, account)["account_id"], amount_nusd, source)
+    answer = client.call("payment", "CreditAccount", request)
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(f"Balance {usd(answer['balance']['available_nusd'])}.")
+
+
+def _credit(account_id: str, amount_nusd: int, source: str = "manual") -> dict[str, object]:
+    return {
+        "account_id": account_id,
+        "amount_nusd": amount_nusd,
+        "source": source,
+        "request_id": new_request_id(),
+    }

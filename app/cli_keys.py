@@ -1,0 +1,169 @@
+"""`turnpike keys`: make, list, revoke and rotate API keys."""
+
+from typing import Annotated
+
+import typer
+
+from app.admin_client import connect
+from app.cli_options import (
+    AdminOption,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    find_account,
+    moment,
+    new_request_id,
+    nusd,
+    principal,
+    print_json,
+    print_table,
+    span_s,
+    usd,
+)
+
+keys = typer.Typer(no_args_is_help=True, help="API keys.")
+AccountOption = Annotated[
+    str | None, typer.Option("--account", help="Account, name or id; the oldest one by default.")
+]
+KeyArgument = Annotated[str, typer.Argument(help="Key id, as `turnpike keys list` shows it.")]
+
+
+@keys.command("create")
+def create(  # noqa: PLR0913 - one for each option
+    *,
+    name: Annotated[str, typer.Option(help="What people call it.")] = "",
+    account: AccountOption = None,
+    credit: Annotated[str | None, typer.Option(help="USD for its account, such as 10.00.")] = None,
+    tier: Annotated[str, typer.Option(help="Tier that sets its limits.")] = "",
+    models: Annotated[
+        list[str] | None, typer.Option(help="Models it may use, with commas or repeated; all.")
+    ] = None,
+    scopes: Annotated[
+        list[str] | None, typer.Option(help="chat, models, usage, admin; all but admin.")
+    ] = None,
+    dialect: Annotated[str, typer.Option(help="Dialect pinned on it.")] = "",
+    expires: Annotated[str | None, typer.Option(help="When it ends: 30d, 2027-01-01.")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="0 means no limit.")
+    ] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=0, help="0 means no limit.")] = None,
+    admin: AdminOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key; its secret is shown this once."""
+    amount = nusd(credit) if credit is not None else 0
+    client = connect(admin, config)
+    account_id = find_account(client, account)["account_id"]
+    wish = {
+        "account_id": account_id,
+        "name": name,
+        "scopes": _split(scopes),
+        "models": _split(models),
+        "tier": tier,
+        "dialect": dialect,
+        "expire_time": moment(expires, is_past=False) if expires else None,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "request_id": new_request_id(),
+    }
+    answer = client.call("auth", "CreateKey", {k: v for k, v in wish.items() if v is not None})
+    if amount:
+        credited = client.call(
+            "payment",
+            "CreditAccount",
+            {
+                "account_id": account_id,
+                "amount_nusd": amount,
+                "source": "manual",
+                "request_id": new_request_id(),
+            },
+        )
+        answer["balance"] = credited["balance"]
+    if as_json:
+        print_json(answer)
+        return
+    typer.echo(answer["secret"])
+    typer.echo(
+        f"Key {principal(answer['key'])['key_id']}; the secret is not shown again.", err=True
+    )
+    if amount:
+        typer.echo(f"Balance {usd(answer['balance']['available_nusd'])}.", err=True)
+
+
+@keys.command("list")
+def list_keys(
+    *,
+    account: AccountOption = None,
+    limit: LimitOption = 100,
+    admin: AdminOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List keys, oldest first."""
+    client = connect(admin, config)
+    request = {"account_id": find_account(client, account)["account_id"]} if account else {}
+    found = list(client.pages("auth", "ListKeys", "keys", request=request, limit=limit))
+    if as_json:
+        print_json({"keys": found})
+        return
+    columns = ("KEY", "NAME", "HINT", "STATE", "TIER", "MODELS", "ACCOUNT", "CREATED")
+    print_table(
+        columns,
+        (
+            (
+                principal(key)["key_id"],
+                key["name"],
+                key["hint"],
+                key["state"].removeprefix("STATE_").lower(),
+                principal(key)["tier"],
+                ",".join(principal(key)["models"]) or "all",
+                principal(key)["account_id"],
+                key.get("create_time", ""),
+            )
+            for key in found
+        ),
+    )
+
+
+@keys.command("revoke")
+def revoke(
+    key_id: KeyArgument,
+    *,
+    admin: AdminOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse a key for ever, everywhere within 5 s."""
+    answer = connect(admin, config).call("auth", "RevokeKey", {"key_id": key_id})
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(f"Key {key_id} is revoked.")
+
+
+@keys.command("rotate")
+def rotate(
+    key_id: KeyArgument,
+    *,
+    overlap: Annotated[
+        str | None, typer.Option(help="How long the old secret goes on working: 24h, 0s.")
+    ] = None,
+    admin: AdminOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a key a new secret and let the old one run out."""
+    request = {"key_id": key_id}
+    if overlap is not None:
+        request["overlap"] = f"{span_s(overlap)}s"
+    answer = connect(admin, config).call("auth", "RotateKey", request)
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(answer["secret"])
+        typer.echo("The secret is not shown again.", err=True)
+
+
+def _split(values: list[str] | None) -> list[str]:
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]

@@ -1,0 +1,64 @@
+"""Secrets that nobody set: made once, kept under the state folder, readable by the owner alone."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from app.admin_client import ADMIN_TOKEN_NAME
+from app.errors import StartError
+from app.settings import Settings
+
+_BYTES: Final = 32
+_OWNER_ONLY: Final = 0o600
+_OWNER_FOLDER: Final = 0o700
+
+
+def keep_secret(folder: Path, name: str) -> SecretStr:
+    """Return the secret called `name`, made now if it is not there yet.
+
+    Two processes that ask at the same time get the same one.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=_OWNER_FOLDER)
+    path = folder / name
+    if not path.exists():
+        draft = folder / f".{name}.{os.getpid()}"
+        write_private(draft, secrets.token_urlsafe(_BYTES) + "\n")
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
+    return SecretStr(path.read_text().strip())
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read; a reader sees the old text or the new one."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def fill_secrets(settings: Settings, *, target: str) -> Settings:
+    """Return the settings with the secrets that this machine can make for itself.
+
+    Raises:
+        StartError: A secret that several machines must share was not set.
+    """
+    folder = settings.state_dir / "secrets"
+    admin, peers, auth = settings.admin, settings.peers, settings.auth
+    if not admin.token.get_secret_value():
+        admin = admin.model_copy(update={"token": keep_secret(folder, ADMIN_TOKEN_NAME)})
+    if target != "all" and not peers.token.get_secret_value():
+        if not peers.are_local:
+            raise StartError("The services are on several machines: set TURNPIKE__PEERS__TOKEN.")
+        peers = peers.model_copy(update={"token": keep_secret(folder, "service_token")})
+    if target in {"all", "auth"} and not auth.pepper.get_secret_value():
+        if not auth.database_url.startswith("sqlite"):
+            raise StartError("Keys are in a shared database: set TURNPIKE__AUTH__PEPPER.")
+        auth = auth.model_copy(update={"pepper": keep_secret(folder, "auth_pepper")})
+    return settings.model_copy(update={"admin": admin, "peers": peers, "auth": auth})

@@ -1,0 +1,162 @@
+"""The table of what Turnpike consists of: each module, what it needs, whom it calls, and targets.
+
+A module that is a service is put into a handler table; whether its callers reach it there or over
+the network is decided in `app.links` and known to nobody else.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal
+
+from grpc import aio
+from prometheus_client import CollectorRegistry
+
+from app.admin_client import SERVICES
+from app.settings import Settings
+from gateway.app import Peers, open_gateway
+from kit.bus.port import Bus
+from kit.clock import Clock
+from kit.db import Database
+from kit.logs import AccessLog
+from services.auth.room import open_auth
+from services.metering.room import open_metering
+from services.payment.room import open_payment
+from services.router.room import CatalogueSource, open_router
+from turnpike.auth.v1.auth_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
+from turnpike.metering.v1.metering_pb2_grpc import (
+    MeteringServiceStub,
+    add_MeteringServiceServicer_to_server,
+)
+from turnpike.payment.v1.payment_pb2_grpc import (
+    PaymentServiceStub,
+    add_PaymentServiceServicer_to_server,
+)
+from turnpike.router.v1.router_pb2_grpc import (
+    RouterServiceStub,
+    add_RouterServiceServicer_to_server,
+)
+
+Need = Literal["database"]
+Channels = Mapping[str, aio.Channel]
+Register = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a process has one of and every module may use; `databases` holds those asked for."""
+
+    settings: Settings
+    bus: Bus
+    clock: Clock
+    registry: CollectorRegistry
+    access_log: AccessLog
+    catalogue: CatalogueSource
+    databases: Mapping[str, Database]
+    is_ready: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A module that runs: how a service registers with a server, or whether a gateway is ready."""
+
+    register: Register | None = None
+    port: int = 0
+    is_ready: Callable[[], bool] = lambda: True
+
+
+Opener = Callable[[Parts, Channels], AbstractAsyncContextManager[Opened]]
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One row of the table; `service` is empty for what is no gRPC service."""
+
+    open: Opener
+    service: str = ""
+    needs: tuple[Need, ...] = ()
+    calls: tuple[str, ...] = ()
+
+
+@asynccontextmanager
+async def _open_auth(parts: Parts, _channels: Channels) -> AsyncIterator[Opened]:
+    async with open_auth(
+        parts.settings.auth, database=parts.databases["auth"], bus=parts.bus, clock=parts.clock
+    ) as servicer:
+        yield Opened(partial(add_AuthServiceServicer_to_server, servicer))
+
+
+@asynccontextmanager
+async def _open_metering(parts: Parts, _channels: Channels) -> AsyncIterator[Opened]:
+    async with open_metering(
+        parts.settings.metering,
+        database=parts.databases["metering"],
+        bus=parts.bus,
+        clock=parts.clock,
+    ) as servicer:
+        yield Opened(partial(add_MeteringServiceServicer_to_server, servicer))
+
+
+@asynccontextmanager
+async def _open_payment(parts: Parts, channels: Channels) -> AsyncIterator[Opened]:
+    async with open_payment(
+        parts.settings.payment,
+        database=parts.databases["payment"],
+        bus=parts.bus,
+        clock=parts.clock,
+        metering=MeteringServiceStub(channels["metering"]),
+    ) as servicer:
+        yield Opened(partial(add_PaymentServiceServicer_to_server, servicer))
+
+
+@asynccontextmanager
+async def _open_router(parts: Parts, _channels: Channels) -> AsyncIterator[Opened]:
+    async with open_router(
+        parts.settings.router,
+        source=parts.catalogue,
+        state_dir=parts.settings.state_dir,
+        bus=parts.bus,
+        clock=parts.clock,
+    ) as servicer:
+        yield Opened(partial(add_RouterServiceServicer_to_server, servicer))
+
+
+@asynccontextmanager
+async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opened]:
+    peers = Peers(
+        auth=AuthServiceStub(channels["auth"]),
+        router=RouterServiceStub(channels["router"]),
+        payment=PaymentServiceStub(channels["payment"]),
+    )
+    async with open_gateway(
+        parts.settings.gateway,
+        peers=peers,
+        bus=parts.bus,
+        clock=parts.clock,
+        registry=parts.registry,
+        access_log=parts.access_log,
+        process_is_ready=parts.is_ready,
+    ) as gateway:
+        yield Opened(port=gateway.port, is_ready=lambda: not gateway.readiness.missing())
+
+
+MODULES: Final[Mapping[str, Module]] = {
+    "auth": Module(_open_auth, SERVICES["auth"], needs=("database",)),
+    "metering": Module(_open_metering, SERVICES["metering"], needs=("database",)),
+    "payment": Module(
+        _open_payment,
+        SERVICES["payment"],
+        needs=("database",),
+        calls=("metering",),
+    ),
+    "router": Module(_open_router, SERVICES["router"]),
+    "gateway": Module(_open_gateway, calls=("auth", "router", "payment")),
+}
+"""In the order in which they start; they end in the opposite order."""
+
+TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
+    "all": tuple(MODULES),
+    **{name: (name,) for name in MODULES},
+}
+"""What one process runs."""

@@ -1,0 +1,166 @@
+"""From credential and body to a Ticket: who calls, within which limits, paid by which hold.
+
+Everything is drawn from caches and leases in memory; auth or payment is asked only for the first
+use of a key, a new rate window or a new credit lease.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.credentials import credential
+from gateway.leases import CreditLeases, Draw
+from gateway.models import Models, worst_case_nusd
+from gateway.openai.answer import wants_null_usage
+from gateway.openai.dialect import DIALECTS, Dialect
+from gateway.openai.envelope import Bounds, ChatCall, bounds, read_chat
+from gateway.openai.schema import encode
+from gateway.rates import RateDraw, Rates
+from gateway.settings import GatewaySettings
+from gateway.verdicts import Verdict, Verdicts
+from kit.errors import Reason, TurnpikeError
+from turnpike.router.v1 import router_pb2
+from turnpike.type.v1 import principal_pb2, usage_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified caller and the dialect that is spoken with it."""
+
+    principal: principal_pb2.Principal
+    verdict: Verdict
+    dialect: Dialect
+
+
+@dataclass(slots=True)
+class Ticket:
+    """The right to run one request; it is settled exactly once."""
+
+    caller: Caller
+    call: ChatCall
+    model: router_pb2.Model
+    bounds: Bounds
+    rate: RateDraw | None
+    credit: Draw | None
+    hold_nusd: int
+
+
+class Admission:
+    """Lets requests in and settles what they used."""
+
+    def __init__(
+        self,
+        *,
+        settings: GatewaySettings,
+        verdicts: Verdicts,
+        models: Models,
+        rates: Rates,
+        leases: CreditLeases,
+    ) -> None:
+        self._settings = settings
+        self._verdicts = verdicts
+        self._models = models
+        self._rates = rates
+        self._leases = leases
+
+    async def identify(self, headers: Mapping[str, str], dialect: Dialect, scope: str) -> Caller:
+        """Return the caller.
+
+        Raises:
+            TurnpikeError: 400, 401, 403 or 503 as the credential deserves.
+        """
+        key = credential(headers, self._settings)
+        verdict = self._verdicts.cached(key) or await self._verdicts.verify(key)
+        if scope not in verdict.scopes:
+            raise TurnpikeError(Reason.KEY_SCOPE, f"The key lacks the scope {scope}.")
+        pinned = DIALECTS.get(verdict.principal.dialect)
+        return Caller(verdict.principal, verdict, pinned or dialect)
+
+    async def admit(self, caller: Caller, body: bytes) -> Ticket:
+        """Check a chat completion and draw what it needs.
+
+        Raises:
+            TurnpikeError: The refusal; nothing stays drawn then.
+        """
+        call = read_chat(body, caller.dialect, timeout_max_ms=self._settings.timeout_max_ms)
+        if not self._models.is_loaded:
+            raise TurnpikeError(
+                Reason.NO_PROVIDERS_AVAILABLE, "The catalogue is not there yet.", retry_after_s="1"
+            )
+        model = self._models.find(call.request.model, caller.verdict)
+        limit = bounds(
+            call,
+            context_length=model.context_length,
+            default_max_tokens=model.default_max_tokens,
+            prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
+        )
+        hold_nusd = worst_case_nusd(
+            model,
+            prompt_tokens_max=limit.prompt_tokens_max,
+            completion_tokens_max=limit.completion_tokens_max,
+        )
+        rate = await self._draw_rate(caller.principal, limit)
+        try:
+            credit = await self._draw_credit(caller.principal, hold_nusd)
+        except BaseException:
+            if rate is not None:
+                self._rates.settle(rate, 0)
+            raise
+        return Ticket(caller, call, model, limit, rate, credit, hold_nusd)
+
+    def settle(
+        self, ticket: Ticket, usage: usage_pb2.TokenUsage | None, charge_nusd: int | None
+    ) -> None:
+        """Give back what was not used; `charge_nusd` None means that only payment will know."""
+        if ticket.credit is not None:
+            charged = ticket.hold_nusd if charge_nusd is None else charge_nusd
+            self._leases.settle(ticket.credit, charged)
+        if ticket.rate is not None and usage is not None:
+            used = usage.prompt_token_count + usage.completion_token_count
+            self._rates.settle(ticket.rate, used)
+
+    def rate_headers(self, caller: Caller) -> dict[str, str]:
+        """Return the X-RateLimit headers."""
+        headers = self._rates.headers(caller.principal)
+        headers["X-RateLimit-Tier"] = caller.principal.tier
+        return headers
+
+    async def _draw_rate(
+        self, principal: principal_pb2.Principal, limit: Bounds
+    ) -> RateDraw | None:
+        if not (principal.requests_per_minute or principal.tokens_per_minute):
+            return None
+        tokens = limit.prompt_tokens_max + limit.completion_tokens_max
+        return self._rates.try_draw(principal, tokens) or await self._rates.draw(principal, tokens)
+
+    async def _draw_credit(self, principal: principal_pb2.Principal, hold_nusd: int) -> Draw | None:
+        if not hold_nusd:
+            return None
+        return self._leases.try_draw(principal, hold_nusd) or await self._leases.draw(
+            principal, hold_nusd
+        )
+
+
+def router_request(ticket: Ticket, traceparent: str) -> router_pb2.CreateChatCompletionRequest:
+    """Return what the router is asked to do; the body is encoded anew, key by key."""
+    call, principal, dialect = ticket.call, ticket.caller.principal, ticket.caller.dialect
+    fields: dict[str, msgspec.Raw] = call.fields
+    return router_pb2.CreateChatCompletionRequest(
+        envelope=router_pb2.Envelope(
+            account_id=principal.account_id,
+            key_id=principal.key_id,
+            model_id=ticket.model.model_id,
+            is_streaming=call.is_streaming,
+            max_tokens=ticket.bounds.max_tokens,
+            lease_id=ticket.credit.lease.lease_id if ticket.credit else "",
+            hold_nusd=ticket.hold_nusd,
+            timeout_ms=call.timeout_ms,
+            id_prefix=dialect.id_prefix,
+            has_null_usage=call.is_streaming
+            and wants_null_usage(dialect, include_usage=call.include_usage),
+            prompt_tokens_max=ticket.bounds.prompt_tokens_max,
+            traceparent=traceparent,
+        ),
+        body=encode(fields),
+    )

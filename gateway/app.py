@@ -1,0 +1,218 @@
+"""Opens the gateway; `routes_of` is the map of what it serves."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiohttp import web
+from kit.logs import AccessLog
+from prometheus_client import CollectorRegistry
+
+from gateway.admission import Admission
+from gateway.deps import DEPS, Deps
+from gateway.leases import RECALL_SUBJECT, CreditLeases
+from gateway.metrics import GatewayMetrics
+from gateway.middleware import border
+from gateway.models import CATALOGUE_SUBJECT, Models
+from gateway.rates import Rates
+from gateway.readiness import Readiness
+from gateway.routes.chat import create_chat_completion
+from gateway.routes.health import livez, metrics, readyz
+from gateway.routes.models import get_model, list_models
+from gateway.running import RunningRequests
+from gateway.settings import GatewaySettings
+from gateway.verdicts import HEARTBEAT_SUBJECT, KEY_CHANGED_SUBJECT, Verdicts
+from kit.bus.port import Bus
+from kit.clock import Clock
+from kit.ids import Uuid7Source
+from kit.tasks import TaskPool, background
+from turnpike.auth.v1 import auth_pb2_grpc
+from turnpike.events.v1 import events_pb2
+from turnpike.payment.v1 import payment_pb2_grpc
+from turnpike.router.v1 import router_pb2_grpc
+
+_SWEEP_S = 1.0
+_DRAIN_S = 25.0
+_TASKS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The rooms the gateway calls."""
+
+    auth: "auth_pb2_grpc.AuthServiceAsyncStub"
+    router: "router_pb2_grpc.RouterServiceAsyncStub"
+    payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What the gateway shares with the rest of its process."""
+
+    registry: CollectorRegistry
+    access_log: AccessLog
+    is_ready: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that listens."""
+
+    port: int
+    readiness: Readiness
+    deps: Deps
+
+
+def routes_of(settings: GatewaySettings) -> list[web.RouteDef]:
+    """Return every route; a path prefix selects a dialect."""
+    routes = [
+        web.get("/livez", livez),
+        web.get("/readyz", readyz),
+        web.get("/metrics", metrics),
+    ]
+    for prefix in settings.path_dialects:
+        for end in ("", "/"):
+            routes += [
+                web.post(f"{prefix}/chat/completions{end}", create_chat_completion),
+                web.get(f"{prefix}/models{end}", list_models),
+            ]
+        routes.append(web.get(prefix + r"/models/{model_id:.+}", get_model))
+    return routes
+
+
+@asynccontextmanager
+async def open_gateway(
+    settings: GatewaySettings, *, peers: Peers, bus: Bus, clock: Clock, process: Process
+) -> AsyncIterator[Gateway]:
+    """Open the gateway; on exit it refuses new requests, drains, and returns its leases."""
+    holder_id = Uuid7Source().new(clock.unix_ms())
+    tasks = TaskPool(tasks_max=_TASKS_MAX)
+    verdicts = Verdicts(auth=peers.auth, settings=settings, clock=clock)
+    models = Models(router=peers.router, settings=settings)
+    rates = Rates(auth=peers.auth, settings=settings, clock=clock, holder_id=holder_id)
+    leases = CreditLeases(
+        payment=peers.payment, settings=settings, clock=clock, holder_id=holder_id, tasks=tasks
+    )
+    running = RunningRequests(
+        clock=clock,
+        requests_max=settings.requests_max,
+        write_timeout_s=settings.write_timeout_s,
+    )
+    deps = Deps(
+        settings=settings,
+        admission=Admission(
+            settings=settings, verdicts=verdicts, models=models, rates=rates, leases=leases
+        ),
+        models=models,
+        running=running,
+        router=peers.router,
+        readiness=Readiness(models=models, process=process.is_ready),
+        metrics=GatewayMetrics(process.registry),
+        registry=process.registry,
+        access_log=process.access_log,
+        clock=clock,
+        ids=Uuid7Source(),
+        log=structlog.get_logger("gateway"),
+    )
+    pushes = _Pushes(bus, verdicts, models, leases, running)
+    await models.refresh()
+    async with AsyncExitStack() as stack:
+        for name, loop in pushes.loops(settings).items():
+            await stack.enter_async_context(background(loop, name=f"gateway-{name}"))
+        runner = await _listen(settings, deps)
+        try:
+            yield Gateway(_port(runner), deps.readiness, deps)
+        finally:
+            deps.readiness.is_stopping = True
+            for site in list(runner.sites):
+                await site.stop()
+            await running.drained(wait_s=_DRAIN_S)
+            await runner.cleanup()
+            await leases.close()
+            await tasks.close(wait_s=settings.rpc_timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pushes:
+    """What other rooms push, and the gateway's own periodic work."""
+
+    bus: Bus
+    verdicts: Verdicts
+    models: Models
+    leases: CreditLeases
+    running: RunningRequests
+
+    def loops(
+        self, settings: GatewaySettings
+    ) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        return {
+            "keys": self._keys,
+            "heartbeats": self._heartbeats,
+            "recalls": self._recalls,
+            "catalogue": self._catalogue,
+            "models": lambda: self._models(settings.models_ttl_s),
+            "leases": lambda: self.leases.tend(_SWEEP_S),
+            "sweep": lambda: self.running.sweep(_SWEEP_S),
+        }
+
+    async def _keys(self) -> None:
+        async with self.bus.subscribe(KEY_CHANGED_SUBJECT) as messages:
+            async for data in messages:
+                change = events_pb2.KeyChanged.FromString(data)
+                self.verdicts.forget(change)
+                if change.is_revoked:
+                    self.running.end_key(change.key_id)
+
+    async def _heartbeats(self) -> None:
+        async with self.bus.subscribe(HEARTBEAT_SUBJECT) as messages:
+            async for _ in messages:
+                self.verdicts.heard_heartbeat()
+
+    async def _recalls(self) -> None:
+        async with self.bus.subscribe(RECALL_SUBJECT) as messages:
+            async for data in messages:
+                recall = events_pb2.LeaseRecall.FromString(data)
+                await self.leases.recall(recall.account_id)
+
+    async def _catalogue(self) -> None:
+        async with self.bus.subscribe(CATALOGUE_SUBJECT) as messages:
+            async for _ in messages:
+                await self.models.refresh()
+
+    async def _models(self, ttl_s: float) -> None:
+        while True:
+            await asyncio.sleep(ttl_s if self.models.is_loaded else 0.2)
+            await self.models.refresh()
+
+
+async def _listen(settings: GatewaySettings, deps: Deps) -> web.AppRunner:
+    application = web.Application(middlewares=[border], client_max_size=settings.body_bytes_max)
+    application[DEPS] = deps
+    application.add_routes(routes_of(settings))
+    runner = web.AppRunner(
+        application,
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=settings.idle_connection_s,
+        max_line_size=settings.header_bytes_max,
+        max_field_size=settings.header_bytes_max,
+        shutdown_timeout=1.0,
+    )
+    await runner.setup()
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted sockets take this over: it bounds what the kernel holds for a client that is slow.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
+    listener.bind((settings.host, settings.port))
+    await web.SockSite(runner, listener, backlog=1024).start()
+    return runner
+
+
+def _port(runner: web.AppRunner) -> int:
+    port: int = runner.addresses[0][1]
+    return port

@@ -1,0 +1,44 @@
+"""Who a request claims to be: exactly one credential, checked offline for its form."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.settings import GatewaySettings
+from kit.errors import Reason, TurnpikeError
+from kit.secrets import is_token
+
+_BEARER: Final = "bearer "
+
+
+def credential(headers: Mapping[str, str], settings: GatewaySettings) -> str:
+    """Return the key of `Authorization: Bearer` or `x-api-key`.
+
+    Raises:
+        TurnpikeError: `INVALID_API_KEY` when there is none or its form is wrong, `BAD_REQUEST`
+            when two different ones were sent.
+    """
+    key = _bearer(headers.get("Authorization", ""))
+    other = headers.get("x-api-key")
+    if other is not None:
+        if key and key != other:
+            raise TurnpikeError(
+                Reason.BAD_REQUEST, "Two different credentials were sent; send one."
+            )
+        key = other
+    if not key:
+        raise TurnpikeError(
+            Reason.INVALID_API_KEY, "No API key was sent; send Authorization: Bearer <key>."
+        )
+    if not is_token(key, prefix=settings.key_prefix, foreign_prefixes=settings.imported_prefixes):
+        raise TurnpikeError(Reason.INVALID_API_KEY, "The API key is not valid.")
+    return key
+
+
+def _bearer(value: str) -> str:
+    if value[: len(_BEARER)].lower() == _BEARER:
+        return value[len(_BEARER) :].strip()
+    if value:
+        raise TurnpikeError(
+            Reason.INVALID_API_KEY, "The Authorization header must be of the form Bearer <key>."
+        )
+    return ""

@@ -1,0 +1,39 @@
+"""What the handlers need, put together once and found in the application."""
+
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from kit.logs import AccessLog
+from prometheus_client import CollectorRegistry
+
+from gateway.admission import Admission
+from gateway.metrics import GatewayMetrics
+from gateway.models import Models
+from gateway.readiness import Readiness
+from gateway.running import RunningRequests
+from gateway.settings import GatewaySettings
+from kit.clock import Clock
+from kit.ids import Uuid7Source
+from turnpike.router.v1 import router_pb2_grpc
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """The gateway's parts."""
+
+    settings: GatewaySettings
+    admission: Admission
+    models: Models
+    running: RunningRequests
+    router: "router_pb2_grpc.RouterServiceAsyncStub"
+    readiness: Readiness
+    metrics: GatewayMetrics
+    registry: CollectorRegistry
+    access_log: AccessLog
+    clock: Clock
+    ids: Uuid7Source
+    log: structlog.stdlib.BoundLogger
+
+
+DEPS = web.AppKey("deps", Deps)

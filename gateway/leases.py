@@ -1,0 +1,267 @@
+"""Credit leases: holds drawn in memory from money that payment has set aside.
+
+A lease covers many requests while the balance is large and one when it is small. What a request did
+not use goes back into its lease; what a lease did not use goes back to payment when it ends, when
+payment asks for it, or when the gateway stops.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import grpc
+import structlog
+from kit.rpc.status import error_from_rpc
+
+from gateway.settings import GatewaySettings
+from kit.clock import Clock
+from kit.errors import Reason, TurnpikeError
+from kit.ids import Uuid7Source
+from kit.tasks import TaskPool
+from turnpike.payment.v1 import payment_pb2, payment_pb2_grpc
+from turnpike.type.v1 import principal_pb2
+
+RECALL_SUBJECT = "payment.lease_recall.v1"
+_PREFETCH_REQUESTS = 8
+_PREFETCH_REST_S = 1.0
+_log = structlog.get_logger("gateway.leases")
+
+
+@dataclass(slots=True)
+class Lease:
+    """One lease; `left_nusd` can still be drawn, `owed_nusd` is to be returned."""
+
+    lease_id: str
+    left_nusd: int
+    ends_s: float
+    owed_nusd: int = 0
+    in_flight_count: int = 0
+    is_retired: bool = False
+
+
+@dataclass(slots=True)
+class Draw:
+    """One request's hold."""
+
+    lease: Lease
+    hold_nusd: int
+    is_settled: bool = False
+
+
+@dataclass(slots=True)
+class Purse:
+    """The leases of one key."""
+
+    account_id: str
+    key_id: str
+    leases: list[Lease] = field(default_factory=list)
+    refill: asyncio.Future[None] | None = None
+    waiting_nusd: int = 0
+    waiter_count: int = 0
+    prefetch_after_s: float = 0.0
+
+
+class CreditLeases:
+    """Draws holds for requests and settles them."""
+
+    def __init__(
+        self,
+        *,
+        payment: "payment_pb2_grpc.PaymentServiceAsyncStub",
+        settings: GatewaySettings,
+        clock: Clock,
+        holder_id: str,
+        tasks: TaskPool,
+    ) -> None:
+        self._payment = payment
+        self._settings = settings
+        self._clock = clock
+        self._holder_id = holder_id
+        self._tasks = tasks
+        self._ids = Uuid7Source()
+        self._purses: OrderedDict[str, Purse] = OrderedDict()
+        self._retired: list[Lease] = []
+
+    def try_draw(self, principal: principal_pb2.Principal, need_nusd: int) -> Draw | None:
+        """Take a hold from what is there; None when payment has to be asked."""
+        purse = self._purses.get(principal.key_id)
+        if purse is None:
+            return None
+        now_s = self._clock.monotonic_s()
+        for lease in purse.leases:
+            if lease.left_nusd >= need_nusd and now_s < lease.ends_s:
+                lease.left_nusd -= need_nusd
+                lease.in_flight_count += 1
+                if lease.left_nusd < _PREFETCH_REQUESTS * need_nusd:
+                    self._prefetch(purse, need_nusd, now_s)
+                return Draw(lease, need_nusd)
+        return None
+
+    async def draw(self, principal: principal_pb2.Principal, need_nusd: int) -> Draw:
+        """Take a hold, asking payment for a lease when there is none to take it from.
+
+        Raises:
+            TurnpikeError: `INSUFFICIENT_QUOTA` and other refusals of payment; `LEDGER_UNAVAILABLE`;
+                `OVERLOADED` when too many requests of the key wait already.
+        """
+        purse = self._purse(principal)
+        if purse.waiter_count >= self._settings.waiters_max:
+            raise TurnpikeError(Reason.OVERLOADED, "Too many requests of this key wait for credit.")
+        purse.waiter_count += 1
+        purse.waiting_nusd += need_nusd
+        try:
+            while True:
+                drawn = self.try_draw(principal, need_nusd)
+                if drawn is not None:
+                    return drawn
+                refill = purse.refill or self._start_refill(purse, need_nusd)
+                try:
+                    await asyncio.shield(refill)
+                except TurnpikeError as error:
+                    drawn = self.try_draw(principal, need_nusd)
+                    if drawn is not None:
+                        return drawn
+                    if need_nusd >= int(error.metadata.get("asked_nusd", "0")):
+                        raise
+        finally:
+            purse.waiter_count -= 1
+            purse.waiting_nusd -= need_nusd
+
+    def settle(self, draw: Draw, charge_nusd: int) -> None:
+        """Put back what a request did not use. Idempotent: only the first call counts."""
+        if draw.is_settled:
+            return
+        draw.is_settled = True
+        lease = draw.lease
+        lease.in_flight_count -= 1
+        unused_nusd = draw.hold_nusd - charge_nusd
+        if lease.is_retired:
+            lease.owed_nusd += unused_nusd
+        else:
+            lease.left_nusd += unused_nusd
+
+    async def recall(self, account_id: str) -> None:
+        """Return everything of an account that nobody has drawn."""
+        for purse in list(self._purses.values()):
+            if purse.account_id == account_id:
+                self._retire_all(purse)
+        await self._return_owed()
+
+    async def tend(self, interval_s: float) -> None:
+        """Return what ended leases left, for ever."""
+        while True:
+            await asyncio.sleep(interval_s)
+            now_s = self._clock.monotonic_s()
+            for key_id, purse in list(self._purses.items()):
+                self._retire(purse, [lease for lease in purse.leases if now_s >= lease.ends_s])
+                if not purse.leases and purse.refill is None and not purse.waiter_count:
+                    del self._purses[key_id]
+            await self._return_owed()
+
+    async def close(self) -> None:
+        """Return everything that nobody has drawn."""
+        for purse in self._purses.values():
+            self._retire_all(purse)
+        await self._return_owed()
+
+    def _purse(self, principal: principal_pb2.Principal) -> Purse:
+        purse = self._purses.get(principal.key_id)
+        if purse is None:
+            purse = Purse(principal.account_id, principal.key_id)
+            self._purses[principal.key_id] = purse
+        return purse
+
+    def _prefetch(self, purse: Purse, need_nusd: int, now_s: float) -> None:
+        if purse.refill is None and now_s >= purse.prefetch_after_s:
+            purse.prefetch_after_s = now_s + _PREFETCH_REST_S
+            self._start_refill(purse, need_nusd).add_done_callback(_forget_result)
+
+    def _start_refill(self, purse: Purse, need_nusd: int) -> asyncio.Future[None]:
+        refill: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        purse.refill = refill
+        if not self._tasks.start(self._refill(purse, need_nusd, refill), name="credit-refill"):
+            purse.refill = None
+            refill.set_exception(_unavailable(need_nusd))
+        return refill
+
+    async def _refill(self, purse: Purse, need_nusd: int, refill: asyncio.Future[None]) -> None:
+        try:
+            small = [lease for lease in purse.leases if lease.left_nusd < need_nusd]
+            self._retire(purse, small)
+            await self._return_owed()
+            await self._lease(purse, need_nusd)
+        except grpc.RpcError as rpc_error:
+            purse.prefetch_after_s = self._clock.monotonic_s() + _PREFETCH_REST_S
+            error = error_from_rpc(rpc_error)
+            if error.outward.http_status >= 500:
+                error = _unavailable(need_nusd)
+            error.metadata["asked_nusd"] = str(need_nusd)
+            refill.set_exception(error)
+            refill.exception()
+        else:
+            refill.set_result(None)
+        finally:
+            purse.refill = None
+            if not refill.done():
+                refill.set_exception(_unavailable(need_nusd))
+                refill.exception()
+
+    async def _lease(self, purse: Purse, need_nusd: int) -> None:
+        asked_s = self._clock.monotonic_s()
+        request = payment_pb2.LeaseCreditRequest(
+            account_id=purse.account_id,
+            key_id=purse.key_id,
+            need_nusd=need_nusd,
+            want_nusd=purse.waiting_nusd + self._settings.lease_requests * need_nusd,
+            holder_id=self._holder_id,
+            request_id=self._ids.new(self._clock.unix_ms()),
+        )
+        answer = await self._payment.LeaseCredit(request, timeout=self._settings.rpc_timeout_s)
+        life_s = answer.duration.ToMilliseconds() / 1000 - self._settings.lease_margin_s
+        lease = Lease(answer.lease_id, answer.granted_nusd, asked_s + life_s)
+        purse.leases.append(lease)
+
+    def _retire_all(self, purse: Purse) -> None:
+        self._retire(purse, list(purse.leases))
+
+    def _retire(self, purse: Purse, leases: list[Lease]) -> None:
+        for lease in leases:
+            purse.leases.remove(lease)
+            lease.is_retired = True
+            lease.owed_nusd, lease.left_nusd = lease.owed_nusd + lease.left_nusd, 0
+            self._retired.append(lease)
+
+    async def _return_owed(self) -> None:
+        for lease in list(self._owing()):
+            owed_nusd, lease.owed_nusd = lease.owed_nusd, 0
+            request = payment_pb2.ReturnCreditRequest(
+                lease_id=lease.lease_id,
+                undrawn_nusd=owed_nusd,
+                request_id=self._ids.new(self._clock.unix_ms()),
+            )
+            try:
+                await self._payment.ReturnCredit(request, timeout=self._settings.rpc_timeout_s)
+            except grpc.RpcError as error:
+                # Not repeated: payment itself frees what no request named when the lease ends.
+                _log.warning("credit_not_returned", why=error_from_rpc(error).reason)
+        self._retired = [
+            lease for lease in self._retired if lease.in_flight_count or lease.owed_nusd
+        ]
+
+    def _owing(self) -> Iterator[Lease]:
+        return (lease for lease in self._retired if lease.owed_nusd > 0)
+
+
+def _unavailable(need_nusd: int) -> TurnpikeError:
+    return TurnpikeError(
+        Reason.LEDGER_UNAVAILABLE,
+        "Credit cannot be reserved right now; nothing was sent or charged.",
+        retry_after_s="1",
+        asked_nusd=str(need_nusd),
+    )
+
+
+def _forget_result(refill: asyncio.Future[None]) -> None:
+    if not refill.cancelled():
+        refill.exception()

@@ -1,0 +1,70 @@
+"""A dialect is data: what the seeds disagree about, one row each.
+
+Chosen by key, else by path prefix. Source: `facts/features.md` section 2 and DESIGN section 6.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class UsagePlacement(StrEnum):
+    """Where a stream's usage goes when the caller did not say."""
+
+    FINISH_CHUNK = "finish_chunk"
+    ONLY_IF_ASKED = "only_if_asked"
+    ALWAYS_FINISH_CHUNK = "always_finish_chunk"
+
+
+class CodeForm(StrEnum):
+    """How `error.code` is written."""
+
+    LOWER = "lower"
+    UPPER = "upper"
+    STATUS = "status"
+    OMITTED = "omitted"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Defaults and shapes of one API flavour; `max_tokens` None means the model's own default."""
+
+    name: str
+    is_streaming_default: bool = False
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    usage: UsagePlacement = UsagePlacement.FINISH_CHUNK
+    id_prefix: str = "chatcmpl-"
+    code_form: CodeForm = CodeForm.LOWER
+    auth_error_type: str = "authentication_error"
+
+
+DIALECTS: Final = {
+    "openai": Dialect(name="openai"),
+    "vram": Dialect(
+        name="vram",
+        is_streaming_default=True,
+        max_tokens=4096,
+        temperature=1.0,
+        usage=UsagePlacement.ALWAYS_FINISH_CHUNK,
+        code_form=CodeForm.OMITTED,
+        auth_error_type="auth_error",
+    ),
+    "infer": Dialect(name="infer", temperature=1.0, top_p=1.0, code_form=CodeForm.UPPER),
+    "bud": Dialect(
+        name="bud",
+        usage=UsagePlacement.ALWAYS_FINISH_CHUNK,
+        id_prefix="",
+        code_form=CodeForm.STATUS,
+    ),
+    "runinfra": Dialect(
+        name="runinfra",
+        max_tokens=512,
+        temperature=1.0,
+        top_p=1.0,
+        usage=UsagePlacement.ONLY_IF_ASKED,
+        code_form=CodeForm.OMITTED,
+    ),
+}
+OPENAI: Final = DIALECTS["openai"]

@@ -1,0 +1,192 @@
+"""From an OpenAI body to what the router needs: checks, defaults and bounds; pure."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from gateway.openai.dialect import Dialect
+from gateway.openai.schema import (
+    NOT_SERVED,
+    ChatRequest,
+    Whole,
+    decode_chat,
+    decode_fields,
+    encode,
+)
+from kit.errors import Reason, TurnpikeError
+
+_AT: Final = re.compile(r" - at `\$\.?(.*)`$")
+_MISSING: Final = re.compile(r"missing required field `(\w+)`")
+_ESTIMATE_BYTES_PER_TOKEN: Final = 4
+_CONTEXT_BYTES_PER_TOKEN_MAX: Final = 16
+TOKENS_MAX: Final = 2**31 - 1
+N_MAX: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """A checked request; `prompt_bytes` is the size of what the prompt is made of."""
+
+    request: ChatRequest
+    fields: dict[str, msgspec.Raw]
+    is_streaming: bool
+    include_usage: bool | None
+    asked_max_tokens: int | None
+    timeout_ms: int
+    prompt_bytes: int
+    choice_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a request may use at most."""
+
+    max_tokens: int
+    prompt_tokens_max: int
+    completion_tokens_max: int
+
+
+def read_chat(body: bytes, dialect: Dialect, *, timeout_max_ms: int) -> ChatCall:
+    """Check a body and apply the dialect's defaults.
+
+    Raises:
+        TurnpikeError: `INVALID_JSON`, `MISSING_FIELD`, `INVALID_VALUE` or `UNSUPPORTED_PARAMETER`,
+            with `param` naming the field.
+    """
+    request, fields = _decode(body)
+    if not NOT_SERVED.isdisjoint(fields):
+        name = min(NOT_SERVED.intersection(fields))
+        raise TurnpikeError(
+            Reason.UNSUPPORTED_PARAMETER, f"{name} is not supported by any route.", param=name
+        )
+    is_streaming = dialect.is_streaming_default if request.stream is None else request.stream
+    options = request.stream_options
+    if options is not None and not is_streaming:
+        raise _wrong("stream_options", "stream_options needs stream to be true.")
+    if request.top_logprobs is not None and not request.logprobs:
+        raise _wrong("top_logprobs", "top_logprobs needs logprobs to be true.")
+    _check_messages(request)
+    count = _whole("n", request.n, 1, N_MAX) or 1
+    _whole("top_logprobs", request.top_logprobs, 0, 20)
+    _whole("seed", request.seed, -(2**63), 2**63 - 1)
+    timeout_ms = _whole("timeout_ms", request.timeout_ms, 1, timeout_max_ms) or timeout_max_ms
+    asked = _asked_max_tokens(request)
+    _apply_defaults(fields, request, dialect)
+    prompt_bytes = sum(len(fields[name]) for name in ("messages", "tools") if name in fields)
+    return ChatCall(
+        request=request,
+        fields=fields,
+        is_streaming=is_streaming,
+        include_usage=options.include_usage if options else None,
+        asked_max_tokens=asked if asked is not None else dialect.max_tokens,
+        timeout_ms=timeout_ms,
+        prompt_bytes=prompt_bytes,
+        choice_count=count,
+    )
+
+
+def bounds(
+    call: ChatCall,
+    *,
+    context_length: int,
+    default_max_tokens: int,
+    prompt_tokens_per_kilobyte_max: int,
+) -> Bounds:
+    """Return what the request may use of a model.
+
+    The effective bound is what was asked, else the model's default, and never more than what the
+    context leaves after an estimate of the prompt; prompt tokens are bounded from above.
+
+    Raises:
+        TurnpikeError: `CONTEXT_LENGTH_EXCEEDED` when even a sparing count of the prompt fills it.
+    """
+    least = call.prompt_bytes // _CONTEXT_BYTES_PER_TOKEN_MAX
+    if least >= context_length:
+        raise TurnpikeError(
+            Reason.CONTEXT_LENGTH_EXCEEDED,
+            f"The messages have at least {least} tokens; the model takes {context_length}.",
+            param="messages",
+        )
+    asked = call.asked_max_tokens or default_max_tokens
+    left = max(1, context_length - call.prompt_bytes // _ESTIMATE_BYTES_PER_TOKEN)
+    max_tokens = min(asked, left)
+    prompt_max = -(-call.prompt_bytes * prompt_tokens_per_kilobyte_max // 1024)
+    return Bounds(
+        max_tokens=max_tokens,
+        prompt_tokens_max=min(prompt_max, context_length),
+        completion_tokens_max=max_tokens * call.choice_count,
+    )
+
+
+def _decode(body: bytes) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
+    try:
+        return decode_chat(body), decode_fields(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TurnpikeError(Reason.INVALID_JSON, "The body is not valid JSON.") from error
+    except RecursionError as error:
+        raise TurnpikeError(Reason.INVALID_JSON, "The body is nested too deeply.") from error
+
+
+def _invalid(text: str) -> TurnpikeError:
+    at = _AT.search(text)
+    path = at[1] if at else ""
+    what = text[: at.start()] if at else text
+    if missing := _MISSING.search(what):
+        name = f"{path}.{missing[1]}" if path else missing[1]
+        return TurnpikeError(Reason.MISSING_FIELD, f"{name} is required.", param=name)
+    if not path:
+        return TurnpikeError(Reason.INVALID_VALUE, f"The body is wrong: {what}.")
+    return TurnpikeError(Reason.INVALID_VALUE, f"{path} is wrong: {what}.", param=path)
+
+
+def _wrong(param: str, message: str) -> TurnpikeError:
+    return TurnpikeError(Reason.INVALID_VALUE, message, param=param)
+
+
+def _whole(name: str, value: Whole | None, least: int, most: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        raise _wrong(name, f"{name} is {value}; it must be a whole number.")
+    if not least <= value <= most:
+        raise _wrong(name, f"{name} is {int(value)}; it must be from {least} to {most}.")
+    return int(value)
+
+
+def _asked_max_tokens(request: ChatRequest) -> int | None:
+    plain = _whole("max_tokens", request.max_tokens, 1, TOKENS_MAX)
+    other = _whole("max_completion_tokens", request.max_completion_tokens, 1, TOKENS_MAX)
+    if plain is not None and other is not None and plain != other:
+        raise _wrong(
+            "max_completion_tokens",
+            f"max_tokens is {plain} and max_completion_tokens is {other}; give one.",
+        )
+    return plain if plain is not None else other
+
+
+def _check_messages(request: ChatRequest) -> None:
+    known: set[object] = set()
+    for index, message in enumerate(request.messages):
+        where = f"messages[{index}]"
+        if message.role == "assistant":
+            known.update(call.get("id") for call in message.tool_calls or ())
+        elif message.role == "tool":
+            if message.tool_call_id not in known:
+                raise _wrong(
+                    f"{where}.tool_call_id", f"{where}.tool_call_id answers no earlier tool call."
+                )
+        elif message.content is None:
+            raise TurnpikeError(
+                Reason.MISSING_FIELD, f"{where}.content is required.", param=f"{where}.content"
+            )
+
+
+def _apply_defaults(fields: dict[str, msgspec.Raw], request: ChatRequest, dialect: Dialect) -> None:
+    if dialect.temperature is not None and request.temperature is None:
+        fields["temperature"] = msgspec.Raw(encode(dialect.temperature))
+    if dialect.top_p is not None and request.top_p is None:
+        fields["top_p"] = msgspec.Raw(encode(dialect.top_p))

@@ -1,0 +1,77 @@
+"""The request fields Turnpike reads or checks, as msgspec structs; pure.
+
+Everything else in a body is carried as it came. A number that is whole may be written as a float.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+
+Whole = int | float
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class Message(msgspec.Struct):
+    """One message; its content is checked for its kind only."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """How a stream is shaped."""
+
+    include_usage: bool | None = None
+
+
+class ChatRequest(msgspec.Struct):
+    """`POST /v1/chat/completions`."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Whole | None = None
+    max_completion_tokens: Whole | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=16)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    seed: Whole | None = None
+    n: Whole | None = None
+    logprobs: bool | None = None
+    top_logprobs: Whole | None = None
+    timeout_ms: Whole | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+
+
+NOT_SERVED: Final = frozenset(
+    {
+        "routing_strategy",
+        "allow_external",
+        "max_input_price_per_million",
+        "max_output_price_per_million",
+        "chat_template",
+        "chat_template_kwargs",
+        "mm_processor_kwargs",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "guided_decoding_backend",
+        "guided_whitespace_pattern",
+        "structural_tag",
+    }
+)
+"""Known parameters that no route honours in this release: refused, never dropped."""
+
+decode_chat = msgspec.json.Decoder(ChatRequest).decode
+decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+encode = msgspec.json.encode

@@ -1,0 +1,123 @@
+"""`POST /v1/chat/completions`: parse, admit, open the router stream, pump."""
+
+import asyncio
+
+import grpc
+from aiohttp import web
+from kit.rpc.status import error_from_rpc
+from kit.rpc.streams import close_stream
+
+from gateway.admission import Ticket, router_request
+from gateway.deps import DEPS, Deps
+from gateway.exchange import EXCHANGE, Exchange
+from gateway.running import Running
+from gateway.stream import RouterCall, StreamAnswer, route_headers
+from kit.errors import Reason, TurnpikeError
+from kit.money import format_usd
+
+JSON_TYPE = "application/json; charset=utf-8"
+
+
+async def create_chat_completion(request: web.Request) -> web.StreamResponse:
+    """Answer one chat completion, streamed or whole."""
+    deps, exchange = request.app[DEPS], request[EXCHANGE]
+    exchange.route = "POST /v1/chat/completions"
+    caller = await deps.admission.identify(request.headers, exchange.dialect, "chat")
+    exchange.dialect, exchange.key_id = caller.dialect, caller.principal.key_id
+    ticket = await deps.admission.admit(caller, await read_json(request, deps))
+    exchange.model_id, exchange.is_streaming = ticket.model.model_id, ticket.call.is_streaming
+    try:
+        running = deps.running.enter(caller.principal.key_id)
+        try:
+            return await _run(request, deps, exchange, ticket, running)
+        finally:
+            deps.running.leave(running)
+    except TurnpikeError:
+        # Refused before anything was delivered: nothing is charged.
+        exchange.report.charge_nusd = 0
+        raise
+    finally:
+        deps.admission.settle(ticket, exchange.report.usage, exchange.report.charge_nusd)
+
+
+async def read_json(request: web.Request, deps: Deps) -> bytes:
+    """Return the body.
+
+    Raises:
+        TurnpikeError: `UNSUPPORTED_MEDIA_TYPE`, or `REQUEST_TIMEOUT` when it does not come.
+    """
+    if request.content_type != "application/json":
+        raise TurnpikeError(
+            Reason.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json."
+        )
+    if request.content.is_eof():
+        return await request.read()
+    try:
+        async with asyncio.timeout(deps.settings.body_timeout_s):
+            return await request.read()
+    except TimeoutError as error:
+        raise TurnpikeError(Reason.REQUEST_TIMEOUT, "The body did not arrive in time.") from error
+
+
+async def _run(
+    request: web.Request, deps: Deps, exchange: Exchange, ticket: Ticket, running: Running
+) -> web.StreamResponse:
+    call = deps.router.CreateChatCompletion(router_request(ticket, ""))
+    headers = deps.admission.rate_headers(ticket.caller)
+    headers["X-Route-Model"] = ticket.call.request.model
+    if not ticket.call.is_streaming:
+        return await _whole(call, exchange, headers)
+    answer = StreamAnswer(
+        request=request,
+        ticket=ticket,
+        running=running,
+        report=exchange.report,
+        clock=deps.clock,
+        headers=headers,
+        keep_alive_s=deps.settings.keep_alive_s,
+        header_hold_s=deps.settings.header_hold_s,
+        start_s=exchange.start_s,
+    )
+    try:
+        return await answer.pump(call)
+    except asyncio.CancelledError:
+        return await _ended(request, running, answer)
+    finally:
+        await close_stream(call)
+
+
+async def _whole(call: RouterCall, exchange: Exchange, headers: dict[str, str]) -> web.Response:
+    report = exchange.report
+    try:
+        async for batch in call:
+            if not batch.HasField("finish"):
+                continue
+            report.route, report.request_id = batch.route, batch.route.request_id
+            report.usage, report.charge_nusd = batch.finish.usage, batch.finish.charge_nusd
+            headers |= route_headers(batch.route)
+            headers["X-Request-Id"] = report.request_id
+            headers["X-Turnpike-Cost"] = format_usd(batch.finish.charge_nusd)
+            headers["Content-Type"] = JSON_TYPE
+            return web.Response(body=batch.completion, headers=headers)
+    except grpc.RpcError as error:
+        raise error_from_rpc(error) from error
+    finally:
+        await close_stream(call)
+    raise TurnpikeError(Reason.INTERNAL, "The router ended without an answer.")
+
+
+async def _ended(
+    request: web.Request, running: Running, answer: StreamAnswer
+) -> web.StreamResponse:
+    """Finish a request that was ended from outside; one whose client left stays cancelled."""
+    error = running.ended_by
+    task = asyncio.current_task()
+    if error is None or task is None:
+        raise asyncio.CancelledError
+    task.uncancel()
+    if error.reason is Reason.CLIENT_CLOSED_REQUEST:
+        if request.transport is not None:
+            request.transport.abort()
+        answer.report.error = error
+        raise asyncio.CancelledError
+    return await answer.fail(error)

@@ -1,0 +1,65 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`; ids may hold slashes."""
+
+from aiohttp import web
+
+from gateway.deps import DEPS
+from gateway.exchange import EXCHANGE
+from gateway.openai.schema import encode
+from kit.money import PUSD_PER_TOKEN_PER_USD_PER_MILLION
+from turnpike.router.v1 import router_pb2
+from turnpike.type.v1 import usage_pb2
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """List the models the caller may use."""
+    deps, exchange = request.app[DEPS], request[EXCHANGE]
+    exchange.route = "GET /v1/models"
+    caller = await deps.admission.identify(request.headers, exchange.dialect, "models")
+    found = [model_object(model) for model in deps.models.visible(caller.verdict)]
+    return _json(request, {"object": "list", "data": found})
+
+
+async def get_model(request: web.Request) -> web.Response:
+    """Return one model, by any of its names."""
+    deps, exchange = request.app[DEPS], request[EXCHANGE]
+    exchange.route = "GET /v1/models/{id}"
+    caller = await deps.admission.identify(request.headers, exchange.dialect, "models")
+    model = deps.models.find(request.match_info["model_id"], caller.verdict)
+    return _json(request, model_object(model))
+
+
+def model_object(model: router_pb2.Model) -> dict[str, object]:
+    """Return OpenAI's model object with price, context and what is supported."""
+    return {
+        "id": model.model_id,
+        "object": "model",
+        "created": model.create_unix_s,
+        "owned_by": model.owner,
+        "context_length": model.context_length,
+        "pricing": _pricing(model.floor_price, model.ceiling_price),
+        "supported_parameters": list(model.supported_parameters),
+    }
+
+
+def _pricing(floor: usage_pb2.Price, ceiling: usage_pb2.Price) -> dict[str, object]:
+    return {
+        "input_usd_per_million": _usd(floor.input_pusd_per_token),
+        "output_usd_per_million": _usd(floor.output_pusd_per_token),
+        "input_usd_per_million_max": _usd(ceiling.input_pusd_per_token),
+        "output_usd_per_million_max": _usd(ceiling.output_pusd_per_token),
+    }
+
+
+def _usd(price_pusd_per_token: int) -> str:
+    whole, part = divmod(price_pusd_per_token, PUSD_PER_TOKEN_PER_USD_PER_MILLION)
+    return f"{whole}.{part:06d}".rstrip("0").ljust(len(str(whole)) + 3, "0")
+
+
+def _json(request: web.Request, value: object) -> web.Response:
+    return web.Response(
+        body=encode(value),
+        headers={
+            "Content-Type": "application/json; charset=utf-8",
+            "X-Request-Id": request[EXCHANGE].report.request_id,
+        },
+    )

@@ -1,0 +1,99 @@
+"""Requests that run now: who may be ended from outside, and which clients do not read.
+
+One sweep a second looks at all of them, so that a stream pays for no timer of its own.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from kit.clock import Clock
+from kit.errors import Reason, TurnpikeError
+
+
+class Quiet(Protocol):
+    """An answer that may need a sign of life while its upstream is silent."""
+
+    async def stay_alive(self, now_s: float) -> None:
+        """Send headers or a keep-alive comment if they are due."""
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One request; `writing_since_s` is 0 while nobody waits for its client."""
+
+    key_id: str
+    task: asyncio.Task[object]
+    answer: Quiet | None = None
+    writing_since_s: float = 0.0
+    ended_by: TurnpikeError | None = None
+
+    def end(self, error: TurnpikeError) -> None:
+        """End the request from outside; its handler finds the reason in `ended_by`."""
+        if self.ended_by is None:
+            self.ended_by = error
+            self.task.cancel()
+
+
+class RunningRequests:
+    """All of them, bounded."""
+
+    def __init__(self, *, clock: Clock, requests_max: int, write_timeout_s: float) -> None:
+        self._clock = clock
+        self._requests_max = requests_max
+        self._write_timeout_s = write_timeout_s
+        self._all: set[Running] = set()
+        self._left = asyncio.Event()
+
+    @property
+    def count(self) -> int:
+        """Requests that run now."""
+        return len(self._all)
+
+    def enter(self, key_id: str) -> Running:
+        """Register the current task's request; the caller leaves it in a `finally`.
+
+        Raises:
+            TurnpikeError: `OVERLOADED` when there are too many.
+        """
+        if len(self._all) >= self._requests_max:
+            raise TurnpikeError(Reason.OVERLOADED, "The gateway is full.", retry_after_s="1")
+        running = Running(key_id=key_id, task=cast("asyncio.Task[object]", asyncio.current_task()))
+        self._all.add(running)
+        return running
+
+    def leave(self, running: Running) -> None:
+        """Forget a request that has ended."""
+        self._all.discard(running)
+        self._left.set()
+
+    def end_key(self, key_id: str) -> None:
+        """End every request of a revoked key."""
+        for running in list(self._all):
+            if running.key_id == key_id:
+                running.end(TurnpikeError(Reason.KEY_REVOKED, "The API key was revoked."))
+
+    async def sweep(self, interval_s: float) -> None:
+        """Cut clients that do not read and keep silent streams alive, for ever."""
+        while True:
+            await asyncio.sleep(interval_s)
+            now_s = self._clock.monotonic_s()
+            for running in list(self._all):
+                since_s = running.writing_since_s
+                if since_s and now_s - since_s > self._write_timeout_s:
+                    running.end(
+                        TurnpikeError(Reason.CLIENT_CLOSED_REQUEST, "The client does not read.")
+                    )
+                elif running.answer is not None and not since_s:
+                    await running.answer.stay_alive(now_s)
+
+    async def drained(self, *, wait_s: float) -> None:
+        """Wait until nothing runs, at most `wait_s`; end what is left."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while self._all:
+                    self._left.clear()
+                    await self._left.wait()
+        for running in list(self._all):
+            running.end(TurnpikeError(Reason.UNAVAILABLE, "The gateway is stopping."))

@@ -1,0 +1,61 @@
+"""Settings of the gateway."""
+
+from pydantic import BaseModel, Field
+
+
+class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
+    """How the HTTP facade listens, limits and waits."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    body_bytes_max: int = Field(4 * 1024**2, ge=1024, description="Longest request body, bytes.")
+    header_bytes_max: int = Field(16 * 1024, ge=1024, description="Longest header line, bytes.")
+    body_timeout_s: float = Field(30.0, gt=0, description="Longest wait for a body, seconds.")
+    idle_connection_s: float = Field(75.0, gt=0, description="Keep-alive of idle clients, seconds.")
+    requests_max: int = Field(4096, ge=1, description="Requests at once; more are refused.")
+    timeout_max_ms: int = Field(30_000, ge=1, description="Largest and default `timeout_ms`.")
+    header_hold_s: float = Field(
+        30.0, gt=0, description="Longest wait for the first content before headers are sent."
+    )
+    keep_alive_s: float = Field(
+        10.0, gt=0, description="Silence before a comment is sent, seconds."
+    )
+    write_timeout_s: float = Field(
+        30.0, gt=0, description="Longest wait for a client that does not read, seconds."
+    )
+    send_buffer_bytes: int = Field(
+        128 * 1024, ge=4096, description="Kernel buffer for one client's answer, bytes."
+    )
+    key_prefix: str = Field("sk-tp-", min_length=1, description="What our keys start with.")
+    imported_prefixes: tuple[str, ...] = Field(
+        (), description="What keys brought along from elsewhere start with; no checksum."
+    )
+    verdict_ttl_s: float = Field(60.0, gt=0, description="Life of a cached key verdict, seconds.")
+    verdict_ttl_blind_s: float = Field(
+        3.0, gt=0, description="The same while auth's pushes do not arrive, seconds."
+    )
+    verdict_grace_s: float = Field(
+        900.0, ge=0, description="How long a known key lives on while auth cannot be reached."
+    )
+    verdicts_max: int = Field(100_000, ge=1, description="Key verdicts kept.")
+    models_ttl_s: float = Field(60.0, gt=0, description="Life of the cached catalogue, seconds.")
+    rpc_timeout_s: float = Field(5.0, gt=0, description="Calls to auth and payment, seconds.")
+    lease_requests: int = Field(
+        256, ge=1, description="Requests of the current size a credit lease should cover."
+    )
+    lease_margin_s: float = Field(
+        5.0, gt=0, description="Drawing from a lease stops this long before its end, seconds."
+    )
+    waiters_max: int = Field(
+        1024, ge=1, description="Requests of one key that may wait for credit or rate at once."
+    )
+    path_dialects: dict[str, str] = Field(
+        default_factory=lambda: {
+            "/v1": "openai",
+            "/api/v1": "infer",
+            "/vram/v1": "vram",
+            "/bud/v1": "bud",
+            "/runinfra/v1": "runinfra",
+        },
+        description="Path prefix to dialect.",
+    )

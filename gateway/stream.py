@@ -1,0 +1,165 @@
+"""The pump: an answer's batches from the router to the client's socket.
+
+Headers wait for the first batch, so that an error before it has its own status. After it an error
+is one SSE event and a closed stream. The next batch is asked for when the last one is written, so
+a slow client slows the upstream down.
+"""
+
+from dataclasses import dataclass, field
+
+import grpc
+from aiohttp import web
+from kit.rpc.status import error_from_rpc
+
+from gateway.admission import Ticket
+from gateway.errors import error_event
+from gateway.openai.answer import KEEP_ALIVE, last_events
+from gateway.running import Running
+from kit.clock import Clock
+from kit.errors import Reason, TurnpikeError
+from turnpike.router.v1 import router_pb2
+from turnpike.type.v1 import usage_pb2
+
+SSE_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of an answer, for settlement, metrics and the access line."""
+
+    request_id: str
+    route: router_pb2.Route | None = None
+    usage: usage_pb2.TokenUsage | None = None
+    charge_nusd: int | None = None
+    ttft_s: float = 0.0
+    error: TurnpikeError | None = None
+
+
+@dataclass(slots=True)
+class StreamAnswer:
+    """One streamed answer on its way to the client."""
+
+    request: web.Request
+    ticket: Ticket
+    running: Running
+    report: Report
+    clock: Clock
+    headers: dict[str, str]
+    keep_alive_s: float
+    header_hold_s: float
+    start_s: float
+    response: web.StreamResponse | None = None
+    wrote_s: float = field(default=0.0)
+
+    async def pump(self, call: "RouterCall") -> web.StreamResponse:
+        """Write every batch and return the finished response.
+
+        Raises:
+            TurnpikeError: Before anything was written.
+        """
+        self.running.answer = self
+        try:
+            async for batch in call:
+                if batch.HasField("route"):
+                    await self._begin(batch.route)
+                if batch.HasField("finish"):
+                    return await self._end(batch)
+                if batch.HasField("error"):
+                    return await self._break(batch)
+                if batch.sse:
+                    await self._write(batch.sse)
+        except grpc.RpcError as error:
+            if self.response is None:
+                raise error_from_rpc(error) from error
+            return await self._fail(error_from_rpc(error))
+        raise TurnpikeError(Reason.INTERNAL, "The router ended without an answer.")
+
+    async def stay_alive(self, now_s: float) -> None:
+        """Send headers or a comment when the upstream has been silent for long."""
+        if self.response is None:
+            if now_s - self.start_s >= self.header_hold_s:
+                await self._open({"X-Backend": "pending"})
+        elif now_s - self.wrote_s >= self.keep_alive_s:
+            await self._write(KEEP_ALIVE)
+
+    async def fail(self, error: TurnpikeError) -> web.StreamResponse:
+        """End an answer that is already under way with one error event.
+
+        Raises:
+            TurnpikeError: The same, when nothing was written yet.
+        """
+        if self.response is None:
+            raise error
+        return await self._fail(error)
+
+    async def _begin(self, route: router_pb2.Route) -> None:
+        self.report.route = route
+        self.report.request_id = route.request_id
+        self.report.ttft_s = self.clock.monotonic_s() - self.start_s
+        if self.response is None:
+            await self._open(route_headers(route))
+
+    async def _open(self, more: dict[str, str]) -> web.StreamResponse:
+        headers = {**SSE_HEADERS, **self.headers, "X-Request-Id": self.report.request_id, **more}
+        response = web.StreamResponse(headers=headers)
+        response.enable_chunked_encoding()
+        self.response = response
+        self.wrote_s = self.clock.monotonic_s()
+        await response.prepare(self.request)
+        return response
+
+    async def _write(self, data: bytes) -> None:
+        response = self.response or await self._open({})
+        self.running.writing_since_s = self.wrote_s = self.clock.monotonic_s()
+        await response.write(data)
+        self.running.writing_since_s = 0.0
+
+    async def _end(self, batch: router_pb2.CreateChatCompletionResponse) -> web.StreamResponse:
+        finish = batch.finish
+        self.report.usage = finish.usage
+        self.report.charge_nusd = finish.charge_nusd
+        tail = last_events(
+            finish, self.ticket.caller.dialect, include_usage=self.ticket.call.include_usage
+        )
+        return await self._close(batch.sse + tail)
+
+    async def _break(self, batch: router_pb2.CreateChatCompletionResponse) -> web.StreamResponse:
+        self.report.charge_nusd = batch.error.charge_nusd
+        error = TurnpikeError(Reason(batch.error.reason), batch.error.message)
+        if self.response is None:
+            raise error
+        return await self._fail(error, batch.sse)
+
+    async def _fail(self, error: TurnpikeError, before: bytes = b"") -> web.StreamResponse:
+        self.report.error = error
+        event = error_event(error, self.ticket.caller.dialect, self.report.request_id)
+        return await self._close(before + event)
+
+    async def _close(self, data: bytes) -> web.StreamResponse:
+        response = self.response or await self._open({})
+        self.running.writing_since_s = self.wrote_s = self.clock.monotonic_s()
+        await response.write_eof(data)
+        self.running.writing_since_s = 0.0
+        return response
+
+
+RouterCall = grpc.aio.UnaryStreamCall[
+    router_pb2.CreateChatCompletionRequest, router_pb2.CreateChatCompletionResponse
+]
+
+
+def route_headers(route: router_pb2.Route) -> dict[str, str]:
+    """Return the headers that are known once an upstream answers."""
+    headers = {
+        "X-Model-Used": route.upstream_model,
+        "X-Backend": route.backend,
+        "X-Deployment-Id": route.deployment_id,
+        "X-Turnpike-Attempts": str(route.attempt_count),
+    }
+    if route.ignored_parameters:
+        headers["X-Turnpike-Ignored"] = ",".join(route.ignored_parameters)
+    return headers

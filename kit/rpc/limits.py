@@ -1,0 +1,10 @@
+"""Bounds that every channel shares."""
+
+from typing import Final
+
+MESSAGE_BYTES_MAX: Final = 32 * 1024**2
+"""Largest message; a larger one is refused with RESOURCE_EXHAUSTED."""
+
+KEEPALIVE_S: Final = 20
+KEEPALIVE_TIMEOUT_S: Final = 5
+RECONNECT_MAX_S: Final = 2

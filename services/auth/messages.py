@@ -1,0 +1,224 @@
+"""Between the contract's messages and this room's values: checks inward, shapes outward."""
+
+import base64
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kit.clock import Clock
+from kit.errors import Reason, TurnpikeError
+from services.auth.accounts import Account, check_name
+from services.auth.keys import (
+    Key,
+    KeySpec,
+    check_count,
+    check_dialect,
+    check_models,
+    check_scopes,
+)
+from services.auth.limits import Ask
+from services.auth.rates import Leased
+from services.auth.tiers import Tiers
+from turnpike.auth.v1 import auth_pb2 as pb
+from turnpike.type.v1 import principal_pb2
+
+PAGE_SIZE_DEFAULT: Final = 100
+PAGE_SIZE_MAX: Final = 1000
+OVERLAP_MAX_S: Final = 30 * 24 * 3600
+_EXPIRE_MAX_S: Final = 253_402_300_799  # the last second of the year 9999
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which entries to return: those that follow `after`, at most `size`."""
+
+    after: str
+    size: int
+
+
+def uuid_text(text: str, param: str) -> str:
+    """Return a UUID in its usual form.
+
+    Raises:
+        TurnpikeError: MISSING_FIELD or INVALID_VALUE naming `param`.
+    """
+    if not text:
+        raise TurnpikeError(Reason.MISSING_FIELD, f"{param} is missing.", param=param)
+    try:
+        return str(uuid.UUID(text))
+    except ValueError as error:
+        message = f"{param} is not a UUID."
+        raise TurnpikeError(Reason.INVALID_VALUE, message, param=param) from error
+
+
+def request_id_of(text: str) -> str | None:
+    """Return an idempotency id, None when there is none.
+
+    Raises:
+        TurnpikeError: INVALID_VALUE with `param=request_id`.
+    """
+    return uuid_text(text, "request_id") if text else None
+
+
+def page_of(page_size: int, page_token: str) -> Page:
+    """Return the page that a list call asks for.
+
+    Raises:
+        TurnpikeError: INVALID_VALUE naming the field.
+    """
+    if not 0 <= page_size <= PAGE_SIZE_MAX:
+        message = f"page_size is {page_size}; it must be between 1 and {PAGE_SIZE_MAX}."
+        raise TurnpikeError(Reason.INVALID_VALUE, message, param="page_size")
+    return Page(_after(page_token), page_size or PAGE_SIZE_DEFAULT)
+
+
+def page_token_of(last_id: str) -> str:
+    """Return the token of the page that follows an id."""
+    return base64.urlsafe_b64encode(uuid.UUID(last_id).bytes).decode()
+
+
+def _after(page_token: str) -> str:
+    if not page_token:
+        return ""
+    try:
+        return str(uuid.UUID(bytes=base64.b64decode(page_token, altchars=b"-_", validate=True)))
+    except ValueError as error:
+        message = "page_token does not come from a page of this list."
+        raise TurnpikeError(Reason.INVALID_VALUE, message, param="page_token") from error
+
+
+def ask_of(request: pb.LeaseRateRequest) -> Ask:
+    """Return what a holder needs.
+
+    Raises:
+        TurnpikeError: INVALID_VALUE naming the field; MISSING_FIELD when it needs nothing.
+    """
+    ask = Ask(
+        requests=check_count(request.request_count, "request_count"),
+        tokens=check_count(request.token_count, "token_count"),
+    )
+    if ask == Ask(0, 0):
+        message = "request_count and token_count are both 0."
+        raise TurnpikeError(Reason.MISSING_FIELD, message, param="request_count")
+    return ask
+
+
+def account_message(account: Account) -> pb.Account:
+    """Return an account's message."""
+    return pb.Account(
+        account_id=account.account_id,
+        name=account.name,
+        create_time=_timestamp(account.create_unix_ms),
+    )
+
+
+def lease_message(leased: Leased) -> pb.LeaseRateResponse:
+    """Return a rate lease's message."""
+    window_left = Duration()
+    window_left.FromMilliseconds(leased.left_ms)
+    return pb.LeaseRateResponse(
+        is_granted=leased.grant.is_granted,
+        granted_request_count=leased.grant.requests,
+        granted_token_count=leased.grant.tokens,
+        remaining_request_count=leased.grant.remaining_requests,
+        remaining_token_count=leased.grant.remaining_tokens,
+        window_left=window_left,
+        is_token_limited=leased.grant.is_token_limited,
+        requests_per_minute=leased.limits.requests,
+        tokens_per_minute=leased.limits.tokens,
+    )
+
+
+class KeyMessages:
+    """Messages about keys; they need the tiers, the time and the usual overlap."""
+
+    def __init__(self, tiers: Tiers, *, clock: Clock, rotation_overlap_ms: int) -> None:
+        self._tiers = tiers
+        self._clock = clock
+        self._rotation_overlap_ms = rotation_overlap_ms
+
+    def spec_of(self, request: pb.CreateKeyRequest) -> KeySpec:
+        """Return what a new key may do.
+
+        Raises:
+            TurnpikeError: MISSING_FIELD or INVALID_VALUE naming the field.
+        """
+        return KeySpec(
+            account_id=uuid_text(request.account_id, "account_id"),
+            name=check_name(request.name, is_required=False),
+            scopes=check_scopes(request.scopes),
+            models=check_models(request.models),
+            tier=self._tiers.check(request.tier),
+            dialect=check_dialect(request.dialect),
+            expire_unix_ms=self._expire_of(request),
+            requests_per_minute=(
+                check_count(request.requests_per_minute, "requests_per_minute")
+                if request.HasField("requests_per_minute")
+                else None
+            ),
+            tokens_per_minute=(
+                check_count(request.tokens_per_minute, "tokens_per_minute")
+                if request.HasField("tokens_per_minute")
+                else None
+            ),
+        )
+
+    def overlap_ms_of(self, request: pb.RotateKeyRequest) -> int:
+        """Return how long the old secret lives on, milliseconds.
+
+        Raises:
+            TurnpikeError: INVALID_VALUE with `param=overlap`.
+        """
+        if not request.HasField("overlap"):
+            return self._rotation_overlap_ms
+        overlap = request.overlap
+        is_negative = overlap.seconds < 0 or overlap.nanos < 0
+        if is_negative or overlap.seconds > OVERLAP_MAX_S or overlap.nanos >= 10**9:
+            message = f"overlap must be between 0 and {OVERLAP_MAX_S} seconds."
+            raise TurnpikeError(Reason.INVALID_VALUE, message, param="overlap")
+        return overlap.ToMilliseconds()
+
+    def key(self, key: Key) -> pb.Key:
+        """Return a key's message."""
+        return pb.Key(
+            principal=self.principal(key, key.spec.expire_unix_ms),
+            name=key.spec.name,
+            hint=key.hint,
+            state=pb.Key.STATE_REVOKED if key.is_revoked else pb.Key.STATE_ACTIVE,
+            create_time=_timestamp(key.create_unix_ms),
+        )
+
+    def principal(self, key: Key, expire_unix_ms: int | None) -> principal_pb2.Principal:
+        """Return who a key is, with the limits in force now."""
+        limits = self._tiers.limits_of(key.spec)
+        return principal_pb2.Principal(
+            account_id=key.spec.account_id,
+            key_id=key.key_id,
+            scopes=key.spec.scopes,
+            models=key.spec.models,
+            tier=key.spec.tier,
+            dialect=key.spec.dialect,
+            requests_per_minute=limits.requests,
+            tokens_per_minute=limits.tokens,
+            expire_time=None if expire_unix_ms is None else _timestamp(expire_unix_ms),
+        )
+
+    def _expire_of(self, request: pb.CreateKeyRequest) -> int | None:
+        if not request.HasField("expire_time"):
+            return None
+        seconds, nanos = request.expire_time.seconds, request.expire_time.nanos
+        is_sane = 0 < seconds <= _EXPIRE_MAX_S and 0 <= nanos < 10**9
+        unix_ms = seconds * 1000 + nanos // 1_000_000
+        if not is_sane or unix_ms <= self._clock.unix_ms():
+            message = "expire_time is not in the future."
+            raise TurnpikeError(Reason.INVALID_VALUE, message, param="expire_time")
+        return unix_ms
+
+
+def _timestamp(unix_ms: int) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromMilliseconds(unix_ms)
+    return timestamp

@@ -1,0 +1,6 @@
+"""Where auth speaks on the bus; listeners repeat these strings."""
+
+from typing import Final
+
+KEY_CHANGED: Final = "auth.key_changed.v1"
+HEARTBEAT: Final = "auth.heartbeat.v1"

@@ -1,0 +1,51 @@
+"""Opens this room."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from kit.bus.port import Bus
+from kit.clock import Clock
+from kit.db import Database
+from kit.ids import Uuid7Source
+from kit.tasks import background
+from services.payment.leases import Leases
+from services.payment.servicer import PaymentServicer
+from services.payment.settings import PaymentSettings
+from services.payment.settlement import Settlement
+from services.payment.store import PaymentStore
+from services.payment.store_engine import open_transactions
+from services.payment.sweeper import Sweeper
+from services.payment.verify import Verifier
+
+if TYPE_CHECKING:
+    from turnpike.metering.v1.metering_pb2_grpc import MeteringServiceAsyncStub
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+@asynccontextmanager
+async def open_payment(
+    settings: PaymentSettings,
+    *,
+    database: Database,
+    bus: Bus,
+    clock: Clock,
+    metering: "MeteringServiceAsyncStub",
+) -> AsyncIterator[PaymentServicer]:
+    """Open the payment room on a migrated database; while it is open it settles and sweeps."""
+    async with open_transactions(database, settings=settings) as transactions:
+        store = PaymentStore(transactions, settings, clock=clock, new_id=Uuid7Source().new)
+        settlement = Settlement(store, bus, settings=settings)
+        sweeper = Sweeper(store, settings=settings)
+        async with (
+            background(settlement.run, name="payment_settlement"),
+            background(sweeper.run, name="payment_sweeper"),
+        ):
+            yield PaymentServicer(
+                store,
+                Leases(store, bus, settings=settings),
+                Verifier(store, metering, settings=settings),
+                settings=settings,
+            )

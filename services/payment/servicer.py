@@ -1,0 +1,137 @@
+"""The border of the payment room: checks what was asked and translates; it decides nothing."""
+
+from typing import TypeAlias
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from kit.errors import Reason, TurnpikeError
+from services.payment.batch import AMOUNT_NUSD_MAX, ID_LENGTH_MAX
+from services.payment.leases import Leases
+from services.payment.ledger import ACCOUNT_ID_LENGTH_MAX
+from services.payment.settings import PaymentSettings
+from services.payment.store import PaymentStore
+from services.payment.store_leases import LeaseTerms
+from services.payment.verify import Verifier
+from turnpike.payment.v1 import payment_pb2 as pb
+from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceServicer
+
+_PAGE_SIZE_DEFAULT = 1_000
+_PAGE_SIZE_MAX = 10_000
+_SOURCES = ("manual", "promo")
+
+Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
+
+
+class PaymentServicer(PaymentServiceServicer):
+    """Serves `turnpike.payment.v1.PaymentService`."""
+
+    def __init__(
+        self,
+        store: PaymentStore,
+        leases: Leases,
+        verifier: Verifier,
+        *,
+        settings: PaymentSettings,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._verifier = verifier
+        self._settings = settings
+
+    async def LeaseCredit(
+        self, request: pb.LeaseCreditRequest, context: Context
+    ) -> pb.LeaseCreditResponse:
+        terms = LeaseTerms(
+            account_id=_account(request.account_id),
+            key_id=_id(request.key_id, "key_id"),
+            holder_id=request.holder_id,
+            need_nusd=_amount(request.need_nusd, "need_nusd", amount_max=AMOUNT_NUSD_MAX),
+            want_nusd=max(0, request.want_nusd),
+            request_id=_id(request.request_id, "request_id"),
+        )
+        lease_id, granted = await self._leases.grant(terms)
+        duration = Duration()
+        duration.FromMilliseconds(round(self._settings.lease_s * 1000))
+        return pb.LeaseCreditResponse(lease_id=lease_id, granted_nusd=granted, duration=duration)
+
+    async def ReturnCredit(
+        self, request: pb.ReturnCreditRequest, context: Context
+    ) -> pb.ReturnCreditResponse:
+        if request.undrawn_nusd < 0:
+            raise _invalid("undrawn_nusd", f"is {request.undrawn_nusd}; it must not be negative")
+        released = await self._leases.give_back(
+            lease_id=_id(request.lease_id, "lease_id"),
+            undrawn_nusd=request.undrawn_nusd,
+            request_id=_id(request.request_id, "request_id"),
+        )
+        return pb.ReturnCreditResponse(released_nusd=released)
+
+    async def CreditAccount(
+        self, request: pb.CreditAccountRequest, context: Context
+    ) -> pb.CreditAccountResponse:
+        if request.source not in _SOURCES:
+            raise _invalid("source", f"must be one of {', '.join(_SOURCES)}")
+        account_id = _account(request.account_id)
+        balance = await self._store.credit(
+            account_id=account_id,
+            amount_nusd=_amount(
+                request.amount_nusd, "amount_nusd", amount_max=self._settings.credit_max_nusd
+            ),
+            source=request.source,
+            request_id=_id(request.request_id, "request_id"),
+        )
+        return pb.CreditAccountResponse(balance=pb.Balance(account_id=account_id, **balance))
+
+    async def GetBalance(
+        self, request: pb.GetBalanceRequest, context: Context
+    ) -> pb.GetBalanceResponse:
+        account_id = _account(request.account_id)
+        balance = await self._store.balance(account_id)
+        return pb.GetBalanceResponse(balance=pb.Balance(account_id=account_id, **balance))
+
+    async def ListBalances(
+        self, request: pb.ListBalancesRequest, context: Context
+    ) -> pb.ListBalancesResponse:
+        if not 0 <= request.page_size <= _PAGE_SIZE_MAX:
+            raise _invalid("page_size", f"is {request.page_size}; 1 to {_PAGE_SIZE_MAX} is allowed")
+        size = request.page_size or _PAGE_SIZE_DEFAULT
+        rows = await self._store.balances(after=request.page_token, count_max=size)
+        return pb.ListBalancesResponse(
+            balances=[pb.LedgerBalance(ledger_account=n, balance_nusd=a) for n, a in rows],
+            next_page_token=rows[-1][0] if len(rows) == size else "",
+        )
+
+    async def VerifyLedger(
+        self, request: pb.VerifyLedgerRequest, context: Context
+    ) -> pb.VerifyLedgerResponse:
+        return await self._verifier.verify()
+
+    async def RebuildLedger(
+        self, request: pb.RebuildLedgerRequest, context: Context
+    ) -> pb.RebuildLedgerResponse:
+        corrected, count = await self._store.rebuild()
+        return pb.RebuildLedgerResponse(corrected_count=corrected, ledger_account_count=count)
+
+
+def _id(value: str, name: str, *, length_max: int = ID_LENGTH_MAX) -> str:
+    if not value:
+        raise TurnpikeError(Reason.MISSING_FIELD, f"{name} is required.", param=name)
+    if len(value) > length_max or not value.isprintable():
+        raise _invalid(name, f"must be printable and at most {length_max} characters long")
+    return value
+
+
+def _account(value: str) -> str:
+    return _id(value, "account_id", length_max=ACCOUNT_ID_LENGTH_MAX)
+
+
+def _amount(value: int, name: str, *, amount_max: int) -> int:
+    if not 0 < value <= amount_max:
+        raise _invalid(name, f"is {value}; 1 to {amount_max} is allowed")
+    return value
+
+
+def _invalid(name: str, what: str) -> TurnpikeError:
+    return TurnpikeError(Reason.INVALID_VALUE, f"{name} {what}.", param=name)

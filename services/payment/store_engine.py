@@ -1,0 +1,171 @@
+"""How the ledger's transactions run: as plain functions over one connection.
+
+On SQLite they run in a thread of their own over the standard library's driver: one hop for a whole
+transaction, where the async driver takes one per statement. On PostgreSQL they run over asyncpg.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final, Protocol, TypeVar
+
+import structlog
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import StaticPool
+
+from kit.db import Database
+from kit.errors import Reason, TurnpikeError
+from services.payment.settings import PaymentSettings
+
+_log = structlog.get_logger("services.payment")
+_T = TypeVar("_T")
+_BUSY_TIMEOUT_MS: Final = 10_000
+_RETRY_S: Final = 0.1
+# A lost connection passes by itself; a broken rule of the books or of SQL does not.
+_BROKEN: Final = (DBAPIError, OSError, PoolTimeoutError)
+_RULES: Final = (IntegrityError, ProgrammingError, DataError)
+
+
+class Reader(Protocol):
+    """Runs a function over a connection."""
+
+    async def __call__(self, work: Callable[[Connection], _T]) -> _T:
+        """Return what `work` returns."""
+
+
+class Transactions:
+    """Runs functions in transactions, again when the connection broke.
+
+    A function may run more than once, so it must be repeatable: every write of this room is
+    made so by an id that it stores.
+    """
+
+    def __init__(self, database: Database, writer: Reader, *, settings: PaymentSettings) -> None:
+        self._database = database
+        self._writer = writer
+        self._attempts_max = settings.database_attempts_max
+        self._deadline_s = settings.database_s
+
+    async def write(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` in a transaction that commits when it returns.
+
+        Raises:
+            TurnpikeError: LEDGER_UNAVAILABLE; it may or may not have been committed.
+        """
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._write(work)
+        except TimeoutError as error:
+            raise _unavailable() from error
+
+    async def read(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` on one consistent snapshot.
+
+        Raises:
+            TurnpikeError: LEDGER_UNAVAILABLE.
+        """
+        async with self.snapshot() as run:
+            return await run(work)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
+        """Open one snapshot that several functions read.
+
+        Raises:
+            TurnpikeError: LEDGER_UNAVAILABLE.
+        """
+        try:
+            async with self._database.read() as connection:
+
+                async def run(work: Callable[[Connection], _T]) -> _T:
+                    async with asyncio.timeout(self._deadline_s):
+                        return await connection.run_sync(work)
+
+                yield run
+        except _BROKEN as error:
+            if isinstance(error, _RULES):
+                raise
+            raise _unavailable() from error
+
+    async def _write(self, work: Callable[[Connection], _T]) -> _T:
+        attempt = 1
+        while True:
+            try:
+                return await self._writer(work)
+            except _BROKEN as error:
+                if isinstance(error, _RULES):
+                    raise
+                _log.warning("ledger_write_failed", attempt=attempt, error=type(error).__name__)
+                if attempt == self._attempts_max:
+                    raise _unavailable() from error
+            await asyncio.sleep(_RETRY_S * attempt)
+            attempt += 1
+
+
+@asynccontextmanager
+async def open_transactions(
+    database: Database, *, settings: PaymentSettings
+) -> AsyncIterator[Transactions]:
+    """Open what runs the room's transactions on an open, migrated database."""
+    if not database.is_sqlite:
+        yield Transactions(database, _over_asyncpg(database), settings=settings)
+        return
+    async with database.read() as connection:
+        url = connection.engine.url
+    engine = _sqlite_engine(url)
+    threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+    try:
+        yield Transactions(database, _in_thread(engine, threads), settings=settings)
+    finally:
+        await asyncio.to_thread(threads.shutdown)
+        engine.dispose()
+
+
+def _over_asyncpg(database: Database) -> Reader:
+    async def write(work: Callable[[Connection], _T]) -> _T:
+        async with database.write() as connection:
+            return await connection.run_sync(work)
+
+    return write
+
+
+def _in_thread(engine: Engine, threads: ThreadPoolExecutor) -> Reader:
+    def transact(work: Callable[[Connection], _T]) -> _T:
+        with engine.connect() as connection, connection.begin():
+            return work(connection)
+
+    async def write(work: Callable[[Connection], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(threads, transact, work)
+
+    return write
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    # One connection for the one thread; it is closed from the loop's thread at the end.
+    engine = create_engine(
+        url.set(drivername="sqlite"),
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _unavailable() -> TurnpikeError:
+    return TurnpikeError(Reason.LEDGER_UNAVAILABLE, "The ledger cannot be reached; try again.")

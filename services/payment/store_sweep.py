@@ -1,0 +1,112 @@
+"""Statements of the sweep: what ended leases have left goes back, and old rows go."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, RowMapping, bindparam, delete, exists, func, select
+
+from services.payment import ledger
+from services.payment.ledger import Draft, Kind
+from services.payment.store_answers import forget
+from services.payment.store_books import Books
+from services.payment.store_leases import CLOSED, OPEN, RELEASE, free_nusd, released
+from services.payment.store_tables import holds, leases, router_watermarks
+
+_NAMED: Final = (
+    select(func.coalesce(func.sum(holds.c.amount_nusd), 0))
+    .where(holds.c.lease_id == leases.c.lease_id)
+    .scalar_subquery()
+)
+_LEFT: Final = leases.c.granted_nusd - leases.c.captured_nusd - leases.c.released_nusd
+_DUE_LEASES: Final = (
+    select(leases, _NAMED.label("named_nusd"))
+    .where(leases.c.state == OPEN, leases.c.ends_at_unix_ms < bindparam("ended_before_ms"))
+    .where(_LEFT > _NAMED)
+    .order_by(leases.c.ends_at_unix_ms, leases.c.lease_id)
+)
+_IS_DRAWN_FROM: Final = exists().where(
+    leases.c.lease_id == holds.c.lease_id,
+    leases.c.state == OPEN,
+    leases.c.ends_at_unix_ms >= bindparam("ended_before_ms"),
+)
+_DUE_HOLDS: Final = (
+    select(holds.c.request_id)
+    .where(holds.c.expires_at_unix_ms < bindparam("expired_before_ms"), ~_IS_DRAWN_FROM)
+    .order_by(holds.c.expires_at_unix_ms, holds.c.request_id)
+)
+_DROP_HOLD: Final = delete(holds).where(holds.c.request_id == bindparam("request"))
+_OLD_LEASES: Final = delete(leases).where(
+    leases.c.state == CLOSED, leases.c.ends_at_unix_ms < bindparam("before_ms")
+)
+_LIVE: Final = select(func.count(), func.min(router_watermarks.c.watermark_unix_ms)).where(
+    router_watermarks.c.seen_unix_ms >= bindparam("seen_after_ms")
+)
+_GONE: Final = delete(router_watermarks).where(
+    router_watermarks.c.seen_unix_ms < bindparam("before_ms")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRules:
+    """When what has ended is released and when old rows go; milliseconds."""
+
+    draw_grace_ms: int
+    hold_ttl_ms: int
+    router_gone_ms: int
+    keep_ms: int
+    rows_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did."""
+
+    released_nusd: int = 0
+    lease_ids: tuple[str, ...] = ()
+    expired_requests: tuple[str, ...] = ()
+
+
+def sweep(connection: Connection, *, rules: SweepRules, now_ms: int) -> Swept:
+    """Expire dead holds and release what ended leases have left beside living holds.
+
+    Nothing is released while no living router is known, nor before every living one has reported
+    all it dispatched until then: a draw that is on its way must still find its money.
+    """
+    live_count, reported_ms = connection.execute(
+        _LIVE, {"seen_after_ms": now_ms - rules.router_gone_ms}
+    ).one()
+    if not live_count:
+        return Swept()
+    books = Books(connection)
+    ended = {"ended_before_ms": min(now_ms - rules.hold_ttl_ms, reported_ms - rules.draw_grace_ms)}
+    expired = {**ended, "expired_before_ms": min(now_ms, reported_ms)}
+    dead = connection.execute(_DUE_HOLDS.limit(rules.rows_max), expired).scalars().all()
+    if dead:
+        connection.execute(_DROP_HOLD, [{"request": request_id} for request_id in dead])
+    due = connection.execute(_DUE_LEASES.limit(rules.rows_max), ended).mappings().all()
+    for lease in due:
+        books.post(_expiry(lease, now_ms))
+    books.flush()
+    if due:
+        connection.execute(RELEASE, [released(lease, _left(lease)) for lease in due])
+    _prune(connection, now_ms - rules.keep_ms)
+    return Swept(
+        released_nusd=sum(_left(lease) for lease in due),
+        lease_ids=tuple(lease["lease_id"] for lease in due),
+        expired_requests=tuple(dead),
+    )
+
+
+def _expiry(lease: RowMapping, now_ms: int) -> Draft:
+    postings = ledger.release(lease["account_id"], _left(lease))
+    return Draft(Kind.EXPIRY, lease["lease_id"], now_ms, postings)
+
+
+def _left(lease: RowMapping) -> int:
+    return free_nusd(lease, int(lease["named_nusd"]))
+
+
+def _prune(connection: Connection, before_ms: int) -> None:
+    forget(connection, before_ms=before_ms)
+    connection.execute(_OLD_LEASES, {"before_ms": before_ms})
+    connection.execute(_GONE, {"before_ms": before_ms})

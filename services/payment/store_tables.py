@@ -1,0 +1,218 @@
+"""The payment room's tables.
+
+`transactions`, `entries`, `account_chain` and `charges` are append-only; triggers made by the
+migration refuse anything else, seal a transaction once its entries sum to zero, and keep `seq`
+gapless. Everything else is a projection or working state.
+"""
+
+from functools import cache
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Connection,
+    ForeignKeyConstraint,
+    Index,
+    Insert,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+Row: TypeAlias = dict[str, Any]
+
+METADATA: Final = MetaData()
+# Names sort by code point on both engines, so that pages and merges agree.
+_Name: Final = String().with_variant(String(collation="C"), "postgresql")
+_DEFERRED: Final[dict[str, Any]] = {"deferrable": True, "initially": "DEFERRED"}
+_COMPACT: Final[dict[str, Any]] = {"sqlite_with_rowid": False}
+
+ledger_head: Final = Table(
+    "ledger_head",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+transactions: Final = Table(
+    "transactions",
+    METADATA,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("reference", String, nullable=False),
+    Column("unix_ms", BigInteger, nullable=False),
+    Column("detail_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+entries: Final = Table(
+    "entries",
+    METADATA,
+    Column("txn_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("ledger_account", _Name, primary_key=True),
+    Column("amount_nusd", BigInteger, nullable=False),
+    CheckConstraint("amount_nusd <> 0", name="entries_not_zero"),
+    ForeignKeyConstraint(["txn_seq"], ["transactions.seq"], name="entries_sealed", **_DEFERRED),
+    **_COMPACT,
+)
+
+account_chain: Final = Table(
+    "account_chain",
+    METADATA,
+    Column("account_id", _Name, primary_key=True),
+    Column("account_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("txn_seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Index("account_chain_by_txn", "txn_seq", "account_id", unique=True),
+    **_COMPACT,
+)
+
+accounts: Final = Table(
+    "accounts",
+    METADATA,
+    Column("account_id", _Name, primary_key=True),
+    Column("chain_seq", BigInteger, nullable=False),
+    Column("chain_hash", LargeBinary, nullable=False),
+    Column("charged_nusd", BigInteger, nullable=False),
+)
+
+balances: Final = Table(
+    "balances",
+    METADATA,
+    Column("ledger_account", _Name, primary_key=True),
+    Column("balance_nusd", BigInteger, nullable=False),
+    CheckConstraint(
+        "balance_nusd >= 0 OR NOT (ledger_account LIKE 'customer\\:%\\:available'"
+        " OR ledger_account LIKE 'customer\\:%\\:held')",
+        name="balances_never_overdrawn",
+    ),
+    CheckConstraint(
+        "balance_nusd <= 0 OR ledger_account NOT LIKE 'customer\\:%\\:debt'",
+        name="balances_debt_is_owed",
+    ),
+)
+
+leases: Final = Table(
+    "leases",
+    METADATA,
+    Column("lease_id", _Name, primary_key=True),
+    Column("account_id", _Name, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("holder_id", String, nullable=False),
+    Column("granted_nusd", BigInteger, nullable=False),
+    Column("captured_nusd", BigInteger, nullable=False),
+    Column("released_nusd", BigInteger, nullable=False),
+    Column("ends_at_unix_ms", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    CheckConstraint(
+        "captured_nusd >= 0 AND released_nusd >= 0"
+        " AND captured_nusd + released_nusd <= granted_nusd",
+        name="leases_within_grant",
+    ),
+    Index("leases_by_end", "state", "ends_at_unix_ms"),
+)
+
+holds: Final = Table(
+    "holds",
+    METADATA,
+    Column("request_id", _Name, primary_key=True),
+    Column("lease_id", _Name, nullable=False),
+    Column("amount_nusd", BigInteger, nullable=False),
+    Column("expires_at_unix_ms", BigInteger, nullable=False),
+    Index("holds_by_lease", "lease_id"),
+)
+
+charges: Final = Table(
+    "charges",
+    METADATA,
+    Column("event_id", _Name, primary_key=True),
+    Column("request_id", String, nullable=False),
+    Column("account_id", _Name, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("lease_id", String, nullable=False),
+    Column("model_id", String, nullable=False),
+    Column("deployment", String, nullable=False),
+    Column("charge_nusd", BigInteger, nullable=False),
+    Column("charged_nusd", BigInteger, nullable=False),
+    Column("writeoff_nusd", BigInteger, nullable=False),
+    Column("is_late", Integer, nullable=False),
+    Column("stream_seq", BigInteger, nullable=False),
+    Column("txn_seq", BigInteger, nullable=True),
+    CheckConstraint(
+        "charged_nusd >= 0 AND writeoff_nusd >= 0 AND charged_nusd + writeoff_nusd = charge_nusd",
+        name="charges_add_up",
+    ),
+    Index("charges_by_txn", "txn_seq"),
+    **_COMPACT,
+)
+
+answers: Final = Table(
+    "answers",
+    METADATA,
+    Column("request_id", _Name, primary_key=True),
+    Column("asked", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("unix_ms", BigInteger, nullable=False),
+    Column("is_kept", Integer, nullable=False),
+    Index("answers_by_age", "is_kept", "unix_ms"),
+)
+
+router_watermarks: Final = Table(
+    "router_watermarks",
+    METADATA,
+    Column("router_id", _Name, primary_key=True),
+    Column("watermark_unix_ms", BigInteger, nullable=False),
+    Column("seen_unix_ms", BigInteger, nullable=False),
+)
+
+stream_position: Final = Table(
+    "stream_position",
+    METADATA,
+    Column("stream", String, primary_key=True),
+    Column("applied_seq", BigInteger, nullable=False),
+    Column("beyond", Text, nullable=False),
+)
+
+dead_letters: Final = Table(
+    "dead_letters",
+    METADATA,
+    Column("stream_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("reason", String, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("unix_ms", BigInteger, nullable=False),
+)
+
+
+def upsert(connection: Connection, table: Table) -> Insert:
+    """Return an insert that replaces the row of the same key."""
+    return _upsert(connection.dialect.name, table)
+
+
+def insert_once(connection: Connection, table: Table) -> Insert:
+    """Return an insert that leaves a row of the same key as it is."""
+    return _insert(connection.dialect.name, table).on_conflict_do_nothing()
+
+
+# Building a statement costs as much as running it; these are built once for each table.
+@cache
+def _upsert(dialect: str, table: Table) -> Insert:
+    statement = _insert(dialect, table)
+    keys = {column.name for column in table.primary_key}
+    values = {
+        column.name: statement.excluded[column.name]
+        for column in table.columns
+        if column.name not in keys
+    }
+    return statement.on_conflict_do_update(index_elements=sorted(keys), set_=values)
+
+
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

@@ -1,0 +1,277 @@
+"""Statements that read the books for their proof, a page at a time."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, bindparam, case, func, or_, select, tuple_
+
+from services.payment.ledger import Draft, Posting
+from services.payment.store_engine import Reader
+from services.payment.store_leases import OPEN
+from services.payment.store_settlement import applied_seq
+from services.payment.store_tables import (
+    Row,
+    account_chain,
+    accounts,
+    balances,
+    charges,
+    entries,
+    holds,
+    leases,
+    ledger_head,
+    transactions,
+)
+
+_PAGE: Final = (
+    select(transactions)
+    .where(transactions.c.seq > bindparam("after"))
+    .order_by(transactions.c.seq)
+    .limit(bindparam("count_max"))
+)
+_CHAIN: Final = (
+    select(account_chain, transactions.c.hash.label("of_transaction"))
+    .outerjoin(transactions, transactions.c.seq == account_chain.c.txn_seq)
+    .where(
+        tuple_(account_chain.c.account_id, account_chain.c.account_seq)
+        > tuple_(bindparam("account_id"), bindparam("account_seq"))
+    )
+    .order_by(account_chain.c.account_id, account_chain.c.account_seq)
+    .limit(bindparam("count_max"))
+)
+_CHARGES: Final = (
+    select(charges.c.event_id, charges.c.account_id, charges.c.charge_nusd)
+    .where(charges.c.event_id > bindparam("after"), charges.c.charge_nusd != 0)
+    .where(charges.c.stream_seq <= bindparam("stream_seq_max"))
+    .order_by(charges.c.event_id)
+    .limit(bindparam("count_max"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A stored transaction with everything kept beside it."""
+
+    seq: int
+    draft: Draft
+    hash: bytes
+    chained_accounts: tuple[str, ...]
+    charge_rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """Two figures that should be equal, nano-USD; `check` and `subject` as in `Finding`."""
+
+    check: str
+    subject: str
+    expected: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the whole room; nano-USD."""
+
+    charged_nusd: int
+    writeoff_nusd: int
+    open_lease_count: int
+    open_hold_count: int
+    held_nusd: int
+
+
+class Snapshot:
+    """One state of the whole room, read a page at a time."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+
+    async def posted(self, *, after: int, count_max: int) -> list[Posted]:
+        """Return transactions in order, from the one after `after`."""
+        return await self._read(partial(_posted_page, after=after, count_max=count_max))
+
+    async def links(self, *, after: tuple[str, int], count_max: int) -> Sequence[Row]:
+        """Return links of the accounts' chains in order, from the one after (account, seq)."""
+        return await self._read(partial(_chain_page, after=after, count_max=count_max))
+
+    async def charges(self, *, after: str, stream_seq_max: int, count_max: int) -> Sequence[Row]:
+        """Return charges that cost something by event id, from the one after `after`."""
+        where = {"after": after, "stream_seq_max": stream_seq_max, "count_max": count_max}
+        return await self._read(lambda connection: _rows(connection, _CHARGES, where))
+
+    async def head(self) -> tuple[int, bytes]:
+        """Return the ledger's last position and hash."""
+        return await self._read(_head)
+
+    async def applied_seq(self, stream: str) -> int:
+        """Return the last stream position up to which everything was applied."""
+        return await self._read(lambda connection: applied_seq(connection, stream))
+
+    async def totals(self) -> Totals:
+        """Return the sums that a verification reports."""
+        return await self._read(_totals)
+
+    async def discrepancies(self, *, count_max: int) -> list[Discrepancy]:
+        """Return what SQL alone can tell: wrong projections, leases, charges and signs."""
+        found: list[Discrepancy] = []
+        for check in _CHECKS:
+            found += await self._read(partial(check, count_max=count_max))
+        return found
+
+
+def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[Posted]:
+    """Return transactions in order, from the one after `after`."""
+    rows = _rows(connection, _PAGE, {"after": after, "count_max": count_max})
+    if not rows:
+        return []
+    bounds = (rows[0]["seq"], rows[-1]["seq"])
+    lines = _grouped(connection, select(entries).order_by(entries.c.ledger_account), bounds)
+    links = _grouped(connection, select(account_chain), bounds)
+    charged = _grouped(connection, select(charges), bounds)
+    return [
+        Posted(
+            seq=row["seq"],
+            draft=_draft(row, lines[row["seq"]]),
+            hash=row["hash"],
+            chained_accounts=tuple(sorted(link["account_id"] for link in links[row["seq"]])),
+            charge_rows=tuple(charged[row["seq"]]),
+        )
+        for row in rows
+    ]
+
+
+def _chain_page(connection: Connection, *, after: tuple[str, int], count_max: int) -> Sequence[Row]:
+    where = {"account_id": after[0], "account_seq": after[1], "count_max": count_max}
+    return _rows(connection, _CHAIN, where)
+
+
+def _head(connection: Connection) -> tuple[int, bytes]:
+    row = connection.execute(select(ledger_head)).one()
+    return row.seq, row.hash
+
+
+def _wrong_balances(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    sums = (
+        select(entries.c.ledger_account, func.sum(entries.c.amount_nusd).label("total"))
+        .group_by(entries.c.ledger_account)
+        .subquery()
+    )
+    name = func.coalesce(balances.c.ledger_account, sums.c.ledger_account)
+    total = func.coalesce(sums.c.total, 0)
+    stored = func.coalesce(balances.c.balance_nusd, 0)
+    query = select(name, total, stored).select_from(
+        balances.outerjoin(sums, sums.c.ledger_account == balances.c.ledger_account, full=True)
+    )
+    return _unequal(
+        connection, "projection", query.where(total != stored).order_by(name).limit(count_max)
+    )
+
+
+def _wrong_charged(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    sums = (
+        select(charges.c.account_id, func.sum(charges.c.charged_nusd).label("total"))
+        .group_by(charges.c.account_id)
+        .subquery()
+    )
+    total = func.coalesce(sums.c.total, 0)
+    query = (
+        select(accounts.c.account_id, total, accounts.c.charged_nusd)
+        .outerjoin(sums, sums.c.account_id == accounts.c.account_id)
+        .where(total != accounts.c.charged_nusd)
+        .order_by(accounts.c.account_id)
+    )
+    return _unequal(connection, "projection", query.limit(count_max))
+
+
+def _wrong_leases(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    left = leases.c.granted_nusd - leases.c.captured_nusd - leases.c.released_nusd
+    owner = ("customer:" + leases.c.account_id + ":held").label("ledger_account")
+    sums = select(owner, func.sum(left).label("total")).group_by(leases.c.account_id).subquery()
+    held = (
+        select(balances).where(balances.c.ledger_account.like("customer:%:held")).subquery("held")
+    )
+    name = func.coalesce(held.c.ledger_account, sums.c.ledger_account)
+    total = func.coalesce(sums.c.total, 0)
+    stored = func.coalesce(held.c.balance_nusd, 0)
+    query = select(name, total, stored).select_from(
+        held.outerjoin(sums, sums.c.ledger_account == held.c.ledger_account, full=True)
+    )
+    return _unequal(
+        connection, "lease", query.where(total != stored).order_by(name).limit(count_max)
+    )
+
+
+def _unposted_charges(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    query = (
+        select(charges.c.event_id, charges.c.charge_nusd, charges.c.charge_nusd * 0)
+        .outerjoin(transactions, transactions.c.seq == charges.c.txn_seq)
+        .where(charges.c.charge_nusd != 0, transactions.c.seq.is_(None))
+        .order_by(charges.c.event_id)
+        .limit(count_max)
+    )
+    return _unequal(connection, "usage", query)
+
+
+def _overdrawn(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    name, stored = balances.c.ledger_account, balances.c.balance_nusd
+    is_spendable = or_(name.like("customer:%:available"), name.like("customer:%:held"))
+    is_wrong = case((is_spendable, stored < 0), (name.like("customer:%:debt"), stored > 0))
+    query = select(name, stored * 0, stored).where(is_wrong).order_by(name).limit(count_max)
+    return _unequal(connection, "constraint", query)
+
+
+def _totals(connection: Connection) -> Totals:
+    charged, written_off = connection.execute(
+        select(func.sum(charges.c.charged_nusd), func.sum(charges.c.writeoff_nusd))
+    ).one()
+    held = select(func.sum(balances.c.balance_nusd)).where(
+        balances.c.ledger_account.like("customer:%:held")
+    )
+    return Totals(
+        charged_nusd=int(charged or 0),
+        writeoff_nusd=int(written_off or 0),
+        open_lease_count=_count(connection, select(leases).where(leases.c.state == OPEN)),
+        open_hold_count=_count(connection, select(holds)),
+        held_nusd=int(connection.execute(held).scalar() or 0),
+    )
+
+
+def _grouped(
+    connection: Connection, query: Select[Any], bounds: tuple[int, int]
+) -> dict[int, list[Row]]:
+    of = query.selected_columns["txn_seq"]
+    rows: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in _rows(connection, query.where(of.between(*bounds)), {}):
+        rows[row["txn_seq"]].append(row)
+    return rows
+
+
+def _draft(row: Row, lines: Sequence[Row]) -> Draft:
+    postings = tuple(Posting(line["ledger_account"], line["amount_nusd"]) for line in lines)
+    return Draft(row["kind"], row["reference"], row["unix_ms"], postings, row["detail_hash"])
+
+
+def _unequal(connection: Connection, check: str, query: Select[Any]) -> list[Discrepancy]:
+    return [
+        Discrepancy(check, subject, int(expected), int(found))
+        for subject, expected, found in connection.execute(query)
+    ]
+
+
+def _rows(connection: Connection, query: Select[Any], where: Mapping[str, object]) -> Sequence[Row]:
+    return [row._asdict() for row in connection.execute(query, where)]
+
+
+def _count(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.execute(select(func.count()).select_from(query.subquery())).scalar_one())
+
+
+_CHECKS: Final[tuple[Callable[..., list[Discrepancy]], ...]] = (
+    _wrong_balances,
+    _wrong_charged,
+    _wrong_leases,
+    _unposted_charges,
+    _overdrawn,
+)

@@ -1,0 +1,68 @@
+"""From a deployment's configuration to an open adapter."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from kit.clock import Clock
+from services.router.catalog import Catalogue, Deployment
+from services.router.catalog_file import CatalogueFile, OpenAiCompatEntry, TritonEntry
+from services.router.fleet import Wanted
+from services.router.providers.openai_compat import OpenAiCompatSettings, open_openai_compat
+from services.router.providers.port import Provider
+from services.router.providers.triton import open_triton
+from services.router.providers.triton_port import TritonConfig
+from services.router.settings import RouterSettings
+from services.router.template import load_chat_template
+from services.router.upstream import HttpPool
+
+
+def wanted(file: CatalogueFile, catalogue: Catalogue) -> Iterator[Wanted]:
+    """Yield every deployment of a catalogue with what its adapter is made of."""
+    for model in catalogue.models:
+        for deployment in model.deployments:
+            entry = file.providers[deployment.provider]
+            options = repr(sorted(deployment.options.items()))
+            parts: tuple[str, ...] = (repr(entry), deployment.upstream_model, options)
+            if isinstance(entry, OpenAiCompatEntry):
+                parts += (entry.api_key.get_secret_value(),)
+            digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+            yield Wanted(deployment, entry, digest)
+
+
+def opener(
+    settings: RouterSettings, pool: HttpPool, clock: Clock
+) -> Callable[[Wanted], AbstractAsyncContextManager[Provider]]:
+    """Return what opens an adapter for a wanted deployment."""
+
+    def open_adapter(item: Wanted) -> AbstractAsyncContextManager[Provider]:
+        if isinstance(item.entry, OpenAiCompatEntry):
+            return open_openai_compat(_openai(item.entry), pool=pool, clock=clock)
+        config = _triton(item.entry, item.deployment, settings, clock)
+        return open_triton(config, http_pool=pool)
+
+    return open_adapter
+
+
+def _openai(entry: OpenAiCompatEntry) -> OpenAiCompatSettings:
+    return OpenAiCompatSettings(
+        base_url=entry.base_url,
+        api_key=entry.api_key if entry.api_key.get_secret_value() else None,
+        max_tokens_field=entry.max_tokens_field,
+        headers=entry.headers,
+    )
+
+
+def _triton(
+    entry: TritonEntry, deployment: Deployment, settings: RouterSettings, clock: Clock
+) -> TritonConfig:
+    return TritonConfig(
+        model_name=deployment.upstream_model,
+        template=load_chat_template(Path(deployment.options["chat_template"]), clock=clock),
+        grpc_address=entry.grpc_address,
+        http_address=entry.http_address,
+        transport=entry.transport,
+        connections_max=settings.connections_max,
+        connect_s=settings.connect_timeout_s,
+    )

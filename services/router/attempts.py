@@ -1,0 +1,54 @@
+"""What a series of failed attempts adds up to: one error for the caller; pure."""
+
+from dataclasses import dataclass, field
+
+from kit.errors import Reason, TurnpikeError
+from services.router.providers.port import Failure, ProviderError
+
+BREAKING = frozenset(
+    {Failure.CONNECT, Failure.UNAVAILABLE, Failure.INVALID_RESPONSE, Failure.INCOMPLETE}
+    | {Failure.TIMEOUT, Failure.CREDENTIALS, Failure.RATE_LIMITED}
+)
+"""Failures that say something about the deployment's health."""
+
+_FINAL_REASON = {
+    Failure.REJECTED: Reason.INVALID_VALUE,
+    Failure.CONTENT_POLICY: Reason.CONTENT_POLICY_VIOLATION,
+    Failure.CONTEXT_LENGTH: Reason.CONTEXT_LENGTH_EXCEEDED,
+}
+
+
+@dataclass(slots=True)
+class Attempts:
+    """Failed attempts of one request, in order."""
+
+    failures: list[tuple[str, ProviderError]] = field(default_factory=list)
+
+    def add(self, deployment: str, error: ProviderError) -> None:
+        """Remember one."""
+        self.failures.append((deployment, error))
+
+    def verdict(self) -> TurnpikeError:
+        """Return what the caller is told: the client's own fault, a timeout, or a bad gateway."""
+        last = self.failures[-1][1]
+        if not last.is_retryable:
+            return TurnpikeError(_FINAL_REASON[last.failure], last.message)
+        summary = ",".join(f"{name}:{error.failure}" for name, error in self.failures)
+        if {Failure.TIMEOUT} == {error.failure for _, error in self.failures}:
+            return TurnpikeError(
+                Reason.TIMEOUT, "No provider answered within the time limit.", attempts=summary
+            )
+        return TurnpikeError(
+            Reason.ALL_PROVIDERS_FAILED,
+            f"All providers failed ({len(self.failures)} tried): {last.message}",
+            attempts=summary,
+        )
+
+
+def broken_off(error: ProviderError) -> tuple[Reason, str]:
+    """Return reason and message for an answer that broke after content was sent."""
+    if error.failure is Failure.TIMEOUT:
+        return Reason.TIMEOUT, "The provider fell silent before the answer was complete."
+    if error.failure in (Failure.INVALID_RESPONSE, Failure.CONTENT_POLICY):
+        return Reason.UPSTREAM_INVALID_RESPONSE, error.message
+    return Reason.UPSTREAM_INCOMPLETE, "The provider broke off before the answer was complete."

@@ -1,0 +1,61 @@
+"""Models, deployments and prices as one immutable snapshot; pure.
+
+A snapshot is built whole from the file and swapped whole; requests keep the one they started with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.router.pricing import PriceRow
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One place where a model can be had.
+
+    `deployment_id` is stable for the name. `backend` is what X-Backend shows. `priority` orders
+    candidates, lower first.
+    """
+
+    name: str
+    deployment_id: str
+    provider: str
+    kind: str
+    backend: str
+    upstream_model: str
+    price: PriceRow
+    priority: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as callers see it; `ceiling` covers every deployment's price."""
+
+    model_id: str
+    aliases: tuple[str, ...]
+    owner: str
+    context_length: int
+    default_max_tokens: int
+    prompt_tokens_per_kilobyte_max: int
+    create_unix_s: int
+    deployments: tuple[Deployment, ...]
+    ceiling: PriceRow
+    floor: PriceRow
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Everything that can be routed to; `names` maps ids and aliases to models."""
+
+    generation: int
+    models: tuple[Model, ...]
+    names: Mapping[str, Model]
+
+    def find(self, name: str) -> Model | None:
+        """Return the model with this id or alias, compared exactly."""
+        return self.names.get(name)
+
+
+EMPTY = Catalogue(generation=0, models=(), names={})
+"""The catalogue before the first one was read."""

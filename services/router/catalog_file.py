@@ -1,0 +1,216 @@
+"""The `catalogue` section of `turnpike.yaml`: its form, its secrets, and its snapshot."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+
+from kit.ids import name_id
+from kit.money import PUSD_PER_NUSD, nusd_from_usd, pusd_per_token_from_usd_per_million
+from kit.yaml_lines import YamlError, YamlFile
+from services.router.catalog import Catalogue, Deployment, Model
+from services.router.pricing import PriceRow, ceiling, floor
+
+_REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class _Entry(BaseModel, frozen=True, extra="forbid"):
+    """What every part of the section has in common: unknown keys are refused."""
+
+
+class TritonEntry(_Entry):
+    """An NVIDIA Triton Inference Server."""
+
+    kind: Literal["triton"]
+    grpc_address: str = Field("127.0.0.1:8001", description="Its gRPC port, host:port.")
+    http_address: str = Field(
+        "", description="Its HTTP port, host:port; needed for transport http."
+    )
+    transport: Literal["grpc", "http"] = Field("grpc", description="Which port is used.")
+    backend: str = Field("triton-vllm", description="What X-Backend shows.")
+
+    @model_validator(mode="after")
+    def _has_address(self) -> "TritonEntry":
+        if self.transport == "http" and not self.http_address:
+            raise ValueError("transport http needs http_address")
+        return self
+
+
+class OpenAiCompatEntry(_Entry):
+    """Any server that speaks OpenAI's chat completions over HTTP."""
+
+    kind: Literal["openai_compat"]
+    base_url: str = Field(pattern=r"^https?://[^\s?#]+$", description="Up to and with /v1.")
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="Sent as Bearer; ${VARIABLE} or file:/path, never the key itself.",
+    )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="How this server spells the output bound."
+    )
+    headers: dict[str, str] = Field(default_factory=dict, description="More headers to send.")
+    backend: str = Field("openai", description="What X-Backend shows.")
+
+
+ProviderEntry = Annotated[TritonEntry | OpenAiCompatEntry, Field(discriminator="kind")]
+
+
+class PriceEntry(_Entry):
+    """What tokens are sold for; USD amounts are exact decimals."""
+
+    input_usd_per_million: Decimal = Field(ge=0, description="Prompt tokens, USD per million.")
+    output_usd_per_million: Decimal = Field(ge=0, description="Completion tokens, USD per million.")
+    request_usd: Decimal = Field(Decimal(0), ge=0, description="Each request, USD.")
+
+    @model_validator(mode="after")
+    def _is_exact(self) -> "PriceEntry":
+        _price(self)
+        return self
+
+
+class DeploymentEntry(_Entry):
+    """One place where a model can be had."""
+
+    name: Name = Field(description="Unique in the file.")
+    provider: str = Field(description="A name from `providers`.")
+    upstream_model: str = Field(min_length=1, description="The provider's own name of the model.")
+    price: PriceEntry
+    priority: int = Field(0, description="Lower is tried first.")
+    chat_template: str = Field(
+        "", description="Path of a tokenizer_config.json or .jinja file; for triton only."
+    )
+
+
+class ModelEntry(_Entry):
+    """A model as callers see it."""
+
+    aliases: list[Name] = Field(default_factory=list, description="Other names for it.")
+    owner: str = Field("turnpike", description="`owned_by` in /v1/models.")
+    context_length: int = Field(ge=2, description="Tokens of prompt and answer together.")
+    default_max_tokens: int = Field(4096, ge=1, description="Output bound when none is given.")
+    prompt_tokens_per_byte_max: Decimal = Field(
+        Decimal("0.5"), gt=0, le=4, description="Upper bound that sizes holds."
+    )
+    create_unix_s: int = Field(1_760_000_000, ge=0, description="`created` in /v1/models.")
+    deployments: list[DeploymentEntry] = Field(min_length=1)
+
+
+class CatalogueFile(_Entry):
+    """The `catalogue` section."""
+
+    providers: dict[Name, ProviderEntry] = Field(default_factory=dict)
+    models: dict[Name, ModelEntry] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "CatalogueFile":
+        seen: set[str] = set()
+        deployments: set[str] = set()
+        for model_id, model in self.models.items():
+            for name in (model_id, *model.aliases):
+                if name in seen:
+                    raise ValueError(f"the name {name} means two models")
+                seen.add(name)
+            for deployment in model.deployments:
+                if deployment.provider not in self.providers:
+                    raise ValueError(
+                        f"deployment {deployment.name}: no provider {deployment.provider}"
+                    )
+                if deployment.name in deployments:
+                    raise ValueError(f"two deployments are called {deployment.name}")
+                deployments.add(deployment.name)
+        return self
+
+
+def parse(text: str, *, variables: Mapping[str, str]) -> CatalogueFile:
+    """Return the catalogue section of a `turnpike.yaml` text with its references filled in.
+
+    `${NAME}` takes a value from `variables`, `file:/path` as an `api_key` reads a file.
+
+    Raises:
+        YamlError: With the line and a sentence that says what is wrong there.
+    """
+    source = YamlFile(text)
+    section = source.data.get("catalogue") or {}
+    try:
+        filled = _filled(section, variables)
+        return CatalogueFile.model_validate(filled)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = [step for step in first["loc"] if step not in ("triton", "openai_compat")]
+        where = ".".join(str(step) for step in ("catalogue", *path))
+        raise YamlError(f"{where}: {first['msg']}", source.line(["catalogue", *path])) from error
+    except KeyError as error:
+        raise YamlError(
+            f"The variable {error.args[0]} is not set.", source.line(["catalogue"])
+        ) from error
+    except OSError as error:
+        raise YamlError(f"{error.filename} cannot be read.", source.line(["catalogue"])) from error
+
+
+def build(file: CatalogueFile, *, generation: int) -> Catalogue:
+    """Return the snapshot of a checked file."""
+    models = tuple(_model(file, model_id, entry) for model_id, entry in sorted(file.models.items()))
+    names = {name: model for model in models for name in (model.model_id, *model.aliases)}
+    return Catalogue(generation=generation, models=models, names=names)
+
+
+def _filled(value: object, variables: Mapping[str, str]) -> object:
+    if isinstance(value, dict):
+        return {key: _filled(item, variables) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, variables) for item in value]
+    if isinstance(value, str):
+        if value.startswith("file:"):
+            return Path(value.removeprefix("file:")).read_text().strip()
+        return _REFERENCE.sub(lambda match: variables[match[1]], value)
+    return value
+
+
+def _price(entry: PriceEntry) -> PriceRow:
+    input_pusd = pusd_per_token_from_usd_per_million(str(entry.input_usd_per_million))
+    output_pusd = pusd_per_token_from_usd_per_million(str(entry.output_usd_per_million))
+    request_pusd = PUSD_PER_NUSD * nusd_from_usd(str(entry.request_usd))
+    digest = hashlib.sha256(f"{input_pusd}:{output_pusd}:{request_pusd}".encode()).hexdigest()
+    return PriceRow(f"price-{digest[:12]}", input_pusd, output_pusd, request_pusd)
+
+
+def _deployment(file: CatalogueFile, entry: DeploymentEntry) -> Deployment:
+    provider = file.providers[entry.provider]
+    return Deployment(
+        name=entry.name,
+        deployment_id=name_id("deployment", entry.name),
+        provider=entry.provider,
+        kind=provider.kind,
+        backend=provider.backend,
+        upstream_model=entry.upstream_model,
+        price=_price(entry.price),
+        priority=entry.priority,
+        options={"chat_template": entry.chat_template} if entry.chat_template else {},
+    )
+
+
+def _model(file: CatalogueFile, model_id: str, entry: ModelEntry) -> Model:
+    found = [_deployment(file, deployment) for deployment in entry.deployments]
+    prices = [deployment.price for deployment in found]
+    cheapest_first = sorted(
+        found,
+        key=lambda d: (d.priority, d.price.input_pusd_per_token + d.price.output_pusd_per_token),
+    )
+    return Model(
+        model_id=model_id,
+        aliases=tuple(entry.aliases),
+        owner=entry.owner,
+        context_length=entry.context_length,
+        default_max_tokens=entry.default_max_tokens,
+        prompt_tokens_per_kilobyte_max=int(entry.prompt_tokens_per_byte_max * 1024),
+        create_unix_s=entry.create_unix_s,
+        deployments=tuple(cheapest_first),
+        ceiling=ceiling(prices),
+        floor=floor(prices),
+    )

@@ -1,0 +1,67 @@
+"""What of an answer reached the caller: the figure a cut answer is charged by; pure.
+
+A batch counts as handed over when the consumer asks for the next one. Where the upstream keeps
+running totals they are exact; else content events are counted and the usage is marked estimated.
+"""
+
+from typing import Final
+
+from services.router.providers.port import Batch
+from turnpike.type.v1 import usage_pb2
+
+TokenUsage = usage_pb2.TokenUsage
+_PROMPT_SHARE: Final = 2
+"""An uncounted prompt is taken at half its upper bound, in the caller's favour."""
+
+
+class Delivered:
+    """Counts what was handed over of one answer."""
+
+    __slots__ = ("_events", "_exact", "_pending", "_prompt_tokens_max")
+
+    def __init__(self, *, prompt_tokens_max: int) -> None:
+        self._prompt_tokens_max = prompt_tokens_max
+        self._events = 0
+        self._exact: TokenUsage | None = None
+        self._pending: Batch | None = None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any content was handed over, or is about to be."""
+        return self._events > 0 or self._pending is not None
+
+    @property
+    def token_count(self) -> int:
+        """Completion tokens handed over so far."""
+        return self._exact.completion_token_count if self._exact else self._events
+
+    def offer(self, batch: Batch) -> None:
+        """Remember a batch that is being handed over."""
+        self._pending = batch
+
+    def confirm(self) -> None:
+        """Count the batch that was offered: the consumer came back for more."""
+        batch = self._pending
+        if batch is None:
+            return
+        self._pending = None
+        self._events += batch.content_event_count
+        if batch.HasField("running_usage"):
+            self._exact = batch.running_usage
+
+    def usage(self) -> TokenUsage:
+        """Return what a cut answer is charged by."""
+        if self._exact is not None:
+            return self._exact
+        return estimated(self._prompt_tokens_max, self._events)
+
+
+def estimated(prompt_tokens_max: int, content_events: int) -> TokenUsage:
+    """Return the usage of an answer that no upstream counted; nothing when nothing was said."""
+    if content_events == 0:
+        return TokenUsage(source=usage_pb2.USAGE_SOURCE_ESTIMATED)
+    return TokenUsage(
+        prompt_token_count=prompt_tokens_max // _PROMPT_SHARE,
+        completion_token_count=content_events,
+        source=usage_pb2.USAGE_SOURCE_ESTIMATED,
+    )

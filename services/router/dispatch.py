@@ -1,0 +1,310 @@
+"""The one loop from request to answer: candidates, attempts, fallback, usage.
+
+A request is journalled before any upstream sees it and settled before its last bytes leave. Until
+the first content another candidate may be tried; after it the answer stands or breaks.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from kit.clock import Clock
+from kit.errors import Reason, TurnpikeError
+from kit.ids import Uuid7Source
+from services.router.attempts import BREAKING, Attempts, broken_off
+from services.router.candidates import Choice, choose, none_available
+from services.router.catalog import Catalogue, Deployment, Model
+from services.router.delivery import Delivered, TokenUsage, estimated
+from services.router.fleet import Fleet
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.settings import RouterSettings
+from services.router.usage_events import UsageEvent
+from services.router.usage_log import OpenUsage, UsageLog
+from turnpike.router.v1 import router_pb2
+from turnpike.type.v1 import usage_pb2
+
+_decode_body = msgspec.json.Decoder(Body).decode
+_encode = msgspec.json.encode
+HELD_BYTES_MAX: Final = 64 * 1024
+"""Chunks without content that are kept back before the first one with content."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One request on its way."""
+
+    request_id: str
+    envelope: router_pb2.Envelope
+    body: Body
+    model: Model
+    start_s: float
+    create_unix_s: int
+    delivered: Delivered
+    usage: OpenUsage
+    attempts: Attempts
+    checkpoint_due_s: float
+    checkpoint_due_tokens: int
+    is_committed: bool = False
+
+
+class Dispatcher:
+    """Runs chat completions against the fleet of upstreams."""
+
+    def __init__(
+        self,
+        *,
+        settings: RouterSettings,
+        catalogue: Callable[[], Catalogue],
+        fleet: Fleet,
+        usage: UsageLog,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._fleet = fleet
+        self._usage = usage
+        self._clock = clock
+        self._ids = Uuid7Source()
+
+    async def run(
+        self, request: router_pb2.CreateChatCompletionRequest
+    ) -> AsyncGenerator[Batch, None]:
+        """Yield one answer's batches.
+
+        Raises:
+            TurnpikeError: Before the first batch, for everything that went wrong until then.
+        """
+        loop = asyncio.get_running_loop()
+        run, choice = self._start(request, loop.time())
+        outcome = UsageEvent.OUTCOME_CLIENT_CLOSED
+        try:
+            async with aclosing(self._attempt_all(run, choice, loop)) as batches:
+                async for batch in batches:
+                    yield batch
+            outcome = UsageEvent.OUTCOME_REFUSED
+        except TurnpikeError as error:
+            outcome = UsageEvent.OUTCOME_REFUSED
+            error.metadata["request_id"] = run.request_id
+            raise
+        finally:
+            # The way out for a caller that went away; a no-op once the answer was settled.
+            run.usage.close(run.delivered.usage(), outcome)
+
+    def _start(
+        self, request: router_pb2.CreateChatCompletionRequest, now_s: float
+    ) -> tuple[Run, Choice]:
+        envelope = request.envelope
+        model = self._catalogue().find(envelope.model_id)
+        if model is None:
+            raise TurnpikeError(
+                Reason.MODEL_NOT_FOUND, f"There is no model {envelope.model_id}.", param="model"
+            )
+        body = _decode_body(request.body)
+        choice = choose(
+            model,
+            hold_nusd=envelope.hold_nusd,
+            prompt_tokens_max=envelope.prompt_tokens_max,
+            max_tokens=envelope.max_tokens,
+            wait_s=lambda deployment: self._fleet.wait_s(deployment, now_s),
+        )
+        if not choice.deployments:
+            raise none_available(model, choice)
+        unix_ms = self._clock.unix_ms()
+        request_id = self._ids.new(unix_ms)
+        usage = self._usage.open(self._intent(request_id, envelope, unix_ms), now_s)
+        run = Run(
+            request_id=request_id,
+            envelope=envelope,
+            body=body,
+            model=model,
+            start_s=now_s,
+            create_unix_s=unix_ms // 1000,
+            delivered=Delivered(prompt_tokens_max=envelope.prompt_tokens_max),
+            usage=usage,
+            attempts=Attempts(),
+            checkpoint_due_s=now_s + self._settings.checkpoint_s,
+            checkpoint_due_tokens=self._settings.checkpoint_tokens,
+        )
+        return run, choice
+
+    def _intent(self, request_id: str, envelope: router_pb2.Envelope, unix_ms: int) -> UsageEvent:
+        return UsageEvent(
+            event_id=f"{request_id}:intent",
+            kind=UsageEvent.KIND_INTENT,
+            request_id=request_id,
+            account_id=envelope.account_id,
+            key_id=envelope.key_id,
+            lease_id=envelope.lease_id,
+            hold_nusd=envelope.hold_nusd,
+            model_id=envelope.model_id,
+            start_unix_ms=unix_ms,
+            is_streaming=envelope.is_streaming,
+        )
+
+    async def _attempt_all(
+        self, run: Run, choice: Choice, loop: asyncio.AbstractEventLoop
+    ) -> AsyncGenerator[Batch, None]:
+        deployments = choice.deployments[: self._settings.attempts_max]
+        deadline_s = run.start_s + run.envelope.timeout_ms / 1000
+        for number, deployment in enumerate(deployments, 1):
+            now_s = loop.time()
+            left = len(deployments) - number + 1
+            share_s = max(self._settings.attempt_min_s, (deadline_s - now_s) / left)
+            self._route(run, deployment, number)
+            try:
+                async with aclosing(
+                    self._attempt(run, deployment, min(deadline_s, now_s + share_s), loop)
+                ) as batches:
+                    async for batch in batches:
+                        yield batch
+            except ProviderError as error:
+                run.attempts.add(deployment.name, error)
+                if run.is_committed:
+                    yield self._broken(run, error)
+                    return
+                if not error.is_retryable or loop.time() >= deadline_s:
+                    break
+            else:
+                return
+        raise run.attempts.verdict()
+
+    def _route(self, run: Run, deployment: Deployment, number: int) -> None:
+        event = run.usage.event
+        event.deployment = deployment.name
+        event.provider = deployment.kind
+        event.attempt_count = number
+        price = event.price
+        price.price_id = deployment.price.price_id
+        price.input_pusd_per_token = deployment.price.input_pusd_per_token
+        price.output_pusd_per_token = deployment.price.output_pusd_per_token
+        price.request_pusd = deployment.price.request_pusd
+
+    async def _attempt(
+        self, run: Run, deployment: Deployment, deadline_s: float, loop: asyncio.AbstractEventLoop
+    ) -> AsyncGenerator[Batch, None]:
+        total_s = run.start_s + self._settings.stream_total_s
+        held = b""
+        with self._fleet.attempt(deployment) as attempt:
+            try:
+                stream = attempt.provider.stream(
+                    self._call(run, deployment), run.body, deadline_s=deadline_s
+                )
+                async with aclosing(stream) as batches:
+                    async for batch in batches:
+                        now_s = loop.time()
+                        if not run.is_committed:
+                            if not (batch.content_event_count or batch.HasField("finish")):
+                                held = _held(held, batch.sse)
+                                continue
+                            self._commit(run, deployment, batch, now_s)
+                            batch.sse = held + batch.sse
+                        if batch.HasField("finish"):
+                            self._finish(run, batch)
+                            attempt.succeeded()
+                        elif now_s > total_s:
+                            raise _too_long()
+                        run.delivered.offer(batch)
+                        yield batch
+                        run.delivered.confirm()
+                        self._checkpoint(run, now_s)
+            except ProviderError as error:
+                if self._is_telling(run, error):
+                    attempt.failed(error)
+                raise
+        if not run.usage.is_closed:
+            raise ProviderError(Failure.INCOMPLETE, "The provider ended without an answer.")
+
+    def _is_telling(self, run: Run, error: ProviderError) -> bool:
+        """Return whether a failure says something about the deployment's health."""
+        is_impatient = run.envelope.timeout_ms < self._settings.timeout_max_s * 1000
+        if error.failure is Failure.TIMEOUT and is_impatient and not run.is_committed:
+            return False
+        return error.failure in BREAKING
+
+    def _call(self, run: Run, deployment: Deployment) -> Call:
+        envelope = run.envelope
+        answer_id = envelope.id_prefix + run.request_id
+        head = b'{"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
+            _encode(answer_id),
+            run.create_unix_s,
+            _encode(run.model.model_id),
+        )
+        if envelope.has_null_usage:
+            head += b'"usage":null,'
+        return Call(
+            request_id=run.request_id,
+            answer_id=answer_id,
+            create_unix_s=run.create_unix_s,
+            model_id=run.model.model_id,
+            upstream_model=deployment.upstream_model,
+            is_streaming=envelope.is_streaming,
+            max_tokens=envelope.max_tokens,
+            chunk_head=head,
+            idle_s=self._settings.idle_s,
+            options=deployment.options,
+        )
+
+    def _commit(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> None:
+        run.is_committed = True
+        run.usage.event.ttft_ms = max(1, round((now_s - run.start_s) * 1000))
+        route = batch.route
+        route.request_id = run.request_id
+        route.deployment = deployment.name
+        route.deployment_id = deployment.deployment_id
+        route.backend = deployment.backend
+        route.upstream_model = deployment.upstream_model
+        route.attempt_count = run.usage.event.attempt_count
+        route.create_unix_s = run.create_unix_s
+
+    def _finish(self, run: Run, batch: Batch) -> None:
+        finish = batch.finish
+        if finish.usage.source == usage_pb2.USAGE_SOURCE_ESTIMATED:
+            run.delivered.confirm()
+            events = run.delivered.token_count + batch.content_event_count
+            finish.usage.CopyFrom(estimated(run.envelope.prompt_tokens_max, max(1, events)))
+            finish.usage_json = usage_json(finish.usage)
+        run.usage.event.finish_reason = finish.finish_reason
+        run.usage.close(finish.usage, UsageEvent.OUTCOME_COMPLETED)
+        finish.charge_nusd = min(run.usage.event.charge_nusd, run.envelope.hold_nusd)
+
+    def _broken(self, run: Run, error: ProviderError) -> Batch:
+        run.usage.close(run.delivered.usage(), UsageEvent.OUTCOME_UPSTREAM_FAILED)
+        reason, message = broken_off(error)
+        charge_nusd = min(run.usage.event.charge_nusd, run.envelope.hold_nusd)
+        return Batch(
+            error=router_pb2.StreamError(reason=reason, message=message, charge_nusd=charge_nusd)
+        )
+
+    def _checkpoint(self, run: Run, now_s: float) -> None:
+        if run.usage.is_closed:
+            return
+        tokens = run.delivered.token_count
+        if now_s >= run.checkpoint_due_s or tokens >= run.checkpoint_due_tokens:
+            run.checkpoint_due_s = now_s + self._settings.checkpoint_s
+            run.checkpoint_due_tokens = tokens + self._settings.checkpoint_tokens
+            run.usage.checkpoint(run.delivered.usage())
+
+
+def _held(held: bytes, more: bytes) -> bytes:
+    """Keep what comes before the first content, so that another provider may still be tried."""
+    if len(held) + len(more) > HELD_BYTES_MAX:
+        raise ProviderError(Failure.INVALID_RESPONSE, "The provider sent no content in its chunks.")
+    return held + more
+
+
+def _too_long() -> ProviderError:
+    return ProviderError(Failure.TIMEOUT, "The stream outlived its time limit.")
+
+
+def usage_json(usage: TokenUsage) -> bytes:
+    """Return the OpenAI usage object of a count that Turnpike made itself."""
+    prompt, completion = usage.prompt_token_count, usage.completion_token_count
+    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
+        prompt,
+        completion,
+        prompt + completion,
+    )

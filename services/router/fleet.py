@@ -1,0 +1,180 @@
+"""The upstreams that are open now: adapters, their breakers, and the requests they run.
+
+The fleet follows the catalogue: `adopt` opens what is new and closes what is gone as soon as its
+last request has ended.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from services.router.catalog import Deployment
+from services.router.catalog_file import ProviderEntry
+from services.router.health import Breaker
+from services.router.providers.port import Failure, Provider, ProviderError
+
+CREDENTIALS_COOL_S = 60.0
+"""How long a deployment rests after its provider refused our key, seconds."""
+_log = structlog.get_logger("router.fleet")
+
+OpenProvider = Callable[["Wanted"], AbstractAsyncContextManager[Provider]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A deployment that should be open, and all that its adapter is made of."""
+
+    deployment: Deployment
+    entry: ProviderEntry
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class Member:
+    """One deployment's adapter."""
+
+    provider: Provider
+    stack: AsyncExitStack
+    fingerprint: str
+    breaker: Breaker = field(default_factory=Breaker)
+    in_flight_count: int = 0
+    is_leaving: bool = False
+
+
+class Attempt:
+    """One call of a deployment; exactly one of `succeeded` and `failed` may be called."""
+
+    __slots__ = ("_fleet", "_is_told", "_member", "_name")
+
+    def __init__(self, fleet: "Fleet", name: str, member: Member) -> None:
+        self._fleet = fleet
+        self._name = name
+        self._member = member
+        self._is_told = False
+
+    @property
+    def provider(self) -> Provider:
+        """The adapter to call."""
+        return self._member.provider
+
+    def succeeded(self) -> None:
+        """The upstream gave a whole answer."""
+        self._is_told = True
+        self._member.breaker.succeeded(asyncio.get_running_loop().time())
+
+    def failed(self, error: ProviderError) -> None:
+        """The upstream failed in a way that says something about its health."""
+        self._is_told = True
+        cool_s = error.retry_after_s
+        if error.failure is Failure.CREDENTIALS:
+            cool_s = max(cool_s, CREDENTIALS_COOL_S)
+            _log.error("provider_refused_credentials", deployment=self._name, status=error.status)
+        self._member.breaker.failed(asyncio.get_running_loop().time(), cool_s=cool_s)
+
+    def __enter__(self) -> Self:
+        self._member.in_flight_count += 1
+        self._member.breaker.claim()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if not self._is_told:
+            self._member.breaker.abandoned()
+        self._member.in_flight_count -= 1
+        if self._member.is_leaving and not self._member.in_flight_count:
+            self._fleet.dismiss(self._member)
+
+
+class Fleet:
+    """Adapters by deployment name."""
+
+    def __init__(self, *, open_provider: OpenProvider) -> None:
+        self._open_provider = open_provider
+        self._members: dict[str, Member] = {}
+        self._dismissed: list[Member] = []
+
+    def wait_s(self, deployment: Deployment, now_s: float) -> float:
+        """Return how long a deployment may not be called, seconds; 0 when it may be now."""
+        member = self._members.get(deployment.name)
+        if member is None:
+            return 1.0
+        breaker = member.breaker
+        if breaker.is_closed or breaker.may_call(now_s):
+            return 0.0
+        return max(0.1, breaker.retry_after_s(now_s))
+
+    def attempt(self, deployment: Deployment) -> Attempt:
+        """Return a context in which the deployment is called once.
+
+        Raises:
+            ProviderError: `UNAVAILABLE`, when a reload took the deployment away meanwhile.
+        """
+        member = self._members.get(deployment.name)
+        if member is None:
+            raise ProviderError(Failure.UNAVAILABLE, "The deployment is gone.")
+        return Attempt(self, deployment.name, member)
+
+    def in_flight(self) -> Mapping[str, int]:
+        """Return running calls by deployment."""
+        return {name: member.in_flight_count for name, member in self._members.items()}
+
+    async def adopt(self, wanted: Iterable[Wanted]) -> None:
+        """Open what is new or changed, and let go of what is gone."""
+        by_name = {item.deployment.name: item for item in wanted}
+        for name, member in list(self._members.items()):
+            if name not in by_name or by_name[name].fingerprint != member.fingerprint:
+                del self._members[name]
+                self._leave(member)
+        for name, item in by_name.items():
+            if name not in self._members:
+                stack = AsyncExitStack()
+                provider = await stack.enter_async_context(self._open_provider(item))
+                self._members[name] = Member(provider, stack, item.fingerprint)
+
+    async def tend(self, interval_s: float) -> None:
+        """Close what was let go and probe what is down, for ever."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self._close_dismissed()
+            for member in list(self._members.values()):
+                if not member.breaker.is_closed and await member.provider.probe():
+                    member.breaker.probed(asyncio.get_running_loop().time())
+
+    def dismiss(self, member: Member) -> None:
+        """Mark an adapter without requests to be closed."""
+        self._dismissed.append(member)
+
+    async def close(self) -> None:
+        """Close every adapter."""
+        for member in self._members.values():
+            await member.stack.aclose()
+        self._members.clear()
+        await self._close_dismissed()
+
+    async def _close_dismissed(self) -> None:
+        while self._dismissed:
+            await self._dismissed.pop().stack.aclose()
+
+    def _leave(self, member: Member) -> None:
+        member.is_leaving = True
+        if not member.in_flight_count:
+            self.dismiss(member)
+
+
+@asynccontextmanager
+async def open_fleet(open_provider: OpenProvider) -> AsyncIterator[Fleet]:
+    """Open an empty fleet; on exit every adapter is closed."""
+    fleet = Fleet(open_provider=open_provider)
+    try:
+        yield fleet
+    finally:
+        await fleet.close()

@@ -1,0 +1,98 @@
+"""Passive health of one deployment: a circuit breaker over a sliding window; pure.
+
+Opens after 5 failures in a row, or when half of at least 10 calls within 30 s failed. It stays open
+5 s, doubling to 20 s while probes keep failing, and lets exactly one call through to find out.
+"""
+
+from collections import deque
+from typing import Final
+
+WINDOW_S: Final = 30.0
+WINDOW_CALLS_MIN: Final = 10
+WINDOW_CALLS_MAX: Final = 1_000
+CONSECUTIVE_MAX: Final = 5
+OPEN_FIRST_S: Final = 5.0
+OPEN_MAX_S: Final = 20.0
+
+
+class Breaker:
+    """Says whether a deployment may be called; times are loop seconds."""
+
+    __slots__ = ("_calls", "_failed", "_in_a_row", "_is_probing", "_open_s", "_open_until")
+
+    def __init__(self) -> None:
+        self._calls: deque[tuple[float, bool]] = deque(maxlen=WINDOW_CALLS_MAX)
+        self._failed = 0
+        self._in_a_row = 0
+        self._open_until = 0.0
+        self._open_s = 0.0
+        self._is_probing = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether calls flow freely."""
+        return self._open_s == 0.0
+
+    def may_call(self, now_s: float) -> bool:
+        """Return whether a call may be made, without claiming it."""
+        return self._open_s == 0.0 or (now_s >= self._open_until and not self._is_probing)
+
+    def retry_after_s(self, now_s: float) -> float:
+        """Return how long until the next call may be tried; 0 when it may be now."""
+        return 0.0 if self._open_s == 0.0 else max(0.0, self._open_until - now_s)
+
+    def claim(self) -> None:
+        """Say that a call is being made; while open it is the one that finds out."""
+        if self._open_s:
+            self._is_probing = True
+
+    def succeeded(self, now_s: float) -> None:
+        """Count a good call; an open breaker closes."""
+        if self._open_s:
+            self._reset()
+        self._in_a_row = 0
+        self._count(now_s, is_failure=False)
+
+    def probed(self, now_s: float) -> None:
+        """Take a free probe's good answer: the next call may be tried at once."""
+        self._open_until = min(self._open_until, now_s)
+
+    def abandoned(self) -> None:
+        """Forget a claimed call whose end says nothing about the deployment."""
+        self._is_probing = False
+
+    def failed(self, now_s: float, *, cool_s: float = 0.0) -> None:
+        """Count a failed call; `cool_s` is a rest that the upstream asked for, seconds."""
+        self._in_a_row += 1
+        self._count(now_s, is_failure=True)
+        if self._open_s:
+            self._open(now_s, min(2 * self._open_s, OPEN_MAX_S), cool_s)
+        elif cool_s or self._is_over():
+            self._open(now_s, OPEN_FIRST_S, cool_s)
+
+    def _is_over(self) -> bool:
+        total = len(self._calls)
+        return self._in_a_row >= CONSECUTIVE_MAX or (
+            total >= WINDOW_CALLS_MIN and 2 * self._failed >= total
+        )
+
+    def _open(self, now_s: float, open_s: float, cool_s: float) -> None:
+        self._is_probing = False
+        self._open_s = open_s
+        self._open_until = max(self._open_until, now_s + max(open_s, cool_s))
+
+    def _reset(self) -> None:
+        self._open_s = 0.0
+        self._open_until = 0.0
+        self._is_probing = False
+        self._calls.clear()
+        self._failed = 0
+
+    def _count(self, now_s: float, *, is_failure: bool) -> None:
+        calls = self._calls
+        if len(calls) == WINDOW_CALLS_MAX:
+            self._failed -= calls.popleft()[1]
+        calls.append((now_s, is_failure))
+        self._failed += is_failure
+        while calls[0][0] < now_s - WINDOW_S:
+            self._failed -= calls.popleft()[1]

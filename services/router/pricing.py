@@ -1,0 +1,60 @@
+"""What an answer costs; pure integers.
+
+Prices are pico-USD per token, amounts nano-USD, and there is one rounding per request, up.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from kit.money import round_up_nusd
+
+TOKENS_MAX: Final = 2**31
+"""No request uses more; a larger figure is an upstream's mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRow:
+    """What one deployment's tokens are sold for, pico-USD."""
+
+    price_id: str
+    input_pusd_per_token: int
+    output_pusd_per_token: int
+    request_pusd: int = 0
+
+
+def charge_nusd(price: PriceRow, *, prompt_tokens: int, completion_tokens: int) -> int:
+    """Return what an answer costs, nano-USD, rounded up once.
+
+    Raises:
+        ValueError: A count is negative or above `TOKENS_MAX`.
+    """
+    if not (0 <= prompt_tokens <= TOKENS_MAX and 0 <= completion_tokens <= TOKENS_MAX):
+        raise ValueError(f"Token counts are {prompt_tokens} and {completion_tokens}.")
+    return round_up_nusd(
+        price.request_pusd
+        + prompt_tokens * price.input_pusd_per_token
+        + completion_tokens * price.output_pusd_per_token
+    )
+
+
+def ceiling(prices: Iterable[PriceRow]) -> PriceRow:
+    """Return the row that no other exceeds in any figure; a hold taken at it covers every route."""
+    rows = list(prices)
+    return PriceRow(
+        price_id="ceiling",
+        input_pusd_per_token=max((row.input_pusd_per_token for row in rows), default=0),
+        output_pusd_per_token=max((row.output_pusd_per_token for row in rows), default=0),
+        request_pusd=max((row.request_pusd for row in rows), default=0),
+    )
+
+
+def floor(prices: Iterable[PriceRow]) -> PriceRow:
+    """Return the row that exceeds no other in any figure."""
+    rows = list(prices)
+    return PriceRow(
+        price_id="floor",
+        input_pusd_per_token=min((row.input_pusd_per_token for row in rows), default=0),
+        output_pusd_per_token=min((row.output_pusd_per_token for row in rows), default=0),
+        request_pusd=min((row.request_pusd for row in rows), default=0),
+    )

@@ -1,0 +1,210 @@
+"""The transport for upstreams that speak OpenAI's chat completions; the codec is elsewhere."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import SecretStr
+
+from kit.clock import Clock
+from services.router.providers.openai_errors import error_in_answer, error_of_status
+from services.router.providers.openai_forward import (
+    StreamForwarder,
+    choice_count,
+    encode_request,
+    invalid,
+)
+from services.router.providers.openai_plain import read_completion
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.upstream import (
+    HttpExchange,
+    HttpPool,
+    ResponseHead,
+    Target,
+    UpstreamBusyError,
+    UpstreamClosedError,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    build_headers,
+)
+
+ERROR_BODY_BYTES_MAX: Final = 65_536
+ERROR_BODY_S: Final = 1.0
+"""Bounds for the body of a refusal; without it the status alone decides."""
+
+PROBE_S: Final = 2.0
+_EVENT_STREAM: Final = b"text/event-stream"
+_JSON: Final = b"application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAiCompatSettings:
+    """Where an upstream is and which of OpenAI's spellings it wants.
+
+    `base_url` is such as `https://api.openai.com/v1`; `max_tokens_field` is `max_tokens` or
+    `max_completion_tokens`; `headers` are sent with each request.
+    """
+
+    base_url: str
+    api_key: SecretStr | None = None
+    path: str = "/chat/completions"
+    max_tokens_field: str = "max_tokens"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class OpenAiCompatProvider:
+    """One OpenAI-compatible upstream; opened by `open_openai_compat`."""
+
+    def __init__(
+        self,
+        settings: OpenAiCompatSettings,
+        *,
+        pool: HttpPool,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._loop = loop
+        self._max_tokens_field = settings.max_tokens_field
+        self._target = Target.of(settings.base_url, settings.path)
+        self._models = Target.of(settings.base_url, "/models")
+        fields = {"user-agent": "turnpike", **settings.headers}
+        if settings.api_key is not None:
+            fields["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+        sent = {**fields, "content-type": "application/json"}
+        self._stream_headers = build_headers(
+            self._target, {**sent, "accept": _EVENT_STREAM.decode()}
+        )
+        self._plain_headers = build_headers(self._target, {**sent, "accept": _JSON.decode()})
+        self._probe_headers = build_headers(self._models, fields)
+
+    async def stream(
+        self, call: Call, body: Body, *, deadline_s: float
+    ) -> AsyncGenerator[Batch, None]:
+        """Yield the answer's batches; see `services.router.providers.port.Provider`."""
+        exchange: HttpExchange | None = None
+        try:
+            exchange = await self._send(call, body)
+            head = await exchange.head(deadline_s)
+            if head.status != 200:
+                raise await self._refusal(exchange, head, deadline_s)
+            count = choice_count(body)
+            if not call.is_streaming:
+                yield await self._plain(call, exchange, head, (deadline_s, count))
+                return
+            await self._check_stream(exchange, head, deadline_s)
+            forwarder = StreamForwarder(call, choice_count=count)
+            while not forwarder.is_done:
+                wait_s = self._loop.time() + call.idle_s if forwarder.has_content else deadline_s
+                try:
+                    data = await exchange.read(wait_s)
+                except (UpstreamClosedError, UpstreamTimeoutError):
+                    # Every choice has ended: only usage or `[DONE]` got lost.
+                    if not forwarder.is_finished:
+                        raise
+                    data = b""
+                batch = forwarder.feed(data) if data else forwarder.end()
+                if forwarder.is_done:
+                    exchange.finish()
+                if batch is not None:
+                    yield batch
+        except UpstreamError as error:
+            raise _failure(error) from error
+        finally:
+            if exchange is not None:
+                exchange.close()
+
+    async def probe(self) -> bool:
+        """Return whether `GET /models` gets any answer below 500, a refusal included."""
+        deadline_s = self._loop.time() + PROBE_S
+        try:
+            exchange = await self._pool.request(
+                "GET", self._models, headers=self._probe_headers, connect_s=PROBE_S
+            )
+            try:
+                head = await exchange.head(deadline_s)
+                with suppress(UpstreamError):
+                    await exchange.read_all(deadline_s, self._pool.limits.body_bytes_max)
+            finally:
+                exchange.close()
+        except UpstreamError:
+            return False
+        return head.status < 500
+
+    async def _send(self, call: Call, body: Body) -> HttpExchange:
+        return await self._pool.request(
+            "POST",
+            self._target,
+            headers=self._stream_headers if call.is_streaming else self._plain_headers,
+            body=encode_request(call, body, max_tokens_field=self._max_tokens_field),
+        )
+
+    async def _plain(
+        self, call: Call, exchange: HttpExchange, head: ResponseHead, bounds: tuple[float, int]
+    ) -> Batch:
+        deadline_s, count = bounds
+        kind = head.media_type
+        if kind not in (b"", _JSON, b"text/plain") and not kind.endswith(b"+json"):
+            raise invalid("The upstream's answer is not JSON.")
+        answer = await exchange.read_all(deadline_s, self._pool.limits.body_bytes_max)
+        exchange.close()
+        return read_completion(call, answer, choice_count=count)
+
+    async def _check_stream(
+        self, exchange: HttpExchange, head: ResponseHead, deadline_s: float
+    ) -> None:
+        """Refuse what is no event stream; a JSON body may be an error that says why."""
+        if head.media_type in (b"", _EVENT_STREAM):
+            return
+        if head.media_type == _JSON:
+            answer = await self._error_body(exchange, deadline_s)
+            if b'"error"' in answer:
+                raise error_in_answer(answer)
+        raise invalid("The upstream's answer is not an event stream.")
+
+    async def _refusal(
+        self, exchange: HttpExchange, head: ResponseHead, deadline_s: float
+    ) -> ProviderError:
+        return error_of_status(
+            head.status,
+            await self._error_body(exchange, deadline_s),
+            retry_after=head.headers.get(b"retry-after", b""),
+            now_unix_s=self._clock.unix_ms() / 1000,
+        )
+
+    async def _error_body(self, exchange: HttpExchange, deadline_s: float) -> bytes:
+        until_s = min(deadline_s, self._loop.time() + ERROR_BODY_S)
+        try:
+            return await exchange.read_all(until_s, ERROR_BODY_BYTES_MAX)
+        except UpstreamError:
+            return b""
+
+
+def _failure(error: UpstreamError) -> ProviderError:
+    """Return what a failed exchange means for the attempt."""
+    if isinstance(error, UpstreamConnectError):
+        return ProviderError(Failure.CONNECT, str(error))
+    if isinstance(error, UpstreamTimeoutError):
+        return ProviderError(Failure.TIMEOUT, "The upstream did not answer in time.")
+    if isinstance(error, UpstreamBusyError):
+        return ProviderError(Failure.UNAVAILABLE, str(error))
+    if isinstance(error, UpstreamClosedError):
+        failure = Failure.UNAVAILABLE if error.is_untouched else Failure.INCOMPLETE
+        return ProviderError(failure, str(error))
+    return ProviderError(Failure.INVALID_RESPONSE, str(error))
+
+
+@asynccontextmanager
+async def open_openai_compat(
+    settings: OpenAiCompatSettings, *, pool: HttpPool, clock: Clock
+) -> AsyncIterator[OpenAiCompatProvider]:
+    """Open a provider for one upstream; the pool stays the caller's.
+
+    Raises:
+        ValueError: The base URL or a header cannot be sent.
+    """
+    yield OpenAiCompatProvider(settings, pool=pool, clock=clock, loop=asyncio.get_running_loop())

@@ -1,0 +1,196 @@
+"""What an OpenAI-compatible upstream's refusal means, without repeating its text.
+
+Pure. An upstream's message may quote the prompt or a key, so sentences are made here; only short
+identifiers and the two numbers of a context error are taken over.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import msgspec
+
+from services.router.providers.port import Failure, ProviderError
+
+RETRY_AFTER_MAX_S: Final = 3600.0
+
+JUNK: Final = (ValueError, RecursionError)
+"""What msgspec raises for bytes that are no JSON, no UTF-8 or nested too deep."""
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]]{0,39}")
+_CONTEXT_TEXT: Final = re.compile(r"maximum context length (?:is|of) (\d{1,9}) tokens")
+_SECONDS: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
+
+_CONTEXT_CODES: Final = frozenset(
+    {"context_length_exceeded", "context_window_exceeded", "model_context_window_exceeded"}
+)
+_POLICY_CODES: Final = frozenset(
+    {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}
+)
+_ACCOUNT_CODES: Final = frozenset(
+    {
+        "account_deactivated",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit_balance_too_low",
+        "insufficient_credits",
+        "insufficient_quota",
+        "invalid_api_key",
+    }
+)
+_STATUS_OF_KIND: Final = {
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "insufficient_quota": 429,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "invalid_request_error": 400,
+    "BadRequestError": 400,
+    "not_found_error": 404,
+    "NotFoundError": 404,
+}
+_REFUSING: Final = frozenset({400, 403, 413, 422})
+_FAILURES: Final = {
+    400: Failure.REJECTED,
+    401: Failure.CREDENTIALS,
+    402: Failure.CREDENTIALS,
+    403: Failure.CREDENTIALS,
+    404: Failure.NOT_FOUND,
+    408: Failure.UNAVAILABLE,
+    413: Failure.REJECTED,
+    422: Failure.REJECTED,
+    425: Failure.UNAVAILABLE,
+    429: Failure.RATE_LIMITED,
+}
+_SENTENCES: Final = {
+    Failure.CREDENTIALS: "The upstream did not accept the gateway's account",
+    Failure.NOT_FOUND: "The upstream does not know the model or the path",
+    Failure.UNAVAILABLE: "The upstream is unavailable",
+    Failure.RATE_LIMITED: "The upstream limits the rate of requests",
+    Failure.REJECTED: "The upstream refused the request",
+    Failure.INVALID_RESPONSE: "The upstream's answer makes no sense",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Detail:
+    code: str = ""
+    kind: str = ""
+    param: str = ""
+    status: int = 0
+    context_tokens: str = ""
+
+
+def error_of_status(
+    status: int, body: bytes, *, retry_after: bytes, now_unix_s: float
+) -> ProviderError:
+    """Return what an answer that is not 200 means.
+
+    Args:
+        status: HTTP status.
+        body: What came of the answer's body; may be empty or junk.
+        retry_after: The header of that name; empty when absent.
+        now_unix_s: Unix time, for a date in that header.
+    """
+    detail = _detail(body)
+    wait_s = retry_after_s(retry_after, now_unix_s)
+    return _error(status, detail, shown_status=status, wait_s=wait_s)
+
+
+def error_in_answer(body: bytes) -> ProviderError:
+    """Return what an error object inside an answer of status 200 means."""
+    detail = _detail(body)
+    status = detail.status or _STATUS_OF_KIND.get(detail.code, 0)
+    status = status or _STATUS_OF_KIND.get(detail.kind, 500)
+    return _error(status, detail, shown_status=200, wait_s=0.0)
+
+
+def retry_after_s(value: bytes, now_unix_s: float) -> float:
+    """Return how long a Retry-After header asks to wait, 0 when it does not say.
+
+    Source: RFC 9110, section 10.2.3: seconds or an HTTP date.
+    """
+    text = value.decode("latin-1").strip()
+    if _SECONDS.fullmatch(text):
+        return min(float(text), RETRY_AFTER_MAX_S)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(moment.timestamp() - now_unix_s, 0.0), RETRY_AFTER_MAX_S)
+
+
+def _error(status: int, detail: _Detail, *, shown_status: int, wait_s: float) -> ProviderError:
+    if status in _REFUSING:
+        if detail.code in _CONTEXT_CODES or detail.context_tokens:
+            return ProviderError(
+                Failure.CONTEXT_LENGTH, _context_sentence(detail), status=shown_status
+            )
+        if detail.code in _POLICY_CODES or detail.kind in _POLICY_CODES:
+            return ProviderError(
+                Failure.CONTENT_POLICY,
+                "The upstream refused the content by its policy.",
+                status=shown_status,
+            )
+    is_account = status in _REFUSING and detail.code in _ACCOUNT_CODES
+    failure = Failure.CREDENTIALS if is_account else _failure(status)
+    facts = [f"HTTP {status}"]
+    if failure is Failure.REJECTED:
+        facts += [f"{name} {value}" for name, value in _named(detail) if value]
+    return ProviderError(
+        failure,
+        f"{_SENTENCES[failure]} ({', '.join(facts)}).",
+        status=shown_status,
+        retry_after_s=wait_s,
+    )
+
+
+def _failure(status: int) -> Failure:
+    if 500 <= status <= 599:
+        return Failure.UNAVAILABLE
+    return _FAILURES.get(status, Failure.INVALID_RESPONSE)
+
+
+def _named(detail: _Detail) -> tuple[tuple[str, str], ...]:
+    return (("code", detail.code), ("param", detail.param))
+
+
+def _context_sentence(detail: _Detail) -> str:
+    if detail.context_tokens:
+        return f"The request is longer than the model's {detail.context_tokens} tokens of context."
+    return "The request is longer than the model's context."
+
+
+def _detail(body: bytes) -> _Detail:
+    """Read the shapes in use: an error object, bare, in an array, or spread over the body."""
+    try:
+        found: Any = msgspec.json.decode(body)
+    except JUNK:
+        return _Detail()
+    if isinstance(found, list) and found:
+        found = found[0]
+    if not isinstance(found, dict):
+        return _Detail()
+    inner = found.get("error")
+    if isinstance(inner, dict):
+        found = inner
+    code = found.get("code")
+    text = found.get("message")
+    if not isinstance(text, str):
+        text = inner if isinstance(inner, str) else ""
+    context = _CONTEXT_TEXT.search(text)
+    return _Detail(
+        code=_identifier(code),
+        kind=_identifier(found.get("type")),
+        param=_identifier(found.get("param")),
+        status=code if isinstance(code, int) and 400 <= code <= 599 else 0,
+        context_tokens=context[1] if context else "",
+    )
+
+
+def _identifier(value: object) -> str:
+    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else ""

@@ -1,0 +1,383 @@
+"""OpenAI to OpenAI: the request is edited by key, the answer is forwarded as bytes.
+
+Pure. A stream's chunks begin with a constant head (everything before `"choices"`). It is learnt
+from the first chunk and exchanged for Turnpike's own by one replace per read; only a chunk that
+differs, ends a choice or carries usage is decoded.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from kit.sse import EventTooLargeError, SseSplitter, events
+from services.router.providers.openai_errors import JUNK, error_in_answer
+from services.router.providers.openai_usage import Usage, estimate, read_usage
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from turnpike.router.v1 import router_pb2
+
+EVENT_BYTES_MAX: Final = 8_388_608
+"""The longest event of a stream, bytes."""
+
+FINISH_REASONS: Final = frozenset(
+    {"stop", "length", "tool_calls", "content_filter", "function_call"}
+)
+TURNPIKE_FIELDS: Final = frozenset(
+    {
+        "timeout_ms",
+        "routing_strategy",
+        "allow_external",
+        "max_input_price_per_million",
+        "max_output_price_per_million",
+    }
+)
+"""Request fields that are Turnpike's own and are never sent upstream."""
+
+_IDENTITY: Final = frozenset({"id", "object", "created", "model"})
+_NOT_FORWARDED: Final = _IDENTITY | {"choices", "usage", "error"}
+_NULL: Final = msgspec.Raw(b"null")
+_CHOICES: Final = b'"choices":[{'
+_USAGE: Final = b'"usage"'
+_NULL_USAGE: Final = b'"usage":null'
+_FINISH: Final = b'"finish_reason"'
+_NULL_FINISH: Final = b'"finish_reason":null'
+_DELTA: Final = b'"delta":{'
+_EMPTY_TEXT: Final = msgspec.Raw(b'""')
+_NOTHING: Final = (_NULL, _EMPTY_TEXT, msgspec.Raw(b"[]"), msgspec.Raw(b"{}"))
+_ERROR_OBJECT: Final = msgspec.Raw(b'"error"')
+_EMPTY_DELTA: Final = re.compile(
+    rb'"delta":\{(?:"role":"[a-z]*",?|"[a-z_]+":(?:null|""|\[\]),?)*\}'
+)
+
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_list: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_text: Final = msgspec.json.Decoder(str)
+_number: Final = msgspec.json.Decoder(int | float)
+
+
+def encode_request(call: Call, body: Body, *, max_tokens_field: str) -> bytes:
+    """Return the request as the upstream gets it."""
+    request: dict[str, object] = {
+        name: value for name, value in body.items() if name not in TURNPIKE_FIELDS
+    }
+    request.pop("stream_options", None)
+    request.pop("max_tokens", None)
+    request.pop("max_completion_tokens", None)
+    request["model"] = call.upstream_model
+    request["stream"] = call.is_streaming
+    request[max_tokens_field] = call.max_tokens
+    if call.is_streaming:
+        request["stream_options"] = {"include_usage": True}
+    return msgspec.json.encode(request)
+
+
+def choice_count(body: Body) -> int:
+    """Return how many choices the request asks for."""
+    raw = body.get("n")
+    try:
+        return max(1, int(_number.decode(raw))) if raw is not None else 1
+    except JUNK:
+        return 1
+
+
+def invalid(message: str) -> ProviderError:
+    """Return the failure of an answer that is not what was asked for."""
+    return ProviderError(Failure.INVALID_RESPONSE, message, status=200)
+
+
+class StreamForwarder:
+    """Turns the reads of one streamed answer into batches.
+
+    `is_done` tells that the last batch is out; `is_finished` that every choice has its
+    finish_reason, so that only usage and `[DONE]` may still be missing; `has_content` that an
+    event with content has been returned.
+    """
+
+    __slots__ = (
+        "_between",
+        "_call",
+        "_choice_count",
+        "_content_count",
+        "_exchanged",
+        "_finish_chunks",
+        "_finish_reasons",
+        "_has_head_usage",
+        "_needle",
+        "_new_usage",
+        "_splitter",
+        "_total_count",
+        "_usage",
+        "is_done",
+    )
+
+    def __init__(self, call: Call, *, choice_count: int) -> None:
+        self._call = call
+        self._choice_count = choice_count
+        self._splitter = SseSplitter(event_bytes_max=EVENT_BYTES_MAX)
+        self._needle = b""
+        self._between = b""
+        self._exchanged = b"data: " + call.chunk_head + _CHOICES
+        self._has_head_usage = False
+        self._finish_chunks: dict[int, bytes] = {}
+        self._finish_reasons: dict[int, str] = {}
+        self._usage: Usage | None = None
+        self._new_usage = False
+        self._content_count = 0
+        self._total_count = 0
+        self.is_done = False
+
+    @property
+    def has_content(self) -> bool:
+        """Whether an event with content has been returned."""
+        return self._total_count > 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every choice has ended."""
+        return len(self._finish_chunks) >= self._choice_count
+
+    def feed(self, data: bytes) -> Batch | None:
+        """Take a read and return what it completes, or None.
+
+        Raises:
+            ProviderError: The stream holds an error or is none, or ends before its answer does.
+        """
+        try:
+            region = self._splitter.feed(data)
+        except EventTooLargeError:
+            raise invalid("An event of the upstream's stream is too long.") from None
+        if not region:
+            return None
+        if not region.isascii():
+            _check_utf8(region)
+        return self._batch(self._forward(region))
+
+    def end(self) -> Batch:
+        """Take the end of the stream and return the last batch.
+
+        Raises:
+            ProviderError: `INCOMPLETE` when a choice has no finish_reason.
+        """
+        rest = self._splitter.finish()
+        sse = self._forward_each(rest) if _is_whole(rest) else b""
+        self.is_done = True
+        batch = self._batch(sse)
+        if batch is None:
+            raise _incomplete()
+        return batch
+
+    def _batch(self, sse: bytes) -> Batch | None:
+        if not sse and not self.is_done and not self._new_usage:
+            return None
+        count = self._content_count
+        self._content_count = 0
+        self._total_count += count
+        batch = Batch(sse=sse, content_event_count=count)
+        if self._new_usage and self._usage is not None:
+            self._new_usage = False
+            batch.running_usage.CopyFrom(self._usage.tokens)
+        if self.is_done:
+            batch.finish.CopyFrom(self._finish())
+        return batch
+
+    def _finish(self) -> router_pb2.Finish:
+        if not self.is_finished:
+            raise _incomplete()
+        first = min(self._finish_chunks)
+        usage = self._usage
+        return router_pb2.Finish(
+            finish_chunks=[chunk for _, chunk in sorted(self._finish_chunks.items())],
+            chunk_head=self._call.chunk_head,
+            usage_json=usage.json if usage is not None else b"",
+            usage=usage.tokens if usage is not None else estimate(self._total_count),
+            finish_reason=self._finish_reasons[first],
+        )
+
+    # The fast path: no event is decoded.
+
+    def _forward(self, region: bytes) -> bytes:
+        forwarded = self._exchange_heads(region)
+        return forwarded if forwarded is not None else self._forward_each(region)
+
+    def _exchange_heads(self, region: bytes) -> bytes | None:
+        """Return the events under Turnpike's head, or None when one of them must be looked at."""
+        needle = self._needle
+        if not needle or not region.startswith(needle) or not region.endswith(b"}\n\n"):
+            return None
+        line_count = region.count(b"\n")
+        if line_count != 2 and region.count(self._between) * 2 != line_count - 2:
+            return None
+        if region.count(_FINISH) != region.count(_NULL_FINISH) or b'"error"' in region:
+            return None
+        usage_count = region.count(_USAGE)
+        if usage_count:
+            if usage_count != region.count(_NULL_USAGE):
+                return None
+            if not self._has_head_usage:
+                region = region.replace(b"," + _NULL_USAGE, b"")
+            elif usage_count * 2 != line_count:
+                return None
+        self._content_count += region.count(_DELTA) - len(_EMPTY_DELTA.findall(region))
+        return region.replace(needle, self._exchanged)
+
+    def _learn(self, part: bytes, chunk: dict[str, msgspec.Raw]) -> None:
+        """Take the constant head of a chunk, if the rest of the chunk may be passed on."""
+        self._needle = b""
+        at = part.find(_CHOICES)
+        names = list(chunk)
+        before = names[: names.index("choices")]
+        if at < 0 or not part.startswith(b"data:") or b"\n" in part:
+            return
+        if not _IDENTITY.isdisjoint(names[len(before) :]):
+            return
+        has_usage = "usage" in before
+        if has_usage and chunk["usage"] != _NULL:
+            return
+        try:
+            alone = _fields.decode(part[5:at] + b'"choices":[]}')
+        except JUNK:
+            return
+        if list(alone) != [*before, "choices"]:
+            return
+        self._needle = part[: at + len(_CHOICES)]
+        self._between = b"}\n\n" + self._needle
+        self._has_head_usage = has_usage
+
+    # The slow path: one event at a time, and only an odd one is decoded.
+
+    def _forward_each(self, region: bytes) -> bytes:
+        forwarded: list[bytes] = []
+        for padded in region.split(b"\n\n"):
+            part = padded.strip(b"\n")
+            if not part:
+                continue
+            event = self._exchange_heads(part + b"\n\n")
+            if event is None:
+                event = self._forward_odd(part)
+            forwarded.append(event)
+            if self.is_done:
+                break
+        return b"".join(forwarded)
+
+    def _forward_odd(self, part: bytes) -> bytes:
+        forwarded = b""
+        for event in events(part):
+            data = event.data.strip()
+            if data == b"[DONE]":
+                self.is_done = True
+            elif event.name == "error":
+                raise error_in_answer(data)
+            elif data:
+                forwarded += self._forward_chunk(part, data)
+        return forwarded
+
+    def _forward_chunk(self, part: bytes, data: bytes) -> bytes:
+        try:
+            if b"\n" in data:
+                data = msgspec.json.format(data, indent=-1)
+            chunk = _fields.decode(data)
+            raw_choices = chunk.get("choices", msgspec.Raw(b"[]"))
+            choices = _list.decode(raw_choices) if raw_choices != _NULL else []
+        except JUNK:
+            raise invalid("The upstream's stream holds something that is no chunk.") from None
+        if chunk.get("error", _NULL) != _NULL or chunk.get("object") == _ERROR_OBJECT:
+            raise error_in_answer(data)
+        self._take_usage(chunk)
+        if not choices:
+            return b""
+        is_known = self._needle and part.startswith(self._needle)
+        if not is_known and not any(_has_finish(choice) for choice in choices):
+            self._learn(part, chunk)
+            forwarded = self._exchange_heads(part + b"\n\n")
+            if forwarded is not None:
+                return forwarded
+        return self._rebuild(chunk, choices)
+
+    def _take_usage(self, chunk: dict[str, msgspec.Raw]) -> None:
+        raw = chunk.get("usage")
+        if raw is None or raw == _NULL:
+            return
+        usage = read_usage(bytes(raw))
+        if usage is not None:
+            self._usage = usage
+            self._new_usage = True
+
+    def _rebuild(
+        self, chunk: dict[str, msgspec.Raw], choices: list[dict[str, msgspec.Raw]]
+    ) -> bytes:
+        """Take the ends of choices out of a chunk and return the event that is left, if any."""
+        names = list(chunk)
+        tail = b"".join(
+            b"," + msgspec.json.encode(name) + b":" + bytes(chunk[name])
+            for name in names[names.index("choices") :]
+            if name not in _NOT_FORWARDED
+        )
+        kept: list[dict[str, msgspec.Raw]] = []
+        for choice in choices:
+            has_finish = _has_finish(choice)
+            is_kept, has_content = _weigh(choice)
+            self._content_count += has_content
+            if has_finish:
+                self._take_finish(choice, tail, has_content=is_kept)
+            if is_kept or not has_finish:
+                kept.append({**choice, "finish_reason": _NULL})
+        if not kept:
+            return b""
+        head = self._call.chunk_head
+        return b'data: %b"choices":%b%b}\n\n' % (head, msgspec.json.encode(kept), tail)
+
+    def _take_finish(
+        self, choice: dict[str, msgspec.Raw], tail: bytes, *, has_content: bool
+    ) -> None:
+        try:
+            reason = _text.decode(choice["finish_reason"])
+            index = int(_number.decode(choice.get("index", b"0")))
+        except JUNK:
+            reason, index = "", 0
+        if reason not in FINISH_REASONS:
+            raise invalid("The upstream ended its answer for a reason that is not known.")
+        if index in self._finish_chunks:
+            return
+        end = {**choice, "delta": msgspec.Raw(b"{}")}
+        if has_content and "logprobs" in end:
+            end["logprobs"] = _NULL
+        encoded = msgspec.json.encode([end])
+        self._finish_chunks[index] = b'%b"choices":%b%b}' % (self._call.chunk_head, encoded, tail)
+        self._finish_reasons[index] = reason
+
+
+def _check_utf8(region: bytes) -> None:
+    try:
+        region.decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid("The upstream's stream is not UTF-8.") from None
+
+
+def _has_finish(choice: dict[str, msgspec.Raw]) -> bool:
+    reason = choice.get("finish_reason", _NULL)
+    return reason not in (_NULL, _EMPTY_TEXT)
+
+
+def _weigh(choice: dict[str, msgspec.Raw]) -> tuple[bool, bool]:
+    """Return whether a choice's delta says anything, and whether that is more than a role."""
+    try:
+        delta = _fields.decode(choice.get("delta", b"{}"))
+    except JUNK:
+        raise invalid("The upstream's stream holds something that is no chunk.") from None
+    said = {name for name, value in delta.items() if value not in _NOTHING}
+    return bool(said), bool(said - {"role"})
+
+
+def _is_whole(rest: bytes) -> bool:
+    """Whether what the end of the stream left is an event that only lacks its blank line."""
+    try:
+        for event in events(rest):
+            if event.data.strip() != b"[DONE]":
+                _fields.decode(event.data)
+    except JUNK:
+        return False
+    return True
+
+
+def _incomplete() -> ProviderError:
+    return ProviderError(Failure.INCOMPLETE, "The upstream ended its answer too early.", status=200)

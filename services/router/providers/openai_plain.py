@@ -1,0 +1,93 @@
+"""A whole OpenAI completion: checked, put under Turnpike's identity, its usage read.
+
+Pure.
+"""
+
+from typing import Final
+
+import msgspec
+
+from services.router.providers.openai_errors import JUNK, error_in_answer
+from services.router.providers.openai_forward import FINISH_REASONS, invalid
+from services.router.providers.openai_usage import estimate, read_usage
+from services.router.providers.port import Batch, Call
+from turnpike.router.v1 import router_pb2
+
+_BYTES_PER_TOKEN: Final = 4
+_NULL: Final = msgspec.Raw(b"null")
+_ERROR_OBJECT: Final = msgspec.Raw(b'"error"')
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = _NULL
+    tool_calls: msgspec.Raw = _NULL
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str
+    message: _Message
+    index: int = 0
+
+
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_choices: Final = msgspec.json.Decoder(list[_Choice])
+
+
+def read_completion(call: Call, body: bytes, *, choice_count: int) -> Batch:
+    """Return the only batch of a plain answer.
+
+    `completion` is the upstream's object with Turnpike's id, time and model; the choices are kept
+    as they came. Without usage `Finish.usage` is an estimate of the completion, at four bytes of
+    answer for a token, and `completion` has no usage.
+
+    Raises:
+        ProviderError: It is an error object, no completion, or one that has not ended.
+    """
+    try:
+        body.decode("utf-8")
+        answer = _fields.decode(body)
+    except JUNK:
+        raise invalid("The upstream's answer is not a JSON object.") from None
+    if answer.get("error", _NULL) != _NULL or answer.get("object") == _ERROR_OBJECT:
+        raise error_in_answer(body)
+    choices = _read_choices(answer.get("choices", _NULL))
+    if len(choices) < choice_count:
+        raise invalid("The upstream's answer has too few choices.")
+    raw_usage = answer.pop("usage", _NULL)
+    usage = read_usage(bytes(raw_usage)) if raw_usage != _NULL else None
+    completion: dict[str, object] = {
+        "id": call.answer_id,
+        "object": "chat.completion",
+        "created": call.create_unix_s,
+        "model": call.model_id,
+    }
+    completion.update((name, raw) for name, raw in answer.items() if name not in completion)
+    if usage is not None:
+        completion["usage"] = msgspec.Raw(usage.json)
+    first = min(choices, key=lambda choice: choice.index)
+    finish = router_pb2.Finish(
+        usage_json=usage.json if usage is not None else b"",
+        usage=usage.tokens if usage is not None else estimate(_estimated_tokens(choices)),
+        finish_reason=first.finish_reason,
+    )
+    return Batch(completion=msgspec.json.encode(completion), finish=finish)
+
+
+def _read_choices(raw: msgspec.Raw) -> list[_Choice]:
+    try:
+        choices = _choices.decode(raw)
+    except JUNK:
+        raise invalid("The upstream's answer has no valid choices.") from None
+    if not choices or any(choice.finish_reason not in FINISH_REASONS for choice in choices):
+        raise invalid("The upstream's answer has no choice that ended as it should.")
+    return choices
+
+
+def _estimated_tokens(choices: list[_Choice]) -> int:
+    length = sum(
+        len(bytes(part))
+        for choice in choices
+        for part in (choice.message.content, choice.message.tool_calls)
+        if part != _NULL
+    )
+    return -(-length // _BYTES_PER_TOKEN)

@@ -1,0 +1,234 @@
+"""Triton over HTTP: `generate_stream`, several times cheaper per token than gRPC.
+
+One read brings every event that has come. The status belongs to the first response: a failure
+before it is an HTTP error whose body is JSON or one event, a later one an event inside a 200.
+There is no `[DONE]`. Closing the connection stops the generation once the first response is due:
+until then Triton does not look at the connection, so a prefill that nobody waits for runs to its
+end. Where prefills are long, gRPC is the better choice.
+
+Source: triton-inference-server/server `docs/protocol/extension_generate.md`, read 2026-01.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from services.router.providers.port import Failure, ProviderError
+from services.router.providers.triton_port import TritonConfig
+from services.router.providers.triton_tensors import Ask, Part, error_of, json_inputs, read_event
+from services.router.upstream import (
+    HttpExchange,
+    HttpLimits,
+    HttpPool,
+    Target,
+    UpstreamBusyError,
+    UpstreamClosedError,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    build_headers,
+    open_http_pool,
+)
+
+ERROR_BYTES_MAX: Final = 65_536
+"""Longest body of an error that is read."""
+
+METADATA_BYTES_MAX: Final = 1024 * 1024
+"""Longest description of a model."""
+
+_OK: Final = 200
+_BROKEN_OFF: Final = "The Triton server broke off before the answer was complete."
+
+
+class _Tensor(msgspec.Struct):
+    name: str
+
+
+class _Metadata(msgspec.Struct):
+    inputs: list[_Tensor]
+
+
+class _Error(msgspec.Struct):
+    error: str = ""
+
+
+class HttpGeneration:
+    """One exchange; `_rest` holds the start of an event that has not come whole."""
+
+    __slots__ = ("_bytes_max", "_exchange", "_failure", "_has_head", "_has_read", "_rest")
+
+    def __init__(self, exchange: HttpExchange, *, bytes_max: int) -> None:
+        self._exchange = exchange
+        self._bytes_max = bytes_max
+        self._rest = b""
+        self._failure: ProviderError | None = None
+        self._has_head = False
+        self._has_read = False
+
+    async def read(self, deadline_s: float) -> list[Part]:
+        """Return the parts that have come; see `TritonGeneration.read`."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            if not self._has_head:
+                await self._read_head(deadline_s)
+            while True:
+                data = await self._exchange.read(deadline_s)
+                if not data:
+                    if self._rest.strip():
+                        raise ProviderError(Failure.INCOMPLETE, _BROKEN_OFF)
+                    return []
+                if parts := self._parts(data):
+                    self._has_read = True
+                    return parts
+        except UpstreamError as error:
+            raise self._failed(_upstream_error(error)) from error
+
+    async def _read_head(self, deadline_s: float) -> None:
+        head = await self._exchange.head(deadline_s)
+        if head.status != _OK:
+            body = await self._exchange.read_all(deadline_s, ERROR_BYTES_MAX)
+            raise _status_error(head.status, body)
+        self._has_head = True
+
+    def _parts(self, data: bytes) -> list[Part]:
+        if self._rest:
+            data = self._rest + data
+        *events, self._rest = data.split(b"\n\n")
+        if len(self._rest) > self._bytes_max:
+            raise ProviderError(Failure.INVALID_RESPONSE, "The Triton server's event is too long.")
+        parts: list[Part] = []
+        for event in events:
+            if not event.startswith(b"data:"):
+                continue
+            part = read_event(event[5:])
+            if part.error is None:
+                parts.append(part)
+            elif parts:
+                # What came before the error is handed over first.
+                self._failure = ProviderError(Failure.INCOMPLETE, _BROKEN_OFF)
+                break
+            else:
+                raise self._failed(error_of(part.error))
+        return parts
+
+    def _failed(self, error: ProviderError) -> ProviderError:
+        if self._has_read and error.failure is not Failure.TIMEOUT:
+            return ProviderError(Failure.INCOMPLETE, _BROKEN_OFF)
+        return error
+
+    async def finish(self) -> None:
+        """Keep the connection: the end is on its way."""
+        self._exchange.finish()
+
+    def close(self) -> None:
+        """Drop the connection, unless the answer is complete."""
+        self._exchange.close()
+
+
+class HttpTransport:
+    """The way to one model over a pool of connections."""
+
+    def __init__(self, config: TritonConfig, pool: HttpPool) -> None:
+        self._config = config
+        self._pool = pool
+        path = f"/v2/models/{quote(config.model_name, safe='')}"
+        if config.model_version:
+            path += f"/versions/{quote(config.model_version, safe='')}"
+        base = f"http://{config.http_address}"
+        self._model = Target.of(base, path)
+        self._ready = Target.of(base, f"{path}/ready")
+        self._generate = Target.of(base, f"{path}/generate_stream")
+        self._headers = build_headers(self._model, {})
+        self._post_headers = build_headers(self._generate, {"content-type": "application/json"})
+
+    async def input_names(self, deadline_s: float) -> list[str]:
+        """Return the names of the model's inputs; see `TritonTransport.input_names`."""
+        status, body = await self._get(self._model, deadline_s)
+        if status != _OK:
+            raise _status_error(status, body)
+        try:
+            return [tensor.name for tensor in msgspec.json.decode(body, type=_Metadata).inputs]
+        except msgspec.DecodeError as error:
+            raise ProviderError(
+                Failure.INVALID_RESPONSE, "The Triton server does not describe its model."
+            ) from error
+
+    async def is_ready(self, deadline_s: float) -> bool:
+        """Return whether the model is ready; see `TritonTransport.is_ready`."""
+        status, _ = await self._get(self._ready, deadline_s)
+        return status == _OK
+
+    async def start(self, request: Ask, _request_id: str, deadline_s: float) -> HttpGeneration:
+        """Send a request on a connection of its own."""
+        try:
+            exchange = await self._pool.request(
+                "POST",
+                self._generate,
+                headers=self._post_headers,
+                body=json_inputs(request),
+                connect_s=self._connect_s(deadline_s),
+            )
+        except UpstreamError as error:
+            raise _upstream_error(error) from error
+        return HttpGeneration(exchange, bytes_max=self._config.message_bytes_max)
+
+    async def _get(self, target: Target, deadline_s: float) -> tuple[int, bytes]:
+        try:
+            exchange = await self._pool.request(
+                "GET", target, headers=self._headers, connect_s=self._connect_s(deadline_s)
+            )
+            try:
+                head = await exchange.head(deadline_s)
+                return head.status, await exchange.read_all(deadline_s, METADATA_BYTES_MAX)
+            finally:
+                exchange.close()
+        except UpstreamError as error:
+            raise _upstream_error(error) from error
+
+    def _connect_s(self, deadline_s: float) -> float:
+        left_s = deadline_s - asyncio.get_running_loop().time()
+        return max(0.0, min(self._config.connect_s, left_s))
+
+
+def _status_error(status: int, body: bytes) -> ProviderError:
+    text = body.strip().removeprefix(b"data:")
+    try:
+        message = msgspec.json.decode(text, type=_Error).error
+    except msgspec.DecodeError:
+        message = ""
+    error = error_of(message)
+    return ProviderError(error.failure, error.message, status=status)
+
+
+def _upstream_error(error: UpstreamError) -> ProviderError:
+    if isinstance(error, UpstreamTimeoutError):
+        return ProviderError(Failure.TIMEOUT, "The Triton server was silent for too long.")
+    if isinstance(error, UpstreamConnectError):
+        return ProviderError(Failure.CONNECT, "The Triton server cannot be reached.")
+    if isinstance(error, UpstreamBusyError):
+        return ProviderError(
+            Failure.UNAVAILABLE, "All connections to the Triton server are in use."
+        )
+    if isinstance(error, UpstreamClosedError):
+        return ProviderError(Failure.UNAVAILABLE, "The Triton server closed the connection.")
+    return ProviderError(
+        Failure.INVALID_RESPONSE, "The Triton server's answer is not HTTP as asked for."
+    )
+
+
+@asynccontextmanager
+async def open_http_transport(
+    config: TritonConfig, pool: HttpPool | None
+) -> AsyncIterator[HttpTransport]:
+    """Open a transport on `pool`, or on connections of its own."""
+    if pool is not None:
+        yield HttpTransport(config, pool)
+        return
+    limits = HttpLimits(connections_max=config.connections_max, connect_s=config.connect_s)
+    async with open_http_pool(limits) as own:
+        yield HttpTransport(config, own)

@@ -1,0 +1,75 @@
+"""What the Triton adapter and its two transports agree on; pure."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from services.router.providers.triton_tensors import Ask, Part
+from services.router.template import ChatTemplate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TritonConfig:
+    """One model on one Triton server.
+
+    Addresses are `host:port` on a private network; the one of `transport` is needed. An empty
+    version means the server's choice. `end_s` bounds the wait for the end of a call whose answer
+    is complete.
+    """
+
+    model_name: str
+    template: ChatTemplate
+    grpc_address: str = ""
+    http_address: str = ""
+    transport: Literal["grpc", "http"] = "grpc"
+    model_version: str = ""
+    connections_max: int = 1024
+    connect_s: float = 3.0
+    metadata_s: float = 5.0
+    probe_s: float = 2.0
+    end_s: float = 1.0
+    message_bytes_max: int = 16 * 1024 * 1024
+
+
+class TritonGeneration(Protocol):
+    """One running request."""
+
+    async def read(self, deadline_s: float) -> list[Part]:
+        """Return what came since the last read, at least one part; empty at the end.
+
+        Args:
+            deadline_s: Loop time after which the wait ends.
+
+        Raises:
+            ProviderError: It failed; INCOMPLETE once anything had been read.
+        """
+
+    async def finish(self) -> None:
+        """Let the call end by itself: the answer is complete."""
+
+    def close(self) -> None:
+        """Stop the generation at once, unless it has ended."""
+
+
+class TritonTransport(Protocol):
+    """A way to one model on one server."""
+
+    async def input_names(self, deadline_s: float) -> list[str]:
+        """Return the names of the model's inputs.
+
+        Raises:
+            ProviderError: The server cannot be asked or does not have the model.
+        """
+
+    async def is_ready(self, deadline_s: float) -> bool:
+        """Return whether the model is ready.
+
+        Raises:
+            ProviderError: The server cannot be asked.
+        """
+
+    async def start(self, request: Ask, request_id: str, deadline_s: float) -> TritonGeneration:
+        """Send a request; the caller closes what comes back.
+
+        Raises:
+            ProviderError: It could not be sent.
+        """

@@ -1,0 +1,117 @@
+"""Opens the router: catalogue, upstreams, journal, publisher and servicer."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from kit.bus.port import Bus
+from kit.clock import Clock
+from kit.ids import Uuid7Source
+from kit.journal import open_journal
+from kit.journal_files import adopt_orphans
+from kit.tasks import background
+from services.router.adapters import opener, wanted
+from services.router.catalog_file import CatalogueFile
+from services.router.dispatch import Dispatcher
+from services.router.fleet import open_fleet
+from services.router.reload import CatalogueKeeper
+from services.router.servicer import RouterServicer
+from services.router.settings import CATALOGUE_SUBJECT, RouterSettings
+from services.router.upstream import open_http_pool
+from services.router.upstream_types import HttpLimits
+from services.router.usage_events import recover
+from services.router.usage_log import UsageLog
+from turnpike.events.v1 import events_pb2
+
+_log = structlog.get_logger("router")
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueSource:
+    """Where models come from: a file, what fills its references, and what stands without one."""
+
+    path: Path | None
+    default: CatalogueFile
+    variables: Mapping[str, str]
+
+
+@asynccontextmanager
+async def open_router(
+    settings: RouterSettings,
+    *,
+    source: CatalogueSource,
+    state_dir: Path,
+    bus: Bus,
+    clock: Clock,
+) -> AsyncIterator[RouterServicer]:
+    """Open the router; on exit usage is published, or kept on disk for the next start.
+
+    Journals of routers that died on this machine are adopted first.
+
+    Raises:
+        YamlError: The catalogue file is bad.
+    """
+    router_id = Uuid7Source().new(clock.unix_ms())
+    journal_dir = state_dir / "journal"
+    async with AsyncExitStack() as stack:
+        journal = stack.enter_context(
+            open_journal(
+                journal_dir,
+                bytes_max=settings.journal_bytes_max,
+                is_synced=settings.journal_is_synced,
+            )
+        )
+        usage = UsageLog(
+            router_id=router_id, journal=journal, bus=bus, clock=clock, settings=settings
+        )
+        limits = HttpLimits(
+            connections_max=settings.connections_max, connect_s=settings.connect_timeout_s
+        )
+        pool = await stack.enter_async_context(open_http_pool(limits))
+        fleet = await stack.enter_async_context(open_fleet(opener(settings, pool, clock)))
+        keeper = CatalogueKeeper(
+            path=source.path,
+            default=source.default,
+            variables=source.variables,
+            adopt=lambda file, catalogue: fleet.adopt(wanted(file, catalogue)),
+        )
+        await keeper.load()
+        _adopt(journal_dir, usage, clock)
+
+        async def announce(generation: int) -> None:
+            change = events_pb2.CatalogueChanged(router_id=router_id, generation=generation)
+            await bus.publish(CATALOGUE_SUBJECT, change.SerializeToString())
+
+        loops = {
+            "usage": usage.run,
+            "fleet": lambda: fleet.tend(settings.probe_interval_s),
+            "catalogue": lambda: keeper.watch(settings.reload_poll_s, announce),
+        }
+        for name, loop in loops.items():
+            await stack.enter_async_context(background(loop, name=f"router-{name}"))
+        dispatcher = Dispatcher(
+            settings=settings,
+            catalogue=lambda: keeper.current,
+            fleet=fleet,
+            usage=usage,
+            clock=clock,
+        )
+        try:
+            yield RouterServicer(dispatcher=dispatcher, catalogue=lambda: keeper.current)
+        finally:
+            if not await usage.drained(wait_s=settings.drain_s):
+                _log.warning("usage_left_in_journal", backlog=usage.backlog_count)
+
+
+def _adopt(journal_dir: Path, usage: UsageLog, clock: Clock) -> None:
+    """Take over what dead routers left: journal it as our own, then let go of theirs."""
+    for orphan in adopt_orphans(journal_dir):
+        events = recover(orphan.records(), now_unix_ms=clock.unix_ms())
+        if usage.adopt(events):
+            orphan.discard()
+        else:
+            orphan.close()
+        _log.info("journal_adopted", requests=len(events), skipped_bytes=orphan.skipped_bytes)

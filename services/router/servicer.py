@@ -1,0 +1,70 @@
+"""The router's border: messages in, messages out, no brain."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+
+from grpc import aio
+
+from services.router.catalog import Catalogue, Model
+from services.router.dispatch import Dispatcher
+from services.router.pricing import PriceRow
+from services.router.providers.port import Batch
+from turnpike.router.v1 import router_pb2, router_pb2_grpc
+from turnpike.type.v1 import usage_pb2
+
+_SUPPORTED = ("max_tokens", "max_completion_tokens", "stop", "stream", "temperature", "top_p")
+Context = aio.ServicerContext[router_pb2.CreateChatCompletionRequest, Batch]
+
+
+class RouterServicer(router_pb2_grpc.RouterServiceServicer):
+    """Serves `turnpike.router.v1.RouterService`."""
+
+    def __init__(self, *, dispatcher: Dispatcher, catalogue: Callable[[], Catalogue]) -> None:
+        self._dispatcher = dispatcher
+        self._catalogue = catalogue
+
+    async def ListModels(
+        self,
+        request: router_pb2.ListModelsRequest,
+        context: aio.ServicerContext[router_pb2.ListModelsRequest, router_pb2.ListModelsResponse],
+    ) -> router_pb2.ListModelsResponse:
+        catalogue = self._catalogue()
+        models = [m for m in catalogue.models if m.model_id > request.page_token]
+        size = request.page_size or len(models) or 1
+        page = models[:size]
+        return router_pb2.ListModelsResponse(
+            models=[_model(model) for model in page],
+            next_page_token=page[-1].model_id if len(models) > size else "",
+            generation=catalogue.generation,
+        )
+
+    async def CreateChatCompletion(
+        self, request: router_pb2.CreateChatCompletionRequest, context: Context
+    ) -> AsyncIterator[Batch]:
+        async with aclosing(self._dispatcher.run(request)) as batches:
+            async for batch in batches:
+                yield batch
+
+
+def _model(model: Model) -> router_pb2.Model:
+    return router_pb2.Model(
+        model_id=model.model_id,
+        aliases=model.aliases,
+        owner=model.owner,
+        context_length=model.context_length,
+        default_max_tokens=model.default_max_tokens,
+        ceiling_price=_price(model.ceiling),
+        floor_price=_price(model.floor),
+        prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
+        create_unix_s=model.create_unix_s,
+        supported_parameters=_SUPPORTED,
+    )
+
+
+def _price(row: PriceRow) -> usage_pb2.Price:
+    return usage_pb2.Price(
+        price_id=row.price_id,
+        input_pusd_per_token=row.input_pusd_per_token,
+        output_pusd_per_token=row.output_pusd_per_token,
+        request_pusd=row.request_pusd,
+    )

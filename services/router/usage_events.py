@@ -1,0 +1,93 @@
+"""Usage events as bytes: how they are journalled, batched and recovered; pure.
+
+A journal record is a serialised `UsageEvent`; a batch on the bus is built by concatenating records,
+which protobuf defines for repeated fields (encoding guide, "last one wins" and "packed" sections).
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from services.router.pricing import PriceRow, charge_nusd
+from turnpike.events.v1 import events_pb2
+from turnpike.type.v1 import usage_pb2
+
+UsageEvent = events_pb2.UsageEvent
+TokenUsage = usage_pb2.TokenUsage
+_EVENTS_TAG: Final = bytes([events_pb2.UsageBatch.EVENTS_FIELD_NUMBER << 3 | 2])
+
+
+def encode_batch(router_id: str, watermark_unix_ms: int, records: Iterable[bytes]) -> bytes:
+    """Return a serialised `UsageBatch` of already serialised events."""
+    head = events_pb2.UsageBatch(router_id=router_id, watermark_unix_ms=watermark_unix_ms)
+    parts = [head.SerializeToString()]
+    for record in records:
+        parts.append(_EVENTS_TAG)
+        parts.append(_varint(len(record)))
+        parts.append(record)
+    return b"".join(parts)
+
+
+def price_of(event: UsageEvent) -> PriceRow:
+    """Return the price row that the event carries."""
+    price = event.price
+    return PriceRow(
+        price.price_id, price.input_pusd_per_token, price.output_pusd_per_token, price.request_pusd
+    )
+
+
+def settle(event: UsageEvent, usage: TokenUsage, outcome: UsageEvent.Outcome.ValueType) -> None:
+    """Turn an intent into its outcome: fill in usage, charge and id.
+
+    Nothing was delivered when no completion token was, and then nothing is charged.
+    """
+    event.event_id = f"{event.request_id}:outcome"
+    event.kind = UsageEvent.KIND_OUTCOME
+    event.outcome = outcome
+    event.usage.CopyFrom(usage)
+    is_delivered = usage.completion_token_count > 0 or outcome == UsageEvent.OUTCOME_COMPLETED
+    event.charge_nusd = (
+        charge_nusd(
+            price_of(event),
+            prompt_tokens=usage.prompt_token_count,
+            completion_tokens=usage.completion_token_count,
+        )
+        if is_delivered
+        else 0
+    )
+
+
+def recover(records: Iterable[bytes], *, now_unix_ms: int) -> list[UsageEvent]:
+    """Return one outcome for each request of a dead router's journal.
+
+    A request whose outcome was journalled keeps it; another is settled from its last checkpoint.
+    Records that do not parse are left out; the journal's checksums make them impossible.
+    """
+    last: dict[str, UsageEvent] = {}
+    for record in records:
+        try:
+            event = UsageEvent.FromString(record)
+        except DecodeError:
+            continue
+        known = last.get(event.request_id)
+        if known is None or known.kind != UsageEvent.KIND_OUTCOME:
+            last[event.request_id] = event
+    for event in last.values():
+        if event.kind != UsageEvent.KIND_OUTCOME:
+            event.end_unix_ms = now_unix_ms
+            usage = TokenUsage()
+            usage.CopyFrom(event.usage)
+            settle(event, usage, UsageEvent.OUTCOME_RECOVERED)
+    return list(last.values())
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes([value])
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
