@@ -49,7 +49,7 @@ class Bounded(AbstractAsyncContextManager[T], Generic[T]):
             async with asyncio.timeout(self._close_s):
                 return await self._part.__aexit__(kind, error, trace)
         except TimeoutError:
-            _log.error("part_closed_late", part=self._name, close_s=self._close_s)  # noqa: TRY400
+            _log.error("part_closed_late", part=self._name, close_s=self._close_s)
             return None
 
 

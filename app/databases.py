@@ -13,7 +13,11 @@ from app.settings import Settings
 from app.settings_report import shown_url
 from kit.db import Database, open_database, upgrade
 
-_ROOMS: Final = ("auth", "metering", "payment")
+_TABLES: Final = {
+    "auth": "services.auth.store",
+    "metering": "services.metering.store",
+    "payment": "services.payment.store_tables",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,13 @@ class RoomDatabase:
 
     def metadata(self) -> MetaData:
         """Return the tables as the room's code sees them."""
-        found: MetaData = importlib.import_module(f"services.{self.room}.store").METADATA
+        found: MetaData = importlib.import_module(_TABLES[self.room]).METADATA
         return found
 
 
 def room_databases(settings: Settings) -> dict[str, RoomDatabase]:
     """Return the databases by room."""
-    return {room: RoomDatabase(room, getattr(settings, room).database_url) for room in _ROOMS}
+    return {room: RoomDatabase(room, getattr(settings, room).database_url) for room in _TABLES}
 
 
 async def upgrade_database(database: RoomDatabase) -> None:

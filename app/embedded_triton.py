@@ -85,8 +85,8 @@ def _spec(settings: TritonSettings, checkout: Path) -> ChildSpec:
 async def _install(settings: TritonSettings, checkout: Path) -> None:
     """Make the environment when it is not there and something that makes it is."""
     installer = checkout / settings.installer
-    is_there = (checkout / settings.python).is_file()  # noqa: ASYNC240 - once, at the start
-    if is_there or not settings.installer or not installer.is_file():  # noqa: ASYNC240
+    is_there = (checkout / settings.python).is_file()
+    if is_there or not settings.installer or not installer.is_file():
         return
     path = environment_path(settings, checkout)
     _log.info("triton_installing", path=str(path))

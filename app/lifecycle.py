@@ -1,9 +1,11 @@
 """The life of a process: start in order, say that it is ready, drain, and end in reverse."""
 
 import asyncio
+import os
 import sys
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -27,7 +29,8 @@ from app.settings_layers import environment
 from kit.bus.nats import open_nats_bus
 from kit.bus.port import Bus
 from kit.clock import SystemClock
-from kit.logs import configure_logs
+from kit.logs import AccessLog, configure_logs
+from kit.redaction import Redactor
 from kit.rpc.local import HandlerTable
 from kit.rpc.server import open_server
 from kit.rpc.transcode import Transcoder
@@ -39,6 +42,7 @@ from turnpike.router.v1.router_pb2_grpc import RouterServiceStub
 
 EVERYTHING: Final = "all"
 GATEWAY: Final = "gateway"
+_OWNER_ONLY: Final = 0o077
 _TOKENIZER: Final = "examples/triton/models/tiny-chat/1/tokenizer_config.json"
 _EVERY_INTERFACE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - shown, not bound
 _log = structlog.get_logger("app.lifecycle")
@@ -51,11 +55,20 @@ def run(loaded: Loaded, target: str) -> int:
     Raises:
         StartError: It cannot start.
     """
+    os.umask(_OWNER_ONLY)
     settings = fill_secrets(loaded.settings, target=target)
+    _configure_logs(settings)
     run_dir = settings.state_dir / "run" / target
     with only_one(run_dir / "lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(replace(loaded, settings=settings), target, run_dir))
     return 0
+
+
+def _configure_logs(settings: Settings) -> None:
+    redactor = Redactor()
+    for secret in (settings.admin.token, settings.peers.token, settings.auth.pepper):
+        redactor.register(secret.get_secret_value())
+    configure_logs(level=settings.telemetry.log_level, stream=sys.stderr, redactor=redactor)
 
 
 async def _serve(loaded: Loaded, target: str, run_dir: Path) -> None:
@@ -117,8 +130,8 @@ class Process:
         else:
             await self._listen(self._target, services[self._target])
         self.is_ready = True
-        if self._target == EVERYTHING:
-            await self._greet(admin, embedded)
+        if self._gateway is not None and self._target == EVERYTHING:
+            await self._greet(self._gateway.port, admin, embedded)
         _log.info("process_ready", target=self._target, admin_port=admin.port)
 
     def _says_ready(self) -> bool:
@@ -139,12 +152,11 @@ class Process:
         return await self._open(module.open(parts, channels), name)
 
     async def _open_service(self, name: str, parts: Parts) -> Register:
-        opened = await self._open_module(name, parts)
-        assert opened.register is not None
+        register = (await self._open_module(name, parts)).register
         table = HandlerTable()
-        opened.register(table)
+        register(table)
         self._links.add(name, table)
-        return opened.register
+        return register
 
     async def _listen(self, name: str, register: Register) -> None:
         peers = self._settings.peers
@@ -188,6 +200,12 @@ class Process:
             is_ready=lambda: self.is_ready,
         )
 
+    def _access_log(self) -> AccessLog:
+        later = asyncio.get_running_loop().call_later
+        access_log = AccessLog(partial(os.write, sys.stderr.fileno()), later=later)
+        self._stack.callback(access_log.flush)
+        return access_log
+
     def _catalogue(self, embedded: Embedded) -> CatalogueSource:
         variables = environment()
         triton = self._settings.triton
@@ -211,11 +229,10 @@ class Process:
         )
         return await self._open(part, "admin port")
 
-    async def _greet(self, admin: AdminPort, embedded: Embedded) -> None:
-        gateway, host = self._gateway, self._settings.gateway.host
-        assert gateway is not None
+    async def _greet(self, port: int, admin: AdminPort, embedded: Embedded) -> None:
+        host = self._settings.gateway.host
         note = Note(
-            base_url=f"http://{_EVERY_INTERFACE.get(host, host)}:{gateway.port}/v1",
+            base_url=f"http://{_EVERY_INTERFACE.get(host, host)}:{port}/v1",
             api_key="",
             admin_address=f"{_EVERY_INTERFACE.get(admin.host, admin.host)}:{admin.port}",
             admin_token=self._settings.admin.token.get_secret_value(),

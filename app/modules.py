@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from app.admin_client import SERVICES
 from app.settings import Settings
-from gateway.app import Peers, open_gateway
+from gateway.app import Peers, Process, open_gateway
 from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.db import Database
@@ -59,9 +59,9 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A module that runs: how a service registers with a server, or whether a gateway is ready."""
+    """A module that runs: how it registers with a server, where it listens, whether it is ready."""
 
-    register: Register | None = None
+    register: Register = lambda _server: None
     port: int = 0
     is_ready: Callable[[], bool] = lambda: True
 
@@ -129,14 +129,13 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         router=RouterServiceStub(channels["router"]),
         payment=PaymentServiceStub(channels["payment"]),
     )
+    process = Process(registry=parts.registry, access_log=parts.access_log, is_ready=parts.is_ready)
     async with open_gateway(
         parts.settings.gateway,
         peers=peers,
         bus=parts.bus,
         clock=parts.clock,
-        registry=parts.registry,
-        access_log=parts.access_log,
-        process_is_ready=parts.is_ready,
+        process=process,
     ) as gateway:
         yield Opened(port=gateway.port, is_ready=lambda: not gateway.readiness.missing())
 

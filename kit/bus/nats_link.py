@@ -115,6 +115,8 @@ class NatsLink:
             raise BusUnavailableError("NATS is not connected.")
         if client.pending_data_size > PENDING_BYTES_MAX:
             raise BusUnavailableError("NATS does not read; the send buffer is full.")
+        if (size := len(data) + _header_bytes(headers)) > client.max_payload:
+            raise BusUnavailableError(f"Message is {size} bytes; NATS takes {client.max_payload}.")
         try:
             await client.publish(subject, data, reply, headers)
         except (errors.Error, OSError) as error:
@@ -278,6 +280,14 @@ class NatsLink:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(BusUnavailableError("The connection to NATS broke."))
+
+
+def _header_bytes(headers: dict[str, str] | None) -> int:
+    """Return how many bytes the headers take; NATS counts them and hangs up over one too many."""
+    if not headers:
+        return 0
+    fields = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
+    return len(b"NATS/1.0\r\n\r\n") + fields
 
 
 def status_of(message: Msg) -> str:

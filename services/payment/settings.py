@@ -45,12 +45,12 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
         5.0, gt=0, description="How long a fetch waits for the first delivery, seconds."
     )
     settle_events_max: int = Field(
-        1_024,
+        256,
         ge=1,
         description="Events of one transaction; a larger delivery is applied alone.",
     )
     settle_linger_s: float = Field(
-        0.05,
+        0.2,
         ge=0,
         description="Pause after a fetch that was not full, so that events gather, seconds.",
     )

@@ -77,7 +77,7 @@ def rebuild(connection: Connection) -> tuple[int, int]:
     total = func.sum(entries.c.amount_nusd)
     query = select(entries.c.ledger_account, total).group_by(entries.c.ledger_account)
     right = {name: int(amount) for name, amount in connection.execute(query)}
-    stored: dict[str, int] = dict(connection.execute(select(balances)).tuples().all())
+    stored = {row.ledger_account: row.balance_nusd for row in connection.execute(select(balances))}
     names = right.keys() | stored.keys()
     wrong = sum(1 for name in names if right.get(name, 0) != stored.get(name, 0))
     connection.execute(balances.delete())

@@ -141,7 +141,9 @@ def parse(text: str, *, variables: Mapping[str, str]) -> CatalogueFile:
         filled = _filled(section, variables)
         return CatalogueFile.model_validate(filled)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        found = error.errors(include_url=False, include_input=False)
+        # A misspelt key is the cause where a missing one is only its shadow.
+        first = min(found, key=lambda item: item["type"] != "extra_forbidden")
         path = [step for step in first["loc"] if step not in ("triton", "openai_compat")]
         where = ".".join(str(step) for step in ("catalogue", *path))
         raise YamlError(f"{where}: {first['msg']}", source.line(["catalogue", *path])) from error

@@ -263,10 +263,11 @@ class Dispatcher:
     def _finish(self, run: Run, batch: Batch) -> None:
         finish = batch.finish
         if finish.usage.source == usage_pb2.USAGE_SOURCE_ESTIMATED:
-            run.delivered.confirm()
-            events = run.delivered.token_count + batch.content_event_count
-            finish.usage.CopyFrom(estimated(run.envelope.prompt_tokens_max, max(1, events)))
+            counted = max(1, finish.usage.completion_token_count)
+            finish.usage.CopyFrom(estimated(run.envelope.prompt_tokens_max, counted))
             finish.usage_json = usage_json(finish.usage)
+            if batch.completion:
+                batch.completion = b'%b,"usage":%b}' % (batch.completion[:-1], finish.usage_json)
         run.usage.event.finish_reason = finish.finish_reason
         run.usage.close(finish.usage, UsageEvent.OUTCOME_COMPLETED)
         finish.charge_nusd = min(run.usage.event.charge_nusd, run.envelope.hold_nusd)

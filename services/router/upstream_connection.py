@@ -1,12 +1,10 @@
 """One HTTP/1.1 connection to an upstream: sends a request, parses the answer, keeps every bound.
 
-The connection knows one exchange at a time and nothing of pools, retries or JSON. One loop timer
-serves all of its waits: it is armed when none is pending or a wait ends sooner, and a timer that
-fires early only arms itself again, so that a read costs no timer.
+It knows one exchange at a time and nothing of pools, retries or JSON. One loop timer serves all
+of its waits: a timer that fires early only arms itself again, so that a read costs no timer.
 """
 
 import asyncio
-import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, cast
@@ -20,12 +18,12 @@ from services.router.upstream_types import (
     UpstreamError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
+    keep_alive_s,
 )
 
 PIECE_OVERHEAD: Final = 64
 """Bytes that a piece of body counts on top of its length: what the object itself costs."""
 
-_KEEP_ALIVE_S: Final = re.compile(rb"timeout=(\d{1,6})")
 _NO_BODY: Final = frozenset({204, 304})
 _RETRY_TICK_S: Final = 0.001
 
@@ -39,10 +37,7 @@ class _Phase(IntEnum):
 
 
 class HttpConnection(asyncio.Protocol):
-    """A connection; the pool lends it to one exchange after another.
-
-    `on_free` is called when the connection may serve the next exchange, `on_lost` once it is gone.
-    """
+    """Calls `on_free` when it may serve the next exchange, and `on_lost` once it is gone."""
 
     __slots__ = (
         "_chunks",
@@ -223,14 +218,8 @@ class HttpConnection(asyncio.Protocol):
         self._phase = _Phase.IDLE
         if self._is_paused:
             self._resume()
-        self._arm(self._loop.time() + self._idle_s())
+        self._arm(self._loop.time() + keep_alive_s(self._headers, self._limits.idle_s))
         self._on_free(self)
-
-    def _idle_s(self) -> float:
-        told = _KEEP_ALIVE_S.search(self._headers.get(b"keep-alive", b""))
-        if told is None:
-            return self._limits.idle_s
-        return min(self._limits.idle_s, max(0.0, int(told[1]) - 1.0))
 
     # Waiting.
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 _FIELD: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FORBIDDEN: Final = re.compile(r"[^\x20-\x7e]")
+_KEEP_ALIVE_S: Final = re.compile(rb"timeout=(\d{1,6})")
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -122,3 +123,9 @@ def build_headers(target: Target, fields: Mapping[str, str]) -> bytes:
             raise ValueError(f"Header {name!r} cannot be sent.")
         lines.append(f"{name.lower()}: {value}")
     return ("\r\n".join(lines) + "\r\n").encode("ascii")
+
+
+def keep_alive_s(headers: Mapping[bytes, bytes], idle_s: float) -> float:
+    """Return how long to keep an idle connection: a second less than the server says it does."""
+    told = _KEEP_ALIVE_S.search(headers.get(b"keep-alive", b""))
+    return idle_s if told is None else min(idle_s, max(0.0, int(told[1]) - 1.0))

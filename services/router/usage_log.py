@@ -139,12 +139,13 @@ class UsageLog:
 
     async def run(self) -> None:
         """Publish for ever."""
-        await self._ensure_stream()
+        await self.ensure_stream()
         while True:
             await self._linger()
-            await self._publish_once()
+            await self.publish_once()
 
-    async def _ensure_stream(self) -> None:
+    async def ensure_stream(self) -> None:
+        """Make the usage stream, waiting for the bus if need be."""
         spec = StreamSpec(
             name=USAGE_STREAM,
             subjects=(f"{USAGE_SUBJECT}.>",),
@@ -167,7 +168,8 @@ class UsageLog:
             return
         await asyncio.sleep(self._settings.flush_s)
 
-    async def _publish_once(self) -> None:
+    async def publish_once(self) -> None:
+        """Publish one batch of what waits, or just the watermark; waits for the bus if need be."""
         self._wake.clear()
         watermark_unix_ms = self._clock.unix_ms()
         opened = list(self._unpublished(asyncio.get_running_loop().time()))

@@ -1,5 +1,7 @@
-"""Attempts and request bodies for tests of providers."""
+"""Attempts and request bodies for tests of providers, and a way to wait."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -34,3 +36,10 @@ def make_body(prompt: str = "hello", **fields: Any) -> Body:
     """Return a request split at its top level."""
     request = {"model": "ours/model", "messages": [{"role": "user", "content": prompt}], **fields}
     return msgspec.json.decode(msgspec.json.encode(request), type=Body)
+
+
+async def eventually(is_true: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    """Return once the predicate holds; fail after a while."""
+    async with asyncio.timeout(within_s):
+        while not is_true():
+            await asyncio.sleep(0.002)

@@ -88,7 +88,7 @@ class OpenAiCompatProvider:
         """Yield the answer's batches; see `services.router.providers.port.Provider`."""
         exchange: HttpExchange | None = None
         try:
-            exchange = await self._send(call, body)
+            exchange = await self._send(call, body, deadline_s)
             head = await exchange.head(deadline_s)
             if head.status != 200:
                 raise await self._refusal(exchange, head, deadline_s)
@@ -113,7 +113,7 @@ class OpenAiCompatProvider:
                 if batch is not None:
                     yield batch
         except UpstreamError as error:
-            raise _failure(error) from error
+            raise _failure(error, is_late=self._loop.time() >= deadline_s) from error
         finally:
             if exchange is not None:
                 exchange.close()
@@ -135,12 +135,13 @@ class OpenAiCompatProvider:
             return False
         return head.status < 500
 
-    async def _send(self, call: Call, body: Body) -> HttpExchange:
+    async def _send(self, call: Call, body: Body, deadline_s: float) -> HttpExchange:
         return await self._pool.request(
             "POST",
             self._target,
             headers=self._stream_headers if call.is_streaming else self._plain_headers,
             body=encode_request(call, body, max_tokens_field=self._max_tokens_field),
+            connect_s=min(self._pool.limits.connect_s, deadline_s - self._loop.time()),
         )
 
     async def _plain(
@@ -184,11 +185,12 @@ class OpenAiCompatProvider:
             return b""
 
 
-def _failure(error: UpstreamError) -> ProviderError:
-    """Return what a failed exchange means for the attempt."""
-    if isinstance(error, UpstreamConnectError):
+def _failure(error: UpstreamError, *, is_late: bool) -> ProviderError:
+    """Return what a failed exchange means; connecting past the deadline is no fault of the host."""
+    is_connect = isinstance(error, UpstreamConnectError)
+    if is_connect and not is_late:
         return ProviderError(Failure.CONNECT, str(error))
-    if isinstance(error, UpstreamTimeoutError):
+    if is_connect or isinstance(error, UpstreamTimeoutError):
         return ProviderError(Failure.TIMEOUT, "The upstream did not answer in time.")
     if isinstance(error, UpstreamBusyError):
         return ProviderError(Failure.UNAVAILABLE, str(error))

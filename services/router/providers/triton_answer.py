@@ -15,6 +15,7 @@ ANSWER_CHARS_MAX: Final = 32 * 1024 * 1024
 _ROLE: Final = b'"choices":[{"index":0,"delta":{"role":"assistant","content":""},'
 _CONTENT: Final = b'"choices":[{"index":0,"delta":{"content":'
 _RUNNING: Final = b'"logprobs":null,"finish_reason":null}]}\n\n'
+_CONTENT_END: Final = b"}," + _RUNNING
 _GOES_ON: Final = frozenset({"", "None", "null"})
 _ENDS: Final = frozenset({"stop", "length"})
 
@@ -31,6 +32,7 @@ class Answer:
         "_has_started",
         "_prompt_tokens",
         "_size",
+        "_template",
     )
 
     def __init__(self, call: Call) -> None:
@@ -42,6 +44,8 @@ class Answer:
         self._completion_tokens = 0
         self._finish_reason = ""
         self._has_started = False
+        # Copied for each batch: cheaper than building the nested message anew.
+        self._template = Batch(content_event_count=1)
 
     @property
     def is_finished(self) -> bool:
@@ -73,7 +77,11 @@ class Answer:
             )
         if not self._gathered or self._finish_reason or not self._call.is_streaming:
             return None
-        return Batch(sse=self._events(), content_event_count=1, running_usage=self._usage())
+        batch = Batch()
+        self._template.running_usage.completion_token_count = self._completion_tokens
+        batch.CopyFrom(self._template)
+        batch.sse = self._events()
+        return batch
 
     def end(self) -> Batch:
         """Return the last batch.
@@ -114,6 +122,7 @@ class Answer:
                     Failure.INVALID_RESPONSE, "The model's answer has no count of prompt tokens."
                 )
             self._prompt_tokens = part.num_input_tokens
+            self._template.running_usage.CopyFrom(self._usage())
         if part.num_output_tokens is None:
             raise ProviderError(
                 Failure.INVALID_RESPONSE, "The model's answer has no count of output tokens."
@@ -133,8 +142,7 @@ class Answer:
             text = self._gathered[0] if len(self._gathered) == 1 else "".join(self._gathered)
             self._gathered = []
             self._size = 0
-            content = msgspec.json.encode(text)
-            events += b"%b%b},%b" % (self._content_start, content, _RUNNING)
+            events += self._content_start + msgspec.json.encode(text) + _CONTENT_END
         return events
 
     def _usage(self) -> usage_pb2.TokenUsage:

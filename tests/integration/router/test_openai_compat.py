@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -18,15 +17,9 @@ from services.router.providers.openai_compat import (
 )
 from services.router.providers.port import Batch, Failure, ProviderError
 from services.router.upstream import HttpLimits, HttpPool, open_http_pool
-from tests.fakes.openai_calls import CHUNK_HEAD, make_body, make_call
+from tests.fakes.openai_calls import CHUNK_HEAD, eventually, make_body, make_call
 from tests.fakes.openai_upstream import OpenAiUpstream
 from turnpike.type.v1 import usage_pb2
-
-
-async def eventually(is_true: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not is_true():
-            await asyncio.sleep(0.002)
 
 
 @pytest.fixture
@@ -288,7 +281,7 @@ async def test_upstream_that_hangs_amid_content_is_cut_by_the_idle_limit(
 async def test_deadline_of_the_first_content_does_not_cut_what_follows(
     provider: OpenAiCompatProvider,
 ) -> None:
-    batches = await ask(provider, "shape=c12-d100", wait_s=1.0)
+    batches = await ask(provider, "shape=c12-d200", wait_s=2.0)
 
     assert tokens(12) == text_of(batches)
 
@@ -296,48 +289,12 @@ async def test_deadline_of_the_first_content_does_not_cut_what_follows(
 async def test_upstream_that_hangs_after_the_finish_costs_only_the_wait(
     provider: OpenAiCompatProvider,
 ) -> None:
-    batches = await ask(provider, "shape=c4-d0 fake=hang:done", idle_s=0.2)
+    batches = await ask(provider, "shape=c4-d0 fake=hang:done", idle_s=1.0)
 
     assert ("stop", 4) == (
         batches[-1].finish.finish_reason,
         batches[-1].finish.usage.completion_token_count,
     )
-
-
-async def test_upstream_that_is_not_there_is_a_connect_failure(pool: HttpPool) -> None:
-    settings = OpenAiCompatSettings(base_url="http://127.0.0.1:1/v1")
-    async with open_openai_compat(settings, pool=pool, clock=ManualClock()) as provider:
-        assert Failure.CONNECT is (await failure(provider, "")).failure
-        assert not await provider.probe()
-
-
-async def test_full_pool_makes_the_upstream_unavailable(openai_upstream: OpenAiUpstream) -> None:
-    settings = OpenAiCompatSettings(base_url=openai_upstream.base_url)
-    async with (
-        open_http_pool(HttpLimits(connections_max=0)) as pool,
-        open_openai_compat(settings, pool=pool, clock=ManualClock()) as provider,
-    ):
-        assert Failure.UNAVAILABLE is (await failure(provider, "")).failure
-
-
-async def test_rate_limit_tells_how_long_to_wait(openai_upstream: OpenAiUpstream) -> None:
-    now_s = int(time.time())
-    settings = OpenAiCompatSettings(base_url=openai_upstream.base_url)
-    async with (
-        open_http_pool(HttpLimits()) as pool,
-        open_openai_compat(
-            settings, pool=pool, clock=ManualClock(unix_ms=now_s * 1000)
-        ) as provider,
-    ):
-        seconds = await failure(provider, "fake=status:429;retry_after:7")
-        date = await failure(provider, f"fake=status:429;retry_after:date{now_s + 30}")
-
-    assert (Failure.RATE_LIMITED, 429, 7.0) == (
-        seconds.failure,
-        seconds.status,
-        seconds.retry_after_s,
-    )
-    assert 30.0 == date.retry_after_s
 
 
 @pytest.mark.parametrize("batch_count", [0, 1, 3])
@@ -386,21 +343,3 @@ async def test_many_streams_at_once_keep_their_tokens_apart(
         streams = [tasks.create_task(ask(provider, f"shape=c{n}-d1")) for n in range(5, 45)]
 
     assert [tokens(n) for n in range(5, 45)] == [text_of(stream.result()) for stream in streams]
-
-
-async def test_probe_takes_any_answer_below_500(
-    provider: OpenAiCompatProvider, openai_upstream: OpenAiUpstream
-) -> None:
-    assert await provider.probe()
-
-    assert ("GET", "/v1/models") == (
-        openai_upstream.seen[0].method,
-        openai_upstream.seen[0].path,
-    )
-    assert "Bearer sk-upstream" == openai_upstream.seen[0].headers["authorization"]
-
-
-async def test_secrets_do_not_show_in_a_provider(provider: OpenAiCompatProvider) -> None:
-    settings = OpenAiCompatSettings(base_url="http://h", api_key=SecretStr("sk-upstream"))
-
-    assert "sk-upstream" not in repr(provider) + repr(settings)

@@ -1,0 +1,187 @@
+"""From bytes of the usage stream to rows: which events are stored, which are refused and why.
+
+Pure. Only outcomes become records. What is refused here is what payment refuses too, so that both
+rooms count the same events; nothing that is let through can fail in either database.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent
+
+OUTCOME_SUFFIX: Final = ":outcome"
+WHOLE_BATCH: Final = -1
+_REQUEST_ID_LENGTH_MAX: Final = 200
+_ACCOUNT_ID_LENGTH_MAX: Final = 128
+_TEXT_LENGTH_MAX: Final = 200
+_AMOUNT_NUSD_MAX: Final = 1_000_000_000_000_000
+_COUNT_MAX: Final = 1_000_000_000_000
+_UNIX_MS_MAX: Final = 253_402_300_799_999
+_OUTCOMES: Final[dict[int, str]] = {
+    UsageEvent.OUTCOME_COMPLETED: "completed",
+    UsageEvent.OUTCOME_CLIENT_CLOSED: "client_closed",
+    UsageEvent.OUTCOME_UPSTREAM_FAILED: "upstream_failed",
+    UsageEvent.OUTCOME_TIMED_OUT: "timed_out",
+    UsageEvent.OUTCOME_RECOVERED: "recovered",
+    UsageEvent.OUTCOME_REFUSED: "refused",
+}
+
+
+class Parcel(NamedTuple):
+    """What one delivery holds, and where in the stream it stands."""
+
+    stream_seq: int
+    data: bytes
+
+
+class Record(NamedTuple):
+    """One finished request; the fields are the columns of `usage_records`, in their order."""
+
+    event_id: str
+    account_id: str
+    key_id: str
+    model_id: str
+    deployment: str
+    provider: str
+    outcome: str
+    finish_reason: str
+    prompt_token_count: int
+    completion_token_count: int
+    cached_prompt_token_count: int
+    reasoning_token_count: int
+    usage_source: int
+    charge_nusd: int
+    start_unix_ms: int
+    duration_ms: int
+    ttft_ms: int
+    is_streaming: bool
+    attempt_count: int
+    stream_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What cannot be stored; `position` is the event's in its batch, or -1 for all of it."""
+
+    stream_seq: int
+    position: int
+    reason: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Opened:
+    """What deliveries hold: one record for each event id, the first in stream order."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    unreadable: set[int] = field(default_factory=set)
+
+
+def open_parcels(parcels: Iterable[Parcel]) -> Opened:
+    """Read deliveries, given in stream order; `unreadable` are those that are no batch at all."""
+    opened = Opened()
+    for parcel in parcels:
+        try:
+            batch = UsageBatch.FromString(parcel.data)
+        except DecodeError:
+            opened.unreadable.add(parcel.stream_seq)
+            opened.dead_letters.append(
+                DeadLetter(parcel.stream_seq, WHOLE_BATCH, "unreadable batch", parcel.data)
+            )
+            continue
+        _read(batch, parcel.stream_seq, opened)
+    return opened
+
+
+def _read(batch: UsageBatch, stream_seq: int, opened: Opened) -> None:
+    outcome, records = UsageEvent.KIND_OUTCOME, opened.records
+    for position, event in enumerate(batch.events):
+        if event.kind != outcome:
+            continue
+        record = _record(event, stream_seq)
+        if (
+            not "".join(record[:8]).isprintable()
+            or len(max(record[3:8], key=len)) > _TEXT_LENGTH_MAX
+        ):
+            record = _cleaned(record)
+        flaw = _flaw(record, event)
+        if flaw:
+            opened.dead_letters.append(
+                DeadLetter(stream_seq, position, flaw, event.SerializeToString())
+            )
+        elif record.event_id not in records:
+            records[record.event_id] = record
+
+
+def _record(event: UsageEvent, stream_seq: int) -> Record:
+    usage, start = event.usage, event.start_unix_ms
+    return Record(
+        event.event_id,
+        event.account_id,
+        event.key_id,
+        event.model_id,
+        event.deployment,
+        event.provider,
+        _OUTCOMES.get(event.outcome, "unknown"),
+        event.finish_reason,
+        usage.prompt_token_count,
+        usage.completion_token_count,
+        usage.cached_prompt_token_count,
+        usage.reasoning_token_count,
+        usage.source,
+        event.charge_nusd,
+        start,
+        max(0, event.end_unix_ms - start),
+        event.ttft_ms,
+        event.is_streaming,
+        event.attempt_count,
+        stream_seq,
+    )
+
+
+def _cleaned(record: Record) -> Record:
+    """Return the record with what upstreams and clients named made printable and short."""
+    return record._replace(
+        model_id=_printable(record.model_id),
+        deployment=_printable(record.deployment),
+        provider=_printable(record.provider),
+        finish_reason=_printable(record.finish_reason),
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_TEXT_LENGTH_MAX])
+
+
+def _flaw(record: Record, event: UsageEvent) -> str:
+    request_id = event.request_id
+    if not request_id or len(request_id) > _REQUEST_ID_LENGTH_MAX:
+        return "request_id is missing or too long"
+    if not record.account_id or len(record.account_id) > _ACCOUNT_ID_LENGTH_MAX:
+        return "account_id is missing or too long"
+    if not (
+        0 <= record.charge_nusd <= _AMOUNT_NUSD_MAX and 0 <= event.hold_nusd <= _AMOUNT_NUSD_MAX
+    ):
+        return "amount is out of range"
+    if record.event_id != request_id + OUTCOME_SUFFIX:
+        return "event_id is not the outcome's of its request"
+    return _flaw_of_figures(record)
+
+
+def _flaw_of_figures(record: Record) -> str:
+    if len(record.key_id) > _TEXT_LENGTH_MAX or not "".join(record[:3]).isprintable():
+        return "an id is too long or not printable"
+    counts = record[8:12]
+    if min(counts) < 0 or max(counts) > _COUNT_MAX:
+        return "token count is out of range"
+    if not (
+        0 <= record.start_unix_ms <= _UNIX_MS_MAX
+        and record.duration_ms <= _UNIX_MS_MAX
+        and 0 <= record.ttft_ms <= _UNIX_MS_MAX
+    ):
+        return "time is out of range"
+    return ""

@@ -1,0 +1,35 @@
+"""Opens this room."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from kit.bus.port import Bus
+from kit.clock import Clock
+from kit.db import Database
+from kit.tasks import background
+from services.metering.consumer import USAGE, UsageConsumer
+from services.metering.servicer import MeteringServicer
+from services.metering.settings import MeteringSettings
+from services.metering.store import MeteringStore
+from services.metering.writer import open_writer
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+@asynccontextmanager
+async def open_metering(
+    settings: MeteringSettings, *, database: Database, bus: Bus, clock: Clock
+) -> AsyncIterator[MeteringServicer]:
+    """Open the metering room on a migrated database; while it is open it stores usage.
+
+    What it has in hand at the end and has not acknowledged is delivered again, and stored once.
+    """
+    async with open_writer(database) as write:
+        store = MeteringStore(database, write, stream=USAGE, settings=settings, clock=clock)
+        consumer = UsageConsumer(store, bus, settings=settings)
+        async with background(
+            consumer.run, name="metering_consumer", restart_delay_s=settings.retry_s
+        ):
+            yield MeteringServicer(store)

@@ -1,0 +1,276 @@
+"""Statements of this room: records in once, their sums beside them, and pages out of both.
+
+One transaction takes any number of deliveries. On SQLite the rows go straight to the driver, on
+PostgreSQL through SQLAlchemy, which there groups rows into statements that return what was new.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit.clock import Clock
+from kit.db import Database
+from kit.errors import Reason, TurnpikeError
+from services.metering.records import WHOLE_BATCH, DeadLetter, Parcel, Record, open_parcels
+from services.metering.rollup import HourSum, advance, roll_up
+from services.metering.settings import MeteringSettings
+from services.metering.tables import (
+    DEAD_LETTERS,
+    METADATA,
+    STREAM_POSITION,
+    USAGE_HOURS,
+    USAGE_RECORDS,
+)
+from services.metering.writer import Writer
+
+__all__ = ["METADATA", "Applied", "Found", "MeteringStore", "Wanted"]
+
+Found: TypeAlias = Sequence[Row[*tuple[Any, ...]]]
+Insert: TypeAlias = sqlite.Insert | postgresql.Insert
+_AWAY: Final = (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError)
+_HOUR_KEY: Final = ("hour_unix_ms", "account_id", "key_id", "model_id")
+_LAST_ROW: Final = "SELECT coalesce(max(rowid), 0) FROM usage_records"
+_ROWS_SINCE: Final = "SELECT event_id FROM usage_records WHERE rowid > ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What deliveries brought; those whose positions are `unreadable` are no batches."""
+
+    record_count: int
+    duplicate_count: int
+    dead_letter_count: int
+    unreadable: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is listed: empty ids mean all, the times are Unix milliseconds from and before."""
+
+    account_id: str = ""
+    key_id: str = ""
+    model_id: str = ""
+    start_unix_ms: int | None = None
+    end_unix_ms: int | None = None
+
+
+class MeteringStore:
+    """Keeps what was used. Every method raises UNAVAILABLE when the database does not answer."""
+
+    def __init__(
+        self,
+        database: Database,
+        write: Writer,
+        *,
+        stream: str,
+        settings: MeteringSettings,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._write = write
+        self._stream = stream
+        self._settings = settings
+        self._clock = clock
+
+    async def apply(self, parcels: Sequence[Parcel]) -> Applied:
+        """Store deliveries, given in stream order, in one transaction.
+
+        It may have been committed although it raises; what was stored before is not stored again.
+        """
+        work = partial(_apply, parcels=parcels, stream=self._stream, now_ms=self._clock.unix_ms())
+        async with _deadline(self._settings.write_s):
+            return await self._write(work)
+
+    async def bury(self, parcel: Parcel, *, reason: str) -> None:
+        """Keep a delivery that could not be stored as a dead letter and count it as applied."""
+        letter = DeadLetter(parcel.stream_seq, WHOLE_BATCH, reason, parcel.data)
+
+        def work(connection: Connection) -> None:
+            _bury(connection, [letter], now_ms=self._clock.unix_ms())
+            _advance(connection, self._stream, [parcel.stream_seq])
+
+        async with _deadline(self._settings.write_s):
+            await self._write(work)
+
+    async def records(
+        self, wanted: Wanted, *, before: tuple[int, str] | None, count_max: int
+    ) -> Found:
+        """Return records, newest first, those that follow `before` (start time and event id)."""
+        table = USAGE_RECORDS.c
+        page = (
+            select(USAGE_RECORDS)
+            .where(*_conditions(USAGE_RECORDS, "start_unix_ms", wanted))
+            .order_by(table.start_unix_ms.desc(), table.event_id.desc())
+            .limit(count_max)
+        )
+        if before is not None:
+            page = page.where(tuple_(table.start_unix_ms, table.event_id) < before)
+        async with self._read() as connection:
+            return (await connection.execute(page)).all()
+
+    async def sums(
+        self, wanted: Wanted, *, before: tuple[int, str, str, str] | None, count_max: int
+    ) -> Found:
+        """Return sums, newest hour first, those that follow `before` (hour, account, key, model).
+
+        Ids within an hour go from the last to the first, so that an index gives the order.
+        """
+        columns = [USAGE_HOURS.c[name] for name in _HOUR_KEY]
+        page = (
+            select(USAGE_HOURS)
+            .where(*_conditions(USAGE_HOURS, "hour_unix_ms", wanted))
+            .order_by(*(column.desc() for column in columns))
+            .limit(count_max)
+        )
+        if before is not None:
+            page = page.where(tuple_(*columns) < before)
+        async with self._read() as connection:
+            return (await connection.execute(page)).all()
+
+    async def charges(
+        self, *, after: str, stream_seq_max: int, count_max: int
+    ) -> tuple[Found, int]:
+        """Return charges by event id, those that follow `after`, and the applied position.
+
+        A `stream_seq_max` of 0 means all.
+        """
+        table = USAGE_RECORDS.c
+        page = (
+            select(table.event_id, table.account_id, table.charge_nusd, table.stream_seq)
+            .where(table.event_id > after)
+            .order_by(table.event_id)
+            .limit(count_max)
+        )
+        if stream_seq_max:
+            page = page.where(table.stream_seq <= stream_seq_max)
+        async with self._read() as connection:
+            rows = (await connection.execute(page)).all()
+            position = await connection.execute(_position(self._stream))
+            applied: int = position.scalar() or 0
+        return rows, applied
+
+    @asynccontextmanager
+    async def _read(self) -> AsyncIterator[AsyncConnection]:
+        async with _deadline(self._settings.query_s), self._database.read() as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def _deadline(wait_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(wait_s):
+            yield
+    except _AWAY as error:
+        message = "The usage database does not answer; try again."
+        raise TurnpikeError(Reason.UNAVAILABLE, message) from error
+
+
+def _apply(
+    connection: Connection, *, parcels: Sequence[Parcel], stream: str, now_ms: int
+) -> Applied:
+    opened = open_parcels(parcels)
+    new = _insert_new(connection, opened.records) if opened.records else []
+    if new:
+        _add_up(connection, roll_up(new))
+    _bury(connection, opened.dead_letters, now_ms=now_ms)
+    _advance(connection, stream, (parcel.stream_seq for parcel in parcels))
+    return Applied(
+        record_count=len(new),
+        duplicate_count=len(opened.records) - len(new),
+        dead_letter_count=len(opened.dead_letters),
+        unreadable=frozenset(opened.unreadable),
+    )
+
+
+def _insert_new(connection: Connection, records: Mapping[str, Record]) -> list[Record]:
+    # Sorted, so that two writers with the same events never wait for each other in a circle.
+    rows = [records[event_id] for event_id in sorted(records)]
+    if connection.dialect.name == "sqlite":
+        last = connection.exec_driver_sql(_LAST_ROW).scalar_one()
+        if connection.exec_driver_sql(_INSERT_SQLITE, rows).rowcount == len(rows):
+            return rows
+        found = connection.exec_driver_sql(_ROWS_SINCE, (last,))
+    else:
+        found = connection.execute(_INSERT_POSTGRES, [row._asdict() for row in rows])
+    new = set(found.scalars())
+    return [row for row in rows if row.event_id in new]
+
+
+def _add_up(connection: Connection, sums: Sequence[HourSum]) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_ADD_SQLITE, list(sums))
+    else:
+        connection.execute(_ADD_POSTGRES, [each._asdict() for each in sums])
+
+
+def _bury(connection: Connection, letters: Iterable[DeadLetter], *, now_ms: int) -> None:
+    rows = [{**asdict(letter), "unix_ms": now_ms} for letter in letters]
+    if rows:
+        connection.execute(_once(_insert(connection.dialect.name, DEAD_LETTERS)), rows)
+
+
+def _advance(connection: Connection, stream: str, seqs: Iterable[int]) -> None:
+    seqs = sorted(seqs)
+    row = connection.execute(_position(stream).with_for_update()).one_or_none()
+    if row is None:
+        # The stream may have lost its oldest messages before this room read it for the first time.
+        first = _insert(connection.dialect.name, STREAM_POSITION)
+        values = {"stream": stream, "applied_seq": seqs[0] - 1, "ahead": "[]"}
+        connection.execute(_once(first), values)
+        row = connection.execute(_position(stream).with_for_update()).one()
+    applied, ahead = advance(row.applied_seq, json.loads(row.ahead), seqs)
+    connection.execute(
+        update(STREAM_POSITION).where(STREAM_POSITION.c.stream == stream),
+        {"applied_seq": applied, "ahead": json.dumps(ahead)},
+    )
+
+
+def _position(stream: str) -> Any:  # noqa: ANN401 - the type of a select depends on its columns
+    table = STREAM_POSITION.c
+    return select(table.applied_seq, table.ahead).where(table.stream == stream)
+
+
+def _conditions(table: Table, time_name: str, wanted: Wanted) -> list[ColumnElement[bool]]:
+    moment = table.c[time_name]
+    conditions = [
+        table.c[name] == value
+        for name in ("account_id", "key_id", "model_id")
+        if (value := getattr(wanted, name))
+    ]
+    if wanted.start_unix_ms is not None:
+        conditions.append(moment >= wanted.start_unix_ms)
+    if wanted.end_unix_ms is not None:
+        conditions.append(moment < wanted.end_unix_ms)
+    return conditions
+
+
+def _insert(dialect: str, table: Table) -> Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+def _once(insert: Insert) -> Insert:
+    return insert.on_conflict_do_nothing()
+
+
+def _adding(insert: Insert) -> Insert:
+    sums = [name for name in HourSum._fields if name not in _HOUR_KEY]
+    added = {name: USAGE_HOURS.c[name] + insert.excluded[name] for name in sums}
+    return insert.on_conflict_do_update(index_elements=_HOUR_KEY, set_=added)
+
+
+_INSERT_POSTGRES: Final = _once(postgresql.insert(USAGE_RECORDS)).returning(
+    USAGE_RECORDS.c.event_id
+)
+_INSERT_SQLITE: Final = str(_once(sqlite.insert(USAGE_RECORDS)).compile(dialect=sqlite.dialect()))
+_ADD_POSTGRES: Final = _adding(postgresql.insert(USAGE_HOURS))
+_ADD_SQLITE: Final = str(_adding(sqlite.insert(USAGE_HOURS)).compile(dialect=sqlite.dialect()))

@@ -1,0 +1,85 @@
+"""How this room's writing transactions run: each is one plain function over one connection.
+
+On SQLite it runs in a thread of its own on the standard library's driver, one hop for the whole
+transaction where the async driver takes one for each statement. On PostgreSQL it runs on asyncpg.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final, Protocol, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from kit.db import Database
+
+_BUSY_TIMEOUT_MS: Final = 10_000
+T = TypeVar("T")
+
+
+class Writer(Protocol):
+    """Runs a function in a transaction that commits when the function returns."""
+
+    async def __call__(self, work: Callable[[Connection], T], /) -> T:
+        """Return what `work` returns; it was committed."""
+
+
+@asynccontextmanager
+async def open_writer(database: Database) -> AsyncIterator[Writer]:
+    """Open the writer of an open, migrated database."""
+    if not database.is_sqlite:
+        yield _on_asyncpg(database)
+        return
+    async with database.read() as connection:
+        url = connection.engine.url
+    engine = _sqlite_engine(url)
+    threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metering")
+    try:
+        yield _in_thread(engine, threads)
+    finally:
+        await asyncio.to_thread(threads.shutdown)
+        engine.dispose()
+
+
+def _on_asyncpg(database: Database) -> Writer:
+    async def write(work: Callable[[Connection], T], /) -> T:
+        async with database.write() as connection:
+            return await connection.run_sync(work)
+
+    return write
+
+
+def _in_thread(engine: Engine, threads: ThreadPoolExecutor) -> Writer:
+    def transact(work: Callable[[Connection], T]) -> T:
+        with engine.connect() as connection, connection.begin():
+            return work(connection)
+
+    async def write(work: Callable[[Connection], T], /) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, transact, work)
+
+    return write
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    # The one thread's only connection; the loop's thread closes it when that thread has ended.
+    engine = create_engine(
+        url.set(drivername="sqlite"),
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

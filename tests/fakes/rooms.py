@@ -1,0 +1,223 @@
+"""Small rooms in memory, for tests of what stands in front of them."""
+
+from types import MappingProxyType
+from typing import Final
+
+from kit.errors import Reason, TurnpikeError
+from kit.rpc.local import HandlerTable, LocalChannel
+from turnpike.auth.v1 import auth_pb2, auth_pb2_grpc
+from turnpike.metering.v1 import metering_pb2, metering_pb2_grpc
+from turnpike.payment.v1 import payment_pb2, payment_pb2_grpc
+from turnpike.router.v1 import router_pb2, router_pb2_grpc
+from turnpike.type.v1 import principal_pb2, usage_pb2
+
+SECRET: Final = "sk-tp-shown-once"
+
+
+class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
+    """Accounts and keys in lists."""
+
+    def __init__(self) -> None:
+        self.accounts: list[auth_pb2.Account] = []
+        self.keys: list[auth_pb2.Key] = []
+        self.requests: list[auth_pb2.CreateKeyRequest] = []
+        self.rotations: list[auth_pb2.RotateKeyRequest] = []
+
+    async def CreateAccount(
+        self, request: auth_pb2.CreateAccountRequest, context: object
+    ) -> auth_pb2.CreateAccountResponse:
+        account = auth_pb2.Account(account_id=f"account-{len(self.accounts)}", name=request.name)
+        self.accounts.append(account)
+        return auth_pb2.CreateAccountResponse(account=account)
+
+    async def GetAccount(
+        self, request: auth_pb2.GetAccountRequest, context: object
+    ) -> auth_pb2.GetAccountResponse:
+        for account in self.accounts:
+            if account.account_id == request.account_id:
+                return auth_pb2.GetAccountResponse(account=account)
+        raise TurnpikeError(Reason.NOT_FOUND, "There is no such account.", param="account_id")
+
+    async def ListAccounts(
+        self, request: auth_pb2.ListAccountsRequest, context: object
+    ) -> auth_pb2.ListAccountsResponse:
+        start = int(request.page_token or 0)
+        end = start + (request.page_size or 100)
+        rest = str(end) if end < len(self.accounts) else ""
+        return auth_pb2.ListAccountsResponse(
+            accounts=self.accounts[start:end], next_page_token=rest
+        )
+
+    async def CreateKey(
+        self, request: auth_pb2.CreateKeyRequest, context: object
+    ) -> auth_pb2.CreateKeyResponse:
+        self.requests.append(request)
+        principal = principal_pb2.Principal(
+            account_id=request.account_id,
+            key_id=f"key-{len(self.keys)}",
+            models=request.models,
+            tier=request.tier or "default",
+        )
+        key = auth_pb2.Key(
+            principal=principal, name=request.name, state=auth_pb2.Key.STATE_ACTIVE
+        )
+        self.keys.append(key)
+        return auth_pb2.CreateKeyResponse(key=key, secret=SECRET)
+
+    async def ListKeys(
+        self, request: auth_pb2.ListKeysRequest, context: object
+    ) -> auth_pb2.ListKeysResponse:
+        wanted = request.account_id
+        found = [key for key in self.keys if wanted in {"", key.principal.account_id}]
+        return auth_pb2.ListKeysResponse(keys=found)
+
+    async def RevokeKey(
+        self, request: auth_pb2.RevokeKeyRequest, context: object
+    ) -> auth_pb2.RevokeKeyResponse:
+        for key in self.keys:
+            if key.principal.key_id == request.key_id:
+                key.state = auth_pb2.Key.STATE_REVOKED
+                return auth_pb2.RevokeKeyResponse(key=key)
+        raise TurnpikeError(Reason.NOT_FOUND, f"There is no key {request.key_id}.")
+
+    async def RotateKey(
+        self, request: auth_pb2.RotateKeyRequest, context: object
+    ) -> auth_pb2.RotateKeyResponse:
+        self.rotations.append(request)
+        return auth_pb2.RotateKeyResponse(key=self.keys[0], secret=SECRET)
+
+    async def VerifyKey(
+        self, request: auth_pb2.VerifyKeyRequest, context: object
+    ) -> auth_pb2.VerifyKeyResponse:
+        raise RuntimeError("a bug that holds " + SECRET)
+
+    async def LeaseRate(
+        self, request: auth_pb2.LeaseRateRequest, context: object
+    ) -> auth_pb2.LeaseRateResponse:
+        return auth_pb2.LeaseRateResponse(is_granted=True)
+
+
+class FakePayment(payment_pb2_grpc.PaymentServiceServicer):
+    """Balances in a dictionary; a repeated credit counts once."""
+
+    def __init__(self) -> None:
+        self.available: dict[str, int] = {}
+        self.findings: list[payment_pb2.Finding] = []
+        self._seen: set[str] = set()
+
+    async def LeaseCredit(
+        self, request: payment_pb2.LeaseCreditRequest, context: object
+    ) -> payment_pb2.LeaseCreditResponse:
+        return payment_pb2.LeaseCreditResponse(granted_nusd=request.need_nusd)
+
+    async def ReturnCredit(
+        self, request: payment_pb2.ReturnCreditRequest, context: object
+    ) -> payment_pb2.ReturnCreditResponse:
+        return payment_pb2.ReturnCreditResponse()
+
+    async def CreditAccount(
+        self, request: payment_pb2.CreditAccountRequest, context: object
+    ) -> payment_pb2.CreditAccountResponse:
+        if request.request_id not in self._seen:
+            self._seen.add(request.request_id)
+            before = self.available.get(request.account_id, 0)
+            self.available[request.account_id] = before + request.amount_nusd
+        return payment_pb2.CreditAccountResponse(balance=self._balance(request.account_id))
+
+    async def GetBalance(
+        self, request: payment_pb2.GetBalanceRequest, context: object
+    ) -> payment_pb2.GetBalanceResponse:
+        return payment_pb2.GetBalanceResponse(balance=self._balance(request.account_id))
+
+    async def ListBalances(
+        self, request: payment_pb2.ListBalancesRequest, context: object
+    ) -> payment_pb2.ListBalancesResponse:
+        rows = [
+            payment_pb2.LedgerBalance(ledger_account=f"customer:{i}:available", balance_nusd=n)
+            for i, n in self.available.items()
+        ]
+        return payment_pb2.ListBalancesResponse(balances=rows)
+
+    async def VerifyLedger(
+        self, request: payment_pb2.VerifyLedgerRequest, context: object
+    ) -> payment_pb2.VerifyLedgerResponse:
+        return payment_pb2.VerifyLedgerResponse(
+            is_clean=not self.findings, findings=self.findings, transaction_count=3
+        )
+
+    async def RebuildLedger(
+        self, request: payment_pb2.RebuildLedgerRequest, context: object
+    ) -> payment_pb2.RebuildLedgerResponse:
+        return payment_pb2.RebuildLedgerResponse(corrected_count=1, ledger_account_count=4)
+
+    def _balance(self, account_id: str) -> payment_pb2.Balance:
+        amount = self.available.get(account_id, 0)
+        return payment_pb2.Balance(account_id=account_id, available_nusd=amount)
+
+
+class FakeMetering(metering_pb2_grpc.MeteringServiceServicer):
+    """One record, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.filters: list[metering_pb2.ListUsageRequest] = []
+
+    async def ListUsage(
+        self, request: metering_pb2.ListUsageRequest, context: object
+    ) -> metering_pb2.ListUsageResponse:
+        self.filters.append(request)
+        usage = usage_pb2.TokenUsage(prompt_token_count=12, completion_token_count=34)
+        record = metering_pb2.UsageRecord(
+            request_id="request-1", model_id="tiny-chat", usage=usage, charge_nusd=14_800
+        )
+        return metering_pb2.ListUsageResponse(records=[record])
+
+    async def SummarizeUsage(
+        self, request: metering_pb2.SummarizeUsageRequest, context: object
+    ) -> metering_pb2.SummarizeUsageResponse:
+        row = metering_pb2.UsageSummary(model_id="tiny-chat", request_count=7, charge_nusd=5)
+        return metering_pb2.SummarizeUsageResponse(summaries=[row])
+
+    async def ListCharges(
+        self, request: metering_pb2.ListChargesRequest, context: object
+    ) -> metering_pb2.ListChargesResponse:
+        return metering_pb2.ListChargesResponse()
+
+
+class FakeRouter(router_pb2_grpc.RouterServiceServicer):
+    """A catalogue of names."""
+
+    def __init__(self) -> None:
+        self.names = ["another", "tiny-chat"]
+
+    async def ListModels(
+        self, request: router_pb2.ListModelsRequest, context: object
+    ) -> router_pb2.ListModelsResponse:
+        low = usage_pb2.Price(input_pusd_per_token=100_000, output_pusd_per_token=400_000)
+        high = usage_pb2.Price(input_pusd_per_token=150_000, output_pusd_per_token=400_000)
+        models = [
+            router_pb2.Model(model_id=name, floor_price=low, ceiling_price=high)
+            for name in self.names
+        ]
+        return router_pb2.ListModelsResponse(models=models)
+
+    def CreateChatCompletion(self, request: object, context: object) -> object:  # type: ignore[override]
+        raise TurnpikeError(Reason.UNAVAILABLE, "This router only lists.")
+
+
+class FakeRooms:
+    """All four, reached by local channels; `channels` by service name."""
+
+    def __init__(self) -> None:
+        self.auth = FakeAuth()
+        self.payment = FakePayment()
+        self.metering = FakeMetering()
+        self.router = FakeRouter()
+        table = HandlerTable()
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(self.auth, table)  # type: ignore[arg-type]
+        payment_pb2_grpc.add_PaymentServiceServicer_to_server(self.payment, table)  # type: ignore[arg-type]
+        metering_pb2_grpc.add_MeteringServiceServicer_to_server(self.metering, table)  # type: ignore[arg-type]
+        router_pb2_grpc.add_RouterServiceServicer_to_server(self.router, table)  # type: ignore[arg-type]
+        self.channel = LocalChannel(table)
+        names = [f"turnpike.{n}.v1.{n.title()}Service" for n in ("auth", "metering", "payment")]
+        names.append("turnpike.router.v1.RouterService")
+        self.channels = MappingProxyType(dict.fromkeys(names, self.channel))

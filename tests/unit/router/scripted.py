@@ -1,0 +1,187 @@
+"""A provider that plays a script, and what a dispatcher needs around it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kit.bus.memory import MemoryBus
+from kit.bus.port import StreamSpec
+from kit.clock import ManualClock
+from kit.journal import open_journal
+from services.router.catalog import Catalogue, Deployment, Model
+from services.router.catalog_file import TritonEntry
+from services.router.dispatch import Dispatcher
+from services.router.fleet import Fleet, Wanted, open_fleet
+from services.router.pricing import PriceRow, ceiling, floor
+from services.router.providers.port import Batch, Body, Call, ProviderError
+from services.router.settings import RouterSettings
+from services.router.usage_log import UsageLog
+from turnpike.events.v1 import events_pb2
+from turnpike.router.v1 import router_pb2
+from turnpike.type.v1 import usage_pb2
+
+Step = Batch | ProviderError | Callable[[], None]
+PRICE = PriceRow("price-1", 10_000, 20_000)
+
+
+def content(text: str, *, completion: int | None = None, prompt: int = 7) -> Batch:
+    """One content event, with running totals when `completion` is given."""
+    batch = Batch(sse=f"data: {text}\n\n".encode(), content_event_count=1)
+    if completion is not None:
+        batch.running_usage.CopyFrom(usage(prompt, completion))
+    return batch
+
+
+def usage(prompt: int, completion: int) -> usage_pb2.TokenUsage:
+    return usage_pb2.TokenUsage(
+        prompt_token_count=prompt,
+        completion_token_count=completion,
+        source=usage_pb2.USAGE_SOURCE_UPSTREAM,
+    )
+
+
+def finish(prompt: int = 7, completion: int = 3) -> Batch:
+    return Batch(
+        finish=router_pb2.Finish(
+            finish_chunks=[b"{}"], usage=usage(prompt, completion), finish_reason="stop"
+        )
+    )
+
+
+@dataclass
+class ScriptedProvider:
+    """Plays one script for each call; remembers the calls and whether each was closed early."""
+
+    scripts: list[Sequence[Step]]
+    calls: list[Call] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+    is_up: bool = True
+
+    async def stream(
+        self, call: Call, body: Body, *, deadline_s: float
+    ) -> AsyncGenerator[Batch, None]:
+        self.calls.append(call)
+        end = "cut"
+        try:
+            for step in self.scripts.pop(0):
+                if isinstance(step, ProviderError):
+                    end = "failed"
+                    raise step
+                if isinstance(step, Batch):
+                    yield step
+                else:
+                    step()
+                    await asyncio.sleep(0)
+            end = "whole"
+        finally:
+            self.ends.append(end)
+
+    async def probe(self) -> bool:
+        return self.is_up
+
+
+@dataclass
+class Rig:
+    """A dispatcher over scripted deployments, and the events it published."""
+
+    dispatcher: Dispatcher
+    fleet: Fleet
+    log: UsageLog
+    bus: MemoryBus
+    clock: ManualClock
+    providers: dict[str, ScriptedProvider]
+    settings: RouterSettings
+    reads: int = 0
+
+    async def outcomes(self) -> list[events_pb2.UsageEvent]:
+        """Publish what waits and return every outcome the stream has."""
+        await self.log.publish_once()
+        found: list[events_pb2.UsageEvent] = []
+        for batch in await self.batches():
+            found += [e for e in batch.events if e.kind == events_pb2.UsageEvent.KIND_OUTCOME]
+        return found
+
+    async def batches(self) -> list[events_pb2.UsageBatch]:
+        """Return everything that is in the usage stream."""
+        spec = StreamSpec(name="USAGE", subjects=("usage.v1.>",))
+        self.reads += 1
+        async with self.bus.consume(spec, durable=f"read-{self.reads}") as consumer:
+            deliveries = await consumer.fetch(count_max=1000, wait_s=0.01)
+        return [events_pb2.UsageBatch.FromString(d.data) for d in deliveries]
+
+
+def request(**more: object) -> router_pb2.CreateChatCompletionRequest:
+    envelope = {
+        "account_id": "account-1",
+        "key_id": "key-1",
+        "model_id": "model-1",
+        "is_streaming": True,
+        "max_tokens": 100,
+        "lease_id": "lease-1",
+        "hold_nusd": 10_000,
+        "timeout_ms": 30_000,
+        "id_prefix": "chatcmpl-",
+        "prompt_tokens_max": 40,
+    } | more
+    return router_pb2.CreateChatCompletionRequest(
+        envelope=router_pb2.Envelope(**envelope),  # type: ignore[arg-type]
+        body=b'{"model":"model-1","messages":[]}',
+    )
+
+
+@asynccontextmanager
+async def open_rig(
+    tmp_path: Path,
+    scripts: dict[str, list[Sequence[Step]]],
+    settings: RouterSettings | None = None,
+) -> AsyncIterator[Rig]:
+    """Deployments in the order of `scripts`, each with its scripts, one for each call."""
+    settings = settings or RouterSettings()
+    clock, bus = ManualClock(), MemoryBus()
+    providers = {name: ScriptedProvider(list(list_)) for name, list_ in scripts.items()}
+    deployments = tuple(_deployment(name) for name in scripts)
+    model = Model(
+        model_id="model-1",
+        aliases=(),
+        owner="o",
+        context_length=1000,
+        default_max_tokens=100,
+        prompt_tokens_per_kilobyte_max=512,
+        create_unix_s=0,
+        deployments=deployments,
+        ceiling=ceiling([PRICE]),
+        floor=floor([PRICE]),
+    )
+    catalogue = Catalogue(1, (model,), {"model-1": model})
+
+    @asynccontextmanager
+    async def open_provider(item: Wanted) -> AsyncIterator[ScriptedProvider]:
+        yield providers[item.deployment.name]
+
+    async with AsyncExitStack() as stack:
+        journal = stack.enter_context(open_journal(tmp_path / "journal", bytes_max=10**6))
+        log = UsageLog(
+            router_id="router-1", journal=journal, bus=bus, clock=clock, settings=settings
+        )
+        await log.ensure_stream()
+        fleet = await stack.enter_async_context(open_fleet(open_provider))
+        entry = TritonEntry(kind="triton")
+        await fleet.adopt([Wanted(d, entry, "mark") for d in deployments])
+        dispatcher = Dispatcher(
+            settings=settings, catalogue=lambda: catalogue, fleet=fleet, usage=log, clock=clock
+        )
+        yield Rig(dispatcher, fleet, log, bus, clock, providers, settings)
+
+
+def _deployment(name: str) -> Deployment:
+    return Deployment(
+        name=name,
+        deployment_id=f"id-{name}",
+        provider=name,
+        kind="scripted",
+        backend="scripted",
+        upstream_model="upstream",
+        price=PRICE,
+    )

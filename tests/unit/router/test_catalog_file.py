@@ -1,0 +1,106 @@
+"""The catalogue file: its form, its errors with lines, its snapshot."""
+
+from pathlib import Path
+
+import pytest
+
+from kit.yaml_lines import YamlError
+from services.router.catalog_file import build, parse
+
+GOOD = """\
+catalogue:
+  providers:
+    one:
+      kind: openai_compat
+      base_url: http://127.0.0.1:9/v1
+      api_key: ${SECRET_KEY}
+    two:
+      kind: triton
+      grpc_address: 127.0.0.1:8001
+  models:
+    vendor/model-a:
+      aliases: [model-a]
+      context_length: 8192
+      deployments:
+        - name: dear
+          provider: one
+          upstream_model: a
+          price: {input_usd_per_million: 0.50, output_usd_per_million: 2}
+        - name: cheap
+          provider: two
+          upstream_model: a
+          price: {input_usd_per_million: "0.10", output_usd_per_million: 0.4}
+"""
+VARIABLES = {"SECRET_KEY": "sk-canary-1234567890"}
+
+
+def test_snapshot_finds_models_by_id_and_alias_and_tries_the_cheaper_first() -> None:
+    catalogue = build(parse(GOOD, variables=VARIABLES), generation=7)
+
+    model = catalogue.find("model-a")
+
+    assert model is not None
+    assert model is catalogue.find("vendor/model-a")
+    assert ["cheap", "dear"] == [d.name for d in model.deployments]
+    assert (500_000, 2_000_000) == (
+        model.ceiling.input_pusd_per_token,
+        model.ceiling.output_pusd_per_token,
+    )
+    assert 7 == catalogue.generation
+    assert catalogue.find("nobody") is None
+
+
+def test_price_id_changes_with_every_figure() -> None:
+    first = build(parse(GOOD, variables=VARIABLES), generation=1)
+    second = build(parse(GOOD.replace("0.50", "0.51"), variables=VARIABLES), generation=1)
+
+    def ids(catalogue: object) -> set[str]:
+        return {d.price.price_id for m in catalogue.models for d in m.deployments}  # type: ignore[attr-defined]
+
+    assert 1 == len(ids(first) & ids(second))
+
+
+def test_key_is_hidden_in_every_text_form() -> None:
+    file = parse(GOOD, variables=VARIABLES)
+
+    assert "canary" not in repr(file) + str(file) + file.model_dump_json()
+
+
+def test_key_may_come_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("sk-from-file\n")
+
+    file = parse(GOOD.replace("${SECRET_KEY}", f"file:{secret}"), variables={})
+
+    assert "sk-from-file" == file.providers["one"].api_key.get_secret_value()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "part"),
+    [
+        (("context_length: 8192", "context_length: many"), 13, "context_length"),
+        (("context_length: 8192", "contxt_length: 8192"), 13, "contxt_length"),
+        (("provider: two", "provider: three"), 1, "three"),
+        (("name: cheap", "name: dear"), 1, "dear"),
+        (("kind: triton", "kind: magic"), 7, "magic"),
+        (("0.50", "-1"), 18, "input_usd_per_million"),
+        (("0.50", "0.0000001"), 18, "finer"),
+    ],
+)
+def test_mistakes_are_named_with_their_line(change: tuple[str, str], line: int, part: str) -> None:
+    with pytest.raises(YamlError) as caught:
+        parse(GOOD.replace(*change), variables=VARIABLES)
+
+    assert part in caught.value.message
+    assert line == caught.value.line
+
+
+def test_missing_variable_is_named() -> None:
+    with pytest.raises(YamlError, match="SECRET_KEY"):
+        parse(GOOD, variables={})
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n- b", "\t"])
+def test_text_that_is_no_mapping_is_refused(text: str) -> None:
+    with pytest.raises(YamlError):
+        parse(text, variables={})
