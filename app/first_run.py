@@ -55,7 +55,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a start tells its owner."""
+    """What a start tells its owner; `command` is how the command line is called here."""
 
     note: Note
     note_path: Path
@@ -63,6 +63,7 @@ class Greeting:
     credit_usd: str
     model: str
     triton_missing: str = ""
+    command: str = "turnpike"
 
     def text(self) -> str:
         """Return the lines; the key is among them only when it was made just now."""
@@ -75,7 +76,7 @@ class Greeting:
         else:
             lines.append(f"  API key   in {self.note_path}")
         lines += [f"  Try       {line}" for line in [self._curl()] if line]
-        lines.append("  Usage     turnpike usage list, turnpike accounts list")
+        lines.append(f"  Usage     {self.command} usage list, {self.command} accounts list")
         return "\n".join([*lines, ""])
 
     def _curl(self) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
@@ -87,6 +88,13 @@ async def _serve(loaded: Loaded, target: str, run_dir: Path) -> None:
             if not ending.is_asked:
                 raise
     _log.info("process_stopped", target=target)
+
+
+def _command() -> str:
+    """Return how to call the command line from here."""
+    if shutil.which("turnpike"):
+        return "turnpike"
+    return os.path.relpath(Path(sys.executable).parent / "turnpike")
 
 
 class Process:
@@ -249,6 +257,6 @@ class Process:
             settings=self._settings.first_run,
             clock=self._clock,
         )
-        text = replace(greeting, triton_missing=embedded.triton_missing).text()
-        sys.stdout.write(text + "\n")
+        greeting = replace(greeting, triton_missing=embedded.triton_missing, command=_command())
+        sys.stdout.write(greeting.text() + "\n")
         sys.stdout.flush()

@@ -12,7 +12,6 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from services.metering.settings import MeteringSettings
 
 from app.settings_layers import (
     ConfigError,
@@ -35,6 +34,7 @@ from app.settings_sections import (
 )
 from gateway.settings import GatewaySettings
 from services.auth.settings import AuthSettings
+from services.metering.settings import MeteringSettings
 from services.payment.settings import PaymentSettings
 from services.router.settings import RouterSettings
 

@@ -5,9 +5,6 @@ from typing import Final
 ACK_WAIT_S: Final = 30.0
 """A delivery that is not acknowledged by then is handed out again."""
 
-DELIVERIES_MAX: Final = 10
-"""A message handed out this often without an acknowledgement is not handed out again."""
-
 ACK_PENDING_MAX: Final = 4_096
 """Deliveries of one durable that may be unacknowledged at a time."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from kit.bus.limits import ACK_PENDING_MAX, ACK_WAIT_S, DELIVERIES_MAX
+from kit.bus.limits import ACK_PENDING_MAX, ACK_WAIT_S
 from kit.bus.port import BusUnavailableError, StreamSpec
 
 
@@ -92,10 +92,7 @@ class MemoryStream:
             if seq not in self._messages:
                 del state.pending[seq]
             elif entry.due_s <= now_s:
-                if entry.count >= DELIVERIES_MAX:
-                    del state.pending[seq]
-                else:
-                    yield seq
+                yield seq
         while state.next_seq <= self._last_seq and len(state.pending) < ACK_PENDING_MAX:
             seq = state.next_seq
             state.next_seq += 1

@@ -14,7 +14,7 @@ from nats.js.api import (
     StreamConfig,
 )
 
-from kit.bus.limits import ACK_PENDING_MAX, ACK_WAIT_S, DELIVERIES_MAX
+from kit.bus.limits import ACK_PENDING_MAX, ACK_WAIT_S
 from kit.bus.nats_link import NatsLink
 from kit.bus.port import BusUnavailableError, StreamSpec
 
@@ -77,7 +77,8 @@ async def make_consumer(
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ACK_WAIT_S,
-        max_deliver=DELIVERIES_MAX,
+        # A message with money in it is never skipped: what cannot be applied is given up by name.
+        max_deliver=-1,
         max_ack_pending=ACK_PENDING_MAX,
     )
     request = _json({"stream_name": stream.name, "config": config.as_dict()})

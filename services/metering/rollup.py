@@ -1,4 +1,4 @@
-"""Sums of records per account, key, model and hour; and how far the stream was applied. Pure."""
+"""Sums of records by hour, and how far a stream is stored; pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -6,12 +6,14 @@ from typing import Final, NamedTuple
 from services.metering.records import Record
 
 HOUR_MS: Final = 3_600_000
-AHEAD_MAX: Final = 4_096
-"""Positions that may wait for an earlier one; the bus hands out no more at a time."""
+_AHEAD_MAX: Final = 4_096
 
 
 class HourSum(NamedTuple):
-    """What one key used of one model in one hour; the fields are the columns of `usage_hours`."""
+    """What the records of one hour, account, key and model add up to.
+
+    The fields are the columns of `usage_hours`, in their order; an hour is that of the start.
+    """
 
     hour_unix_ms: int
     account_id: str
@@ -24,11 +26,7 @@ class HourSum(NamedTuple):
 
 
 def roll_up(records: Iterable[Record]) -> list[HourSum]:
-    """Return the sums of records, in the order of their keys.
-
-    An hour is that of the dispatch. One order for all writers keeps them from waiting for each
-    other in circles.
-    """
+    """Return the sums of records, ordered by hour, account, key and model."""
     sums: dict[tuple[int, str, str, str], list[int]] = {}
     for record in records:
         start = record.start_unix_ms
@@ -40,21 +38,18 @@ def roll_up(records: Iterable[Record]) -> list[HourSum]:
         total[1] += record.prompt_token_count
         total[2] += record.completion_token_count
         total[3] += record.charge_nusd
-    return [HourSum(*key, *total) for key, total in sorted(sums.items())]
+    return [HourSum(*key, *sums[key]) for key in sorted(sums)]
 
 
 def advance(applied: int, ahead: Sequence[int], seqs: Iterable[int]) -> tuple[int, list[int]]:
-    """Return the position up to which all is applied and those beyond it, after `seqs` were.
+    """Return the position up to which all is stored and what is stored ahead of it.
 
-    Redelivery brings positions out of order. A gap that more than `AHEAD_MAX` later positions have
-    passed was lost with its messages, and is passed over.
+    `seqs` were stored just now, in any order. A gap that more than a bound of later positions have
+    passed will never be filled, as its messages expired or were given up; it is skipped.
     """
-    waiting = sorted({seq for seq in (*ahead, *seqs) if seq > applied})
-    surplus = len(waiting) - AHEAD_MAX
-    done = 0
-    for seq in waiting:
-        if seq != applied + 1 and done >= surplus:
-            break
+    later = sorted({seq for seq in (*ahead, *seqs) if seq > applied})
+    for index, seq in enumerate(later):
+        if seq > applied + 1 and len(later) - index <= _AHEAD_MAX:
+            return applied, later[index:]
         applied = seq
-        done += 1
-    return applied, waiting[done:]
+    return applied, []

@@ -1,18 +1,22 @@
 """The tables of this room, in a metadata of its own; statements live in `store.py`."""
 
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, String, Text
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-METADATA: Final = MetaData()
-# Names sort by code point on both engines, so that pages and merges agree.
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+# Pages and the ledger's verification need one order on every engine: that of the bytes.
 _NAME: Final = String().with_variant(String(collation="C"), "postgresql")
-
-
-def _name(name: str, *, is_key: bool = False) -> Any:  # noqa: ANN401 - sqlmodel fields are typed so
-    return Field(sa_column=Column(name, _NAME, primary_key=is_key, nullable=False))
+_CLUSTERED: Final = {"sqlite_with_rowid": False}
 
 
 class _Rows(SQLModel, registry=registry(metadata=METADATA)):
@@ -20,49 +24,49 @@ class _Rows(SQLModel, registry=registry(metadata=METADATA)):
 
 
 class UsageRecordRow(_Rows, table=True):
-    """One finished request; its event id makes it unique for ever."""
+    """One finished request; `event_id` is `<request_id>:outcome`."""
 
     __tablename__ = "usage_records"
     __table_args__ = (
-        Index("usage_records_by_start", "start_unix_ms", "event_id"),
-        Index("usage_records_by_account", "account_id", "start_unix_ms", "event_id"),
-        Index("usage_records_by_key", "key_id", "start_unix_ms", "event_id"),
+        Index(None, "start_unix_ms", "event_id"),
+        Index(None, "account_id", "start_unix_ms", "event_id"),
+        Index(None, "key_id", "start_unix_ms", "event_id"),
     )
 
-    event_id: str = _name("event_id", is_key=True)
-    account_id: str = _name("account_id")
-    key_id: str = _name("key_id")
-    model_id: str = _name("model_id")
-    deployment: str
-    provider: str
-    outcome: str
-    finish_reason: str
+    event_id: str = Field(primary_key=True, sa_type=_NAME)
+    account_id: str = Field(sa_type=_NAME)
+    key_id: str = Field(sa_type=_NAME)
+    model_id: str = Field(sa_type=_NAME)
+    deployment: str = Field(sa_type=String)
+    provider: str = Field(sa_type=String)
+    outcome: str = Field(sa_type=String)
+    finish_reason: str = Field(sa_type=String)
     prompt_token_count: int = Field(sa_type=BigInteger)
     completion_token_count: int = Field(sa_type=BigInteger)
     cached_prompt_token_count: int = Field(sa_type=BigInteger)
     reasoning_token_count: int = Field(sa_type=BigInteger)
-    usage_source: int
+    usage_source: int = Field(sa_type=Integer)
     charge_nusd: int = Field(sa_type=BigInteger)
     start_unix_ms: int = Field(sa_type=BigInteger)
     duration_ms: int = Field(sa_type=BigInteger)
     ttft_ms: int = Field(sa_type=BigInteger)
     is_streaming: bool
-    attempt_count: int
+    attempt_count: int = Field(sa_type=Integer)
     stream_seq: int = Field(sa_type=BigInteger)
 
 
 class UsageHourRow(_Rows, table=True):
-    """The sum of one key's records of one model in one hour."""
+    """The sums of the records that started in one hour."""
 
     __tablename__ = "usage_hours"
-    __table_args__ = (Index("usage_hours_by_account", "account_id", "hour_unix_ms"),)
+    __table_args__ = (Index(None, "account_id", "hour_unix_ms"), _CLUSTERED)
 
     hour_unix_ms: int = Field(
         primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False}
     )
-    account_id: str = _name("account_id", is_key=True)
-    key_id: str = _name("key_id", is_key=True)
-    model_id: str = _name("model_id", is_key=True)
+    account_id: str = Field(primary_key=True, sa_type=_NAME)
+    key_id: str = Field(primary_key=True, sa_type=_NAME)
+    model_id: str = Field(primary_key=True, sa_type=_NAME)
     request_count: int = Field(sa_type=BigInteger)
     prompt_token_count: int = Field(sa_type=BigInteger)
     completion_token_count: int = Field(sa_type=BigInteger)
@@ -70,25 +74,27 @@ class UsageHourRow(_Rows, table=True):
 
 
 class StreamPositionRow(_Rows, table=True):
-    """How far the stream is applied: all up to `applied_seq`, and a JSON list of what is ahead."""
+    """How far a stream is stored without a gap, and a JSON list of what is stored ahead."""
 
     __tablename__ = "stream_position"
 
-    stream: str = Field(primary_key=True)
+    stream: str = Field(primary_key=True, sa_type=String)
     applied_seq: int = Field(sa_type=BigInteger)
     ahead: str = Field(sa_type=Text)
 
 
 class DeadLetterRow(_Rows, table=True):
-    """What could not be stored: an event, or a whole batch at position -1."""
+    """What could not be stored; `position` is the event's in its batch, -1 for the whole."""
 
     __tablename__ = "dead_letters"
 
     stream_seq: int = Field(
         primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False}
     )
-    position: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    reason: str
+    position: int = Field(
+        primary_key=True, sa_type=Integer, sa_column_kwargs={"autoincrement": False}
+    )
+    reason: str = Field(sa_type=String)
     data: bytes = Field(sa_type=LargeBinary)
     unix_ms: int = Field(sa_type=BigInteger)
 

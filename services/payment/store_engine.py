@@ -28,6 +28,8 @@ _RETRY_S: Final = 0.1
 # A lost connection passes by itself; a broken rule of the books or of SQL does not.
 _BROKEN: Final = (DBAPIError, OSError, PoolTimeoutError)
 _RULES: Final = (IntegrityError, ProgrammingError, DataError)
+# Data exception, integrity violation, syntax or access rule. Source: PostgreSQL 18, appendix A.
+_RULE_CLASSES: Final = ("22", "23", "42")
 
 
 class Reader(Protocol):
@@ -87,7 +89,7 @@ class Transactions:
 
                 yield run
         except _BROKEN as error:
-            if isinstance(error, _RULES):
+            if _is_rule(error):
                 raise
             raise _unavailable() from error
 
@@ -97,7 +99,7 @@ class Transactions:
             try:
                 return await self._writer(work)
             except _BROKEN as error:
-                if isinstance(error, _RULES):
+                if _is_rule(error):
                     raise
                 _log.warning("ledger_write_failed", attempt=attempt, error=type(error).__name__)
                 if attempt == self._attempts_max:
@@ -165,6 +167,11 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _is_rule(error: Exception) -> bool:
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, _RULES) or state.startswith(_RULE_CLASSES)
 
 
 def _unavailable() -> TurnpikeError:

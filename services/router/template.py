@@ -133,12 +133,13 @@ class ChatTemplate:
         ]
         try:
             text = self._write(conversation, named)
-        except _TemplateRefusalError as error:
-            raise _invalid("messages", "The model's chat template refuses the messages.") from error
-        except _OUTSIDE as error:
+        except _TemplateRefusalError:
+            raise _invalid("messages", "The model's chat template refuses the messages.") from None
+        except _OUTSIDE:
+            # Not chained: the text of the error may repeat a message.
             raise _invalid(
                 "messages", "The messages do not fit the model's chat template."
-            ) from error
+            ) from None
         return text.removeprefix(self._bos_token) if self._bos_token else text
 
     def _write(self, messages: list[dict[str, str]], named: Mapping[str, Any]) -> str:
@@ -201,7 +202,7 @@ class ChatTemplate:
         for roles in _PROBE:
             try:
                 text = self._write([{"role": role, "content": "x"} for role in roles], {})
-            except (_TemplateRefusalError, *_OUTSIDE):
+            except (_TemplateRefusalError, TurnpikeError, *_OUTSIDE):
                 continue
             return set(_MARKER.findall(text))
         return set()

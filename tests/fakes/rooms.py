@@ -58,9 +58,7 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
             models=request.models,
             tier=request.tier or "default",
         )
-        key = auth_pb2.Key(
-            principal=principal, name=request.name, state=auth_pb2.Key.STATE_ACTIVE
-        )
+        key = auth_pb2.Key(principal=principal, name=request.name, state=auth_pb2.Key.STATE_ACTIVE)
         self.keys.append(key)
         return auth_pb2.CreateKeyResponse(key=key, secret=SECRET)
 

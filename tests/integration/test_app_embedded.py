@@ -88,5 +88,5 @@ async def test_failed_triton_install_gives_its_reason(tmp_path: Path) -> None:
         settings, checkout=tmp_path, nursery=nursery(tmp_path), clock=SystemClock()
     )
 
-    with pytest.raises(StartError, match="^Triton cannot run here: this is no Linux$"):
+    with pytest.raises(StartError, match=r"^Triton cannot run here: this is no Linux$"):
         await triton.__aenter__()

@@ -64,7 +64,7 @@ class GrpcGeneration:
         try:
             return await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise self._failed(_rpc_error(error)) from error
+            raise self._failed(_rpc_error(error)) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._is_late and (task is None or not task.cancelling()):
@@ -129,7 +129,7 @@ class GrpcTransport:
         try:
             answer = await self._stub.ModelMetadata(request, timeout=_left_s(deadline_s))
         except grpc.aio.AioRpcError as error:
-            raise _rpc_error(error) from error
+            raise _rpc_error(error) from None
         return [tensor.name for tensor in answer.inputs]
 
     async def is_ready(self, deadline_s: float) -> bool:
@@ -140,7 +140,7 @@ class GrpcTransport:
         try:
             answer = await self._stub.ModelReady(request, timeout=_left_s(deadline_s))
         except grpc.aio.AioRpcError as error:
-            raise _rpc_error(error) from error
+            raise _rpc_error(error) from None
         return bool(answer.ready)
 
     async def start(self, request: Ask, request_id: str, _deadline_s: float) -> GrpcGeneration:
@@ -171,6 +171,7 @@ _FAILURES: Final = {
 
 
 def _rpc_error(error: grpc.aio.AioRpcError) -> ProviderError:
+    """Return what a status means; it is not chained, because its details are upstream text."""
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE:
         if "connect" in details.lower():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.router.providers.port import Failure
+from services.router.providers.port import Failure, ProviderError
 from services.router.providers.triton_tensors import Ask
 from tests.fixtures.triton import ENVIRONMENT, Triton
 from tests.integration.router.triton_calls import (
@@ -110,13 +110,14 @@ async def test_triton_breaking_off_after_some_tokens_is_incomplete(
 async def test_triton_silent_before_the_first_token_is_a_timeout_that_stops_it(
     open_model: Open, triton: Triton, transport: Transport
 ) -> None:
+    # The wait is long enough for the request to reach a busy server, and ends before it speaks.
     seed = 4300 + (transport == "grpc")
-    fault = "[silence after 0]" if transport == "grpc" else "[speech after 60]"
+    fault = "[silence after 0]" if transport == "grpc" else "[speech after 200]"
     async with open_model("tiny-paced") as provider:
         body = a_body(fault, seed=seed, ignore_eos=True)
         call = a_call(max_tokens=3000)
 
-        error, batches = await failure_of(provider, call, body, wait_s=0.5)
+        error, batches = await failure_of(provider, call, body, wait_s=1.5)
         await eventually(lambda: triton.journal(seed)[1])
 
     assert error.failure is Failure.TIMEOUT

@@ -202,4 +202,4 @@ def test_settings_do_not_change() -> None:
     settings = load_settings().settings
 
     with pytest.raises(ValueError, match="frozen"):
-        settings.gateway = settings.gateway
+        settings.gateway = settings.gateway  # type: ignore[misc]

@@ -11,6 +11,19 @@ branch_labels = None
 depends_on = None
 
 _NAME: Final = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+_TABLES: Final = ("dead_letters", "stream_position", "usage_hours", "usage_records")
+_TOKENS: Final = (
+    "prompt_token_count",
+    "completion_token_count",
+    "cached_prompt_token_count",
+    "reasoning_token_count",
+)
+_HOUR_SUMS: Final = (
+    "request_count",
+    "prompt_token_count",
+    "completion_token_count",
+    "charge_nusd",
+)
 
 
 def upgrade() -> None:
@@ -20,78 +33,70 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("dead_letters", "stream_position", "usage_hours", "usage_records"):
+    for table in _TABLES:
         op.drop_table(table)
 
 
 def _create_records() -> None:
     op.create_table(
         "usage_records",
-        sa.Column("event_id", _NAME, primary_key=True),
-        *(sa.Column(name, _NAME, nullable=False) for name in ("account_id", "key_id", "model_id")),
+        *(_name(name) for name in ("event_id", "account_id", "key_id", "model_id")),
         *(_text(name) for name in ("deployment", "provider", "outcome", "finish_reason")),
-        *(
-            _figure(name)
-            for name in (
-                "prompt_token_count",
-                "completion_token_count",
-                "cached_prompt_token_count",
-                "reasoning_token_count",
-            )
-        ),
+        *(_amount(name) for name in _TOKENS),
         sa.Column("usage_source", sa.Integer, nullable=False),
-        *(_figure(name) for name in ("charge_nusd", "start_unix_ms", "duration_ms", "ttft_ms")),
+        *(_amount(name) for name in ("charge_nusd", "start_unix_ms", "duration_ms", "ttft_ms")),
         sa.Column("is_streaming", sa.Boolean, nullable=False),
         sa.Column("attempt_count", sa.Integer, nullable=False),
-        _figure("stream_seq"),
+        _amount("stream_seq"),
+        sa.PrimaryKeyConstraint("event_id", name="pk_usage_records"),
     )
-    tail = ["start_unix_ms", "event_id"]
-    op.create_index("usage_records_by_start", "usage_records", tail)
-    op.create_index("usage_records_by_account", "usage_records", ["account_id", *tail])
-    op.create_index("usage_records_by_key", "usage_records", ["key_id", *tail])
+    for owner in ([], ["account_id"], ["key_id"]):
+        columns = [*owner, "start_unix_ms", "event_id"]
+        op.create_index(f"ix_usage_records_{'_'.join(columns)}", "usage_records", columns)
 
 
 def _create_hours() -> None:
     op.create_table(
         "usage_hours",
-        sa.Column("hour_unix_ms", sa.BigInteger, primary_key=True, autoincrement=False),
-        *(
-            sa.Column(name, _NAME, primary_key=True)
-            for name in ("account_id", "key_id", "model_id")
+        _amount("hour_unix_ms"),
+        *(_name(name) for name in ("account_id", "key_id", "model_id")),
+        *(_amount(name) for name in _HOUR_SUMS),
+        sa.PrimaryKeyConstraint(
+            "hour_unix_ms", "account_id", "key_id", "model_id", name="pk_usage_hours"
         ),
-        *(
-            _figure(name)
-            for name in (
-                "request_count",
-                "prompt_token_count",
-                "completion_token_count",
-                "charge_nusd",
-            )
-        ),
+        sqlite_with_rowid=False,
     )
-    op.create_index("usage_hours_by_account", "usage_hours", ["account_id", "hour_unix_ms"])
+    op.create_index(
+        "ix_usage_hours_account_id_hour_unix_ms", "usage_hours", ["account_id", "hour_unix_ms"]
+    )
 
 
 def _create_state() -> None:
     op.create_table(
         "stream_position",
-        sa.Column("stream", sa.String, primary_key=True),
-        _figure("applied_seq"),
+        _text("stream"),
+        _amount("applied_seq"),
         sa.Column("ahead", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("stream", name="pk_stream_position"),
     )
     op.create_table(
         "dead_letters",
-        sa.Column("stream_seq", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+        _amount("stream_seq"),
+        sa.Column("position", sa.Integer, nullable=False),
         _text("reason"),
         sa.Column("data", sa.LargeBinary, nullable=False),
-        _figure("unix_ms"),
+        _amount("unix_ms"),
+        sa.PrimaryKeyConstraint("stream_seq", "position", name="pk_dead_letters"),
     )
+
+
+def _name(name: str) -> sa.Column[Any]:
+    return sa.Column(name, _NAME, nullable=False)
 
 
 def _text(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.String, nullable=False)
 
 
-def _figure(name: str) -> sa.Column[Any]:
+def _amount(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger, nullable=False)

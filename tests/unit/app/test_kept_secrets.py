@@ -1,0 +1,90 @@
+"""Secrets that nobody set are made once and are for the owner's eyes."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from app.errors import StartError
+from app.kept_secrets import fill_secrets, keep_secret, write_private
+from app.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def settings(**variables: str) -> Settings:
+    tree: dict[str, dict[str, str]] = {}
+    for name, value in variables.items():
+        section, _, key = name.partition("__")
+        tree.setdefault(section, {})[key] = value
+    return load_settings(flags=tree).settings
+
+
+def test_secret_is_made_once_and_private(tmp_path: Path) -> None:
+    first = keep_secret(tmp_path / "secrets", "one")
+    again = keep_secret(tmp_path / "secrets", "one")
+    other = keep_secret(tmp_path / "secrets", "two")
+
+    assert first == again
+    assert first != other
+    assert 32 <= len(first.get_secret_value())
+    assert 0o600 == stat.S_IMODE((tmp_path / "secrets" / "one").stat().st_mode)
+    assert ["one", "two"] == sorted(path.name for path in (tmp_path / "secrets").iterdir())
+
+
+def test_private_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "note"
+    path.write_text("old")
+    path.chmod(0o644)
+
+    write_private(path, "new")
+
+    assert "new" == path.read_text()
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+
+def test_everything_in_one_process_needs_no_service_token() -> None:
+    filled = fill_secrets(settings(), target="all")
+
+    assert filled.admin.token.get_secret_value()
+    assert filled.auth.pepper.get_secret_value()
+    assert not filled.peers.token.get_secret_value()
+
+
+def test_processes_of_one_machine_share_what_they_make() -> None:
+    auth = fill_secrets(settings(), target="auth")
+    gateway = fill_secrets(settings(), target="gateway")
+
+    assert auth.peers.token == gateway.peers.token
+    assert auth.peers.token.get_secret_value()
+    assert not gateway.auth.pepper.get_secret_value()
+
+
+def test_secret_that_was_set_is_kept() -> None:
+    filled = fill_secrets(settings(admin__token="mine", auth__pepper="salt"), target="all")
+
+    assert "mine" == filled.admin.token.get_secret_value()
+    assert "salt" == filled.auth.pepper.get_secret_value()
+    assert not Path(".turnpike/secrets").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "target", "variable"),
+    [
+        ({"peers__auth": "auth.internal:3011"}, "router", "TURNPIKE__PEERS__TOKEN"),
+        (
+            {"auth__database_url": "postgresql+asyncpg://db/auth"},
+            "auth",
+            "TURNPIKE__AUTH__PEPPER",
+        ),
+    ],
+)
+def test_secret_that_machines_share_has_to_be_set(
+    variables: dict[str, str], target: str, variable: str
+) -> None:
+    with pytest.raises(StartError, match=variable):
+        fill_secrets(settings(**variables), target=target)

@@ -1,0 +1,250 @@
+"""Folding a Triton model's responses into batches, and the adapter over a scripted transport."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from kit.clock import ManualClock
+from services.router.providers.port import Call, Failure, ProviderError
+from services.router.providers.triton import TritonProvider
+from services.router.providers.triton_answer import Answer
+from services.router.providers.triton_port import TritonConfig
+from services.router.providers.triton_tensors import REQUIRED_INPUTS, Ask, Part
+from services.router.template import ChatTemplate
+from turnpike.type.v1 import usage_pb2
+
+HEAD = b'{"id":"a","created":1,"model":"m",'
+
+
+def a_call(*, is_streaming: bool = True) -> Call:
+    return Call(
+        request_id="r",
+        answer_id="a",
+        create_unix_s=1,
+        model_id="m",
+        upstream_model="m",
+        is_streaming=is_streaming,
+        max_tokens=9,
+        chunk_head=HEAD,
+        idle_s=1.0,
+    )
+
+
+def a_part(
+    text: str,
+    finish_reason: str = "None",
+    *,
+    num_input_tokens: int | None = 4,
+    num_output_tokens: int | None = 1,
+) -> Part:
+    return Part(
+        text=text,
+        finish_reason=finish_reason,
+        num_input_tokens=num_input_tokens,
+        num_output_tokens=num_output_tokens,
+    )
+
+
+def deltas(sse: bytes) -> Iterator[dict[str, Any]]:
+    for event in sse.split(b"\n\n")[:-1]:
+        assert event.startswith(b"data: " + HEAD)
+        yield msgspec.json.decode(event[6:])["choices"][0]["delta"]
+
+
+def test_deltas_that_came_together_make_one_event() -> None:
+    answer = Answer(a_call())
+
+    batch = answer.add([a_part("a"), a_part('"b"\n')])
+
+    assert batch is not None
+    assert list(deltas(batch.sse)) == [
+        {"role": "assistant", "content": ""},
+        {"content": 'a"b"\n'},
+    ]
+    assert batch.content_event_count == 1
+    assert batch.running_usage == usage_pb2.TokenUsage(
+        prompt_token_count=4,
+        completion_token_count=2,
+        source=usage_pb2.USAGE_SOURCE_UPSTREAM,
+    )
+
+
+def test_batches_keep_the_totals_they_were_made_with() -> None:
+    answer = Answer(a_call())
+
+    batches = [answer.add([a_part("a")]), answer.add([a_part("b")])]
+
+    totals = [batch.running_usage.completion_token_count for batch in batches if batch]
+    assert totals == [1, 2]
+
+
+def test_token_without_text_is_counted_with_the_next_event() -> None:
+    answer = Answer(a_call())
+
+    silent = answer.add([a_part("")])
+    batch = answer.add([a_part("ab")])
+
+    assert silent is None
+    assert batch is not None
+    assert batch.running_usage.completion_token_count == 2
+
+
+def test_text_of_the_last_response_travels_with_the_end() -> None:
+    answer = Answer(a_call())
+    answer.add([a_part("a")])
+
+    nothing = answer.add([a_part("b", "stop")])
+    last = answer.end()
+
+    assert nothing is None
+    assert list(deltas(last.sse)) == [{"content": "b"}]
+    assert last.finish.finish_reason == "stop"
+    assert msgspec.json.decode(last.finish.usage_json)["total_tokens"] == 6
+
+
+def test_answer_without_any_text_still_begins_with_the_role() -> None:
+    answer = Answer(a_call())
+
+    answer.add([a_part("", "stop")])
+    last = answer.end()
+
+    assert list(deltas(last.sse)) == [{"role": "assistant", "content": ""}]
+    assert last.content_event_count == 0
+
+
+def test_prompt_tokens_are_taken_once() -> None:
+    answer = Answer(a_call(is_streaming=False))
+
+    answer.add([a_part("a"), a_part("b", num_input_tokens=99), a_part("c", "length")])
+    last = answer.end()
+
+    assert last.finish.usage.prompt_token_count == 4
+    assert last.finish.usage.completion_token_count == 3
+    assert msgspec.json.decode(last.completion)["choices"][0]["message"]["content"] == "abc"
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "surprise"])
+def test_any_other_end_is_incomplete(reason: str) -> None:
+    with pytest.raises(ProviderError) as caught:
+        Answer(a_call()).add([a_part("a", reason)])
+
+    assert caught.value.failure is Failure.INCOMPLETE
+
+
+def test_answer_without_a_finish_reason_is_incomplete() -> None:
+    answer = Answer(a_call())
+    answer.add([a_part("a")])
+
+    with pytest.raises(ProviderError) as caught:
+        answer.end()
+
+    assert caught.value.failure is Failure.INCOMPLETE
+
+
+@pytest.mark.parametrize(
+    "part", [a_part("a", num_input_tokens=None), a_part("a", num_output_tokens=None)]
+)
+def test_answer_that_cannot_be_billed_is_an_invalid_response(part: Part) -> None:
+    with pytest.raises(ProviderError) as caught:
+        Answer(a_call()).add([part])
+
+    assert caught.value.failure is Failure.INVALID_RESPONSE
+
+
+class ScriptedGeneration:
+    """Returns parts as told; an exception among them is raised."""
+
+    def __init__(self, script: list[list[Part] | ProviderError]) -> None:
+        self.script = script
+        self.events: list[str] = []
+
+    async def read(self, _deadline_s: float) -> list[Part]:
+        step = self.script.pop(0) if self.script else []
+        if isinstance(step, ProviderError):
+            raise step
+        return step
+
+    async def finish(self) -> None:
+        self.events.append("finish")
+
+    def close(self) -> None:
+        self.events.append("close")
+
+
+class ScriptedTransport:
+    """One generation after another, and a count of the questions about the model."""
+
+    def __init__(self, *scripts: list[list[Part] | ProviderError]) -> None:
+        self.generations = [ScriptedGeneration(script) for script in scripts]
+        self.next = iter(self.generations)
+        self.metadata_count = 0
+        self.asked: list[Ask] = []
+
+    async def input_names(self, _deadline_s: float) -> list[str]:
+        self.metadata_count += 1
+        return sorted(REQUIRED_INPUTS)
+
+    async def is_ready(self, _deadline_s: float) -> bool:
+        raise ProviderError(Failure.CONNECT, "No.")
+
+    async def start(self, request: Ask, _request_id: str, _deadline_s: float) -> ScriptedGeneration:
+        self.asked.append(request)
+        return next(self.next)
+
+
+def a_provider(transport: ScriptedTransport) -> TritonProvider:
+    template = ChatTemplate("{{ messages[0].content }}", clock=ManualClock())
+    return TritonProvider(TritonConfig(model_name="m", template=template), transport)
+
+
+async def outcome(provider: TritonProvider) -> Failure | str:
+    body = {"messages": msgspec.Raw(b'[{"role":"user","content":"hi"}]')}
+    deadline_s = asyncio.get_running_loop().time() + 30
+    try:
+        batches = [b async for b in provider.stream(a_call(), body, deadline_s=deadline_s)]
+    except ProviderError as error:
+        return error.failure
+    return batches[-1].finish.finish_reason
+
+
+async def test_model_is_described_once_and_again_after_a_failure() -> None:
+    good: list[list[Part] | ProviderError] = [[a_part("a", "stop")]]
+    bad: list[list[Part] | ProviderError] = [ProviderError(Failure.NOT_FOUND, "Gone.")]
+    transport = ScriptedTransport(list(good), list(good), bad, list(good))
+    provider = a_provider(transport)
+
+    outcomes = [await outcome(provider) for _ in range(4)]
+
+    assert outcomes == ["stop", "stop", Failure.NOT_FOUND, "stop"]
+    assert transport.metadata_count == 2
+
+
+async def test_finished_call_may_end_by_itself_and_a_failed_one_is_closed() -> None:
+    transport = ScriptedTransport([[a_part("a", "stop")]], [[a_part("a")], []])
+    provider = a_provider(transport)
+
+    outcomes = [await outcome(provider), await outcome(provider)]
+
+    assert outcomes == ["stop", Failure.INCOMPLETE]
+    assert [g.events for g in transport.generations] == [["finish", "close"], ["close"]]
+
+
+async def test_client_mistake_is_found_before_triton_is_asked() -> None:
+    transport = ScriptedTransport()
+    provider = a_provider(transport)
+    body = {"messages": msgspec.Raw(b'[{"role":"tool","content":"x"}]')}
+
+    with pytest.raises(ProviderError) as caught:
+        await anext(provider.stream(a_call(), body, deadline_s=0.0))
+
+    assert caught.value.failure is Failure.REJECTED
+    assert transport.metadata_count == 0
+
+
+async def test_server_that_cannot_be_asked_is_not_ready() -> None:
+    is_ready = await a_provider(ScriptedTransport()).probe()
+
+    assert is_ready is False
