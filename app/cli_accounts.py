@@ -10,6 +10,7 @@ from app.cli_options import (
     ConfigOption,
     JsonOption,
     LimitOption,
+    add_credit,
     find_account,
     new_request_id,
     nusd,
@@ -37,9 +38,7 @@ def create(
     answer = client.call("auth", "CreateAccount", request)
     account_id = answer["account"]["account_id"]
     if amount:
-        answer["balance"] = client.call("payment", "CreditAccount", _credit(account_id, amount))[
-            "balance"
-        ]
+        answer["balance"] = add_credit(client, account_id, amount)["balance"]
     if as_json:
         print_json(answer)
     else:
@@ -92,18 +91,9 @@ def credit_account(
     """Add credit to an account."""
     amount_nusd = nusd(amount)
     client = connect(admin, config)
-    request = _credit(find_account(client, account)["account_id"], amount_nusd, source)
-    answer = client.call("payment", "CreditAccount", request)
+    account_id = find_account(client, account)["account_id"]
+    answer = add_credit(client, account_id, amount_nusd, source)
     if as_json:
         print_json(answer)
     else:
         typer.echo(f"Balance {usd(answer['balance']['available_nusd'])}.")
-
-
-def _credit(account_id: str, amount_nusd: int, source: str = "manual") -> dict[str, object]:
-    return {
-        "account_id": account_id,
-        "amount_nusd": amount_nusd,
-        "source": source,
-        "request_id": new_request_id(),
-    }

@@ -43,11 +43,14 @@ def schema(*, as_json: JsonOption = False) -> None:
 
 
 @config_app.command("example")
-def example() -> None:
+def example(*, as_json: JsonOption = False) -> None:
     """Print a turnpike.yaml with every setting and its default."""
     from app.settings_report import example_yaml  # noqa: PLC0415
 
-    typer.echo(example_yaml(), nl=False)
+    if as_json:
+        print_json({"yaml": example_yaml()})
+    else:
+        typer.echo(example_yaml(), nl=False)
 
 
 @db.command("upgrade")

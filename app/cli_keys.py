@@ -1,16 +1,20 @@
 """`turnpike keys`: make, list, revoke and rotate API keys."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from app.admin_client import connect
+from app.admin_client import Json, connect
 from app.cli_options import (
     AdminOption,
     ConfigOption,
     JsonOption,
     LimitOption,
+    Reach,
+    add_credit,
     find_account,
+    gathered,
     moment,
     new_request_id,
     nusd,
@@ -28,59 +32,53 @@ AccountOption = Annotated[
 KeyArgument = Annotated[str, typer.Argument(help="Key id, as `turnpike keys list` shows it.")]
 
 
-@keys.command("create")
-def create(  # noqa: PLR0913 - one for each option
-    *,
-    name: Annotated[str, typer.Option(help="What people call it.")] = "",
-    account: AccountOption = None,
-    credit: Annotated[str | None, typer.Option(help="USD for its account, such as 10.00.")] = None,
-    tier: Annotated[str, typer.Option(help="Tier that sets its limits.")] = "",
+@dataclass(frozen=True, kw_only=True)
+class NewKey(Reach):
+    """What can be wished for with a new key."""
+
+    name: Annotated[str, typer.Option(help="What people call it.")] = ""
+    account: AccountOption = None
+    credit: Annotated[str | None, typer.Option(help="USD for its account, such as 10.00.")] = None
+    tier: Annotated[str, typer.Option(help="Tier that sets its limits.")] = ""
     models: Annotated[
         list[str] | None, typer.Option(help="Models it may use, with commas or repeated; all.")
-    ] = None,
+    ] = None
     scopes: Annotated[
         list[str] | None, typer.Option(help="chat, models, usage, admin; all but admin.")
-    ] = None,
-    dialect: Annotated[str, typer.Option(help="Dialect pinned on it.")] = "",
-    expires: Annotated[str | None, typer.Option(help="When it ends: 30d, 2027-01-01.")] = None,
-    requests_per_minute: Annotated[
-        int | None, typer.Option(min=0, help="0 means no limit.")
-    ] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=0, help="0 means no limit.")] = None,
-    admin: AdminOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    ] = None
+    dialect: Annotated[str, typer.Option(help="Dialect pinned on it.")] = ""
+    expires: Annotated[str | None, typer.Option(help="When it ends: 30d, 2027-01-01.")] = None
+    requests_per_minute: Annotated[int | None, typer.Option(min=0, help="0 means no limit.")] = None
+    tokens_per_minute: Annotated[int | None, typer.Option(min=0, help="0 means no limit.")] = None
+
+    def request(self, account_id: str) -> Json:
+        """Return the request that asks for it; what is absent is left to the key's tier."""
+        wish = {
+            "account_id": account_id,
+            "name": self.name,
+            "scopes": _split(self.scopes),
+            "models": _split(self.models),
+            "tier": self.tier,
+            "dialect": self.dialect,
+            "expire_time": moment(self.expires, is_past=False) if self.expires else None,
+            "requests_per_minute": self.requests_per_minute,
+            "tokens_per_minute": self.tokens_per_minute,
+            "request_id": new_request_id(),
+        }
+        return {name: value for name, value in wish.items() if value is not None}
+
+
+@keys.command("create")
+@gathered(NewKey)
+def create(wish: NewKey) -> None:
     """Make a key; its secret is shown this once."""
-    amount = nusd(credit) if credit is not None else 0
-    client = connect(admin, config)
-    account_id = find_account(client, account)["account_id"]
-    wish = {
-        "account_id": account_id,
-        "name": name,
-        "scopes": _split(scopes),
-        "models": _split(models),
-        "tier": tier,
-        "dialect": dialect,
-        "expire_time": moment(expires, is_past=False) if expires else None,
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "request_id": new_request_id(),
-    }
-    answer = client.call("auth", "CreateKey", {k: v for k, v in wish.items() if v is not None})
+    amount = nusd(wish.credit) if wish.credit is not None else 0
+    client = connect(wish.admin, wish.config)
+    account_id = find_account(client, wish.account)["account_id"]
+    answer = client.call("auth", "CreateKey", wish.request(account_id))
     if amount:
-        credited = client.call(
-            "payment",
-            "CreditAccount",
-            {
-                "account_id": account_id,
-                "amount_nusd": amount,
-                "source": "manual",
-                "request_id": new_request_id(),
-            },
-        )
-        answer["balance"] = credited["balance"]
-    if as_json:
+        answer["balance"] = add_credit(client, account_id, amount)["balance"]
+    if wish.as_json:
         print_json(answer)
         return
     typer.echo(answer["secret"])

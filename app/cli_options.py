@@ -2,10 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
 
@@ -24,6 +26,40 @@ LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="M
 
 _SPAN: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What every command that talks to a running Turnpike takes."""
+
+    admin: AdminOption = None
+    config: ConfigOption = None
+    as_json: JsonOption = False
+
+
+T = TypeVar("T", bound=Reach)
+
+
+def gathered(kind: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Let a command take the fields of a dataclass as its options, as one value."""
+    hints = get_type_hints(kind, include_extras=True)
+    parameters = [
+        Parameter(
+            field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(kind)
+    ]
+
+    def decorate(command: Callable[[T], None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:  # noqa: ANN401 - typer checked them
+            command(kind(**values))
+
+        run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # typer asks for it
+        run.__annotations__ = hints
+        run.__doc__ = command.__doc__
+        return run
+
+    return decorate
 
 
 def print_json(data: object) -> None:
@@ -123,6 +159,19 @@ def find_account(client: AdminClient, name_or_id: str | None, *, limit: int = 10
         what = "several accounts are" if found else "no account is"
         raise AdminError(f"Here {what} called {name_or_id}.")
     return found[0]
+
+
+def add_credit(
+    client: AdminClient, account_id: str, amount_nusd: int, source: str = "manual"
+) -> Json:
+    """Add credit to an account and return its balance."""
+    request = {
+        "account_id": account_id,
+        "amount_nusd": amount_nusd,
+        "source": source,
+        "request_id": new_request_id(),
+    }
+    return client.call("payment", "CreditAccount", request)
 
 
 def principal(key: Json) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """`turnpike usage` and `turnpike models`: what was used, and what can be."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from app.admin_client import AdminClient, Json, connect
+from app.admin_client import Json, connect
 from app.cli_options import (
     AdminOption,
     ConfigOption,
     JsonOption,
     LimitOption,
+    Reach,
     find_account,
+    gathered,
     moment,
     print_json,
     print_table,
@@ -19,31 +22,35 @@ from app.cli_options import (
 
 usage = typer.Typer(no_args_is_help=True, help="Who used what.")
 models = typer.Typer(no_args_is_help=True, help="The models that can be called.")
-AccountFilter = Annotated[str | None, typer.Option("--account", help="Only this account.")]
-KeyFilter = Annotated[str, typer.Option("--key", help="Only this key id.")]
-ModelFilter = Annotated[str, typer.Option("--model", help="Only this model.")]
-Since = Annotated[str | None, typer.Option("--since", help="Not before: 24h, 2026-11-21.")]
-Until = Annotated[str | None, typer.Option("--until", help="Before: 1h, 2026-11-22.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageFilter(Reach):
+    """Which usage is meant."""
+
+    account: Annotated[str | None, typer.Option(help="Only this account, name or id.")] = None
+    key: Annotated[str, typer.Option(help="Only this key id.")] = ""
+    model: Annotated[str, typer.Option(help="Only this model.")] = ""
+    since: Annotated[str | None, typer.Option(help="Not before: 24h, 2026-11-21.")] = None
+    until: Annotated[str | None, typer.Option(help="Before: 1h, 2026-11-22.")] = None
+    limit: LimitOption = 100
+
+    def entries(self, method: str, field: str) -> list[Json]:
+        """Return what metering answers."""
+        client = connect(self.admin, self.config)
+        account_id = find_account(client, self.account)["account_id"] if self.account else ""
+        wish = {"account_id": account_id, "key_id": self.key, "model_id": self.model}
+        bounds = {"start_time": self.since, "end_time": self.until}
+        wish |= {name: moment(text, is_past=True) for name, text in bounds.items() if text}
+        return list(client.pages("metering", method, field, request=wish, limit=self.limit))
 
 
 @usage.command("list")
-def list_usage(  # noqa: PLR0913 - one for each option
-    *,
-    account: AccountFilter = None,
-    key: KeyFilter = "",
-    model: ModelFilter = "",
-    since: Since = None,
-    until: Until = None,
-    limit: LimitOption = 100,
-    admin: AdminOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@gathered(UsageFilter)
+def list_usage(wish: UsageFilter) -> None:
     """List finished requests, newest first."""
-    client = connect(admin, config)
-    wish = _filter(client, account, key, model) | _bounds(since, until)
-    found = list(client.pages("metering", "ListUsage", "records", request=wish, limit=limit))
-    if as_json:
+    found = wish.entries("ListUsage", "records")
+    if wish.as_json:
         print_json({"records": found})
         return
     print_table(
@@ -65,23 +72,11 @@ def list_usage(  # noqa: PLR0913 - one for each option
 
 
 @usage.command("summary")
-def summarize(  # noqa: PLR0913 - one for each option
-    *,
-    account: AccountFilter = None,
-    key: KeyFilter = "",
-    model: ModelFilter = "",
-    since: Since = None,
-    until: Until = None,
-    limit: LimitOption = 1_000,
-    admin: AdminOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@gathered(UsageFilter)
+def summarize(wish: UsageFilter) -> None:
     """Sum usage per hour, key and model, newest hour first."""
-    client = connect(admin, config)
-    wish = _filter(client, account, key, model) | _bounds(since, until)
-    found = list(client.pages("metering", "SummarizeUsage", "summaries", request=wish, limit=limit))
-    if as_json:
+    found = wish.entries("SummarizeUsage", "summaries")
+    if wish.as_json:
         print_json({"summaries": found})
         return
     print_table(
@@ -127,16 +122,6 @@ def list_models(
             for model in answer["models"]
         ),
     )
-
-
-def _filter(client: AdminClient, account: str | None, key: str, model: str) -> Json:
-    account_id = find_account(client, account)["account_id"] if account else ""
-    return {"account_id": account_id, "key_id": key, "model_id": model}
-
-
-def _bounds(since: str | None, until: str | None) -> Json:
-    bounds = {"start_time": since, "end_time": until}
-    return {name: moment(text, is_past=True) for name, text in bounds.items() if text}
 
 
 def _price(model: Json, field: str) -> str:

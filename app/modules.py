@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from grpc import aio
-from prometheus_client import CollectorRegistry
 
 from app.admin_client import SERVICES
 from app.settings import Settings
@@ -20,6 +19,7 @@ from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.db import Database
 from kit.logs import AccessLog
+from kit.telemetry import Telemetry
 from services.auth.room import open_auth
 from services.metering.room import open_metering
 from services.payment.room import open_payment
@@ -50,7 +50,7 @@ class Parts:
     settings: Settings
     bus: Bus
     clock: Clock
-    registry: CollectorRegistry
+    telemetry: Telemetry
     access_log: AccessLog
     catalogue: CatalogueSource
     databases: Mapping[str, Database]
@@ -94,6 +94,7 @@ async def _open_metering(parts: Parts, _channels: Channels) -> AsyncIterator[Ope
         database=parts.databases["metering"],
         bus=parts.bus,
         clock=parts.clock,
+        telemetry=parts.telemetry,
     ) as servicer:
         yield Opened(partial(add_MeteringServiceServicer_to_server, servicer))
 
@@ -106,6 +107,7 @@ async def _open_payment(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         bus=parts.bus,
         clock=parts.clock,
         metering=MeteringServiceStub(channels["metering"]),
+        telemetry=parts.telemetry,
     ) as servicer:
         yield Opened(partial(add_PaymentServiceServicer_to_server, servicer))
 
@@ -118,6 +120,7 @@ async def _open_router(parts: Parts, _channels: Channels) -> AsyncIterator[Opene
         state_dir=parts.settings.state_dir,
         bus=parts.bus,
         clock=parts.clock,
+        telemetry=parts.telemetry,
     ) as servicer:
         yield Opened(partial(add_RouterServiceServicer_to_server, servicer))
 
@@ -129,7 +132,12 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         router=RouterServiceStub(channels["router"]),
         payment=PaymentServiceStub(channels["payment"]),
     )
-    process = Process(registry=parts.registry, access_log=parts.access_log, is_ready=parts.is_ready)
+    process = Process(
+        registry=parts.telemetry.registry,
+        access_log=parts.access_log,
+        is_ready=parts.is_ready,
+        tracing=parts.telemetry.tracing,
+    )
     async with open_gateway(
         parts.settings.gateway,
         peers=peers,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.credentials import credential
+from gateway.credentials import check_form, credential
 from gateway.leases import CreditLeases, Draw
 from gateway.models import Models, worst_case_nusd
 from gateway.openai.answer import wants_null_usage
@@ -71,7 +71,10 @@ class Admission:
             TurnpikeError: 400, 401, 403 or 503 as the credential deserves.
         """
         key = credential(headers, self._settings)
-        verdict = self._verdicts.cached(key) or await self._verdicts.verify(key)
+        verdict = self._verdicts.cached(key)
+        if verdict is None:
+            check_form(key, self._settings)
+            verdict = await self._verdicts.verify(key)
         if scope not in verdict.scopes:
             raise TurnpikeError(Reason.KEY_SCOPE, f"The key lacks the scope {scope}.")
         pinned = DIALECTS.get(verdict.principal.dialect)

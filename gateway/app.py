@@ -4,12 +4,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from aiohttp import web
-from kit.logs import AccessLog
 from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
@@ -18,6 +17,7 @@ from gateway.leases import RECALL_SUBJECT, CreditLeases
 from gateway.metrics import GatewayMetrics
 from gateway.middleware import border
 from gateway.models import CATALOGUE_SUBJECT, Models
+from gateway.openai.dialect import PathDialects
 from gateway.rates import Rates
 from gateway.readiness import Readiness
 from gateway.routes.chat import create_chat_completion
@@ -29,7 +29,9 @@ from gateway.verdicts import HEARTBEAT_SUBJECT, KEY_CHANGED_SUBJECT, Verdicts
 from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.ids import Uuid7Source
+from kit.logs import AccessLog
 from kit.tasks import TaskPool, background
+from kit.tracing import Tracing
 from turnpike.auth.v1 import auth_pb2_grpc
 from turnpike.events.v1 import events_pb2
 from turnpike.payment.v1 import payment_pb2_grpc
@@ -56,6 +58,7 @@ class Process:
     registry: CollectorRegistry
     access_log: AccessLog
     is_ready: Callable[[], bool]
+    tracing: Tracing = field(default_factory=Tracing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ async def open_gateway(
         metrics=GatewayMetrics(process.registry),
         registry=process.registry,
         access_log=process.access_log,
+        tracing=process.tracing,
+        dialects=PathDialects(settings.path_dialects),
         clock=clock,
         ids=Uuid7Source(),
         log=structlog.get_logger("gateway"),

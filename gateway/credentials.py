@@ -1,4 +1,4 @@
-"""Who a request claims to be: exactly one credential, checked offline for its form."""
+"""Who a request claims to be: exactly one credential, whose form can be checked offline."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,8 +14,8 @@ def credential(headers: Mapping[str, str], settings: GatewaySettings) -> str:
     """Return the key of `Authorization: Bearer` or `x-api-key`.
 
     Raises:
-        TurnpikeError: `INVALID_API_KEY` when there is none or its form is wrong, `BAD_REQUEST`
-            when two different ones were sent.
+        TurnpikeError: `INVALID_API_KEY` when there is none, `BAD_REQUEST` when two different ones
+            were sent.
     """
     key = _bearer(headers.get("Authorization", ""))
     other = headers.get("x-api-key")
@@ -29,9 +29,17 @@ def credential(headers: Mapping[str, str], settings: GatewaySettings) -> str:
         raise TurnpikeError(
             Reason.INVALID_API_KEY, "No API key was sent; send Authorization: Bearer <key>."
         )
+    return key
+
+
+def check_form(key: str, settings: GatewaySettings) -> None:
+    """Refuse what cannot be a key, before anybody is asked.
+
+    Raises:
+        TurnpikeError: `INVALID_API_KEY`.
+    """
     if not is_token(key, prefix=settings.key_prefix, foreign_prefixes=settings.imported_prefixes):
         raise TurnpikeError(Reason.INVALID_API_KEY, "The API key is not valid.")
-    return key
 
 
 def _bearer(value: str) -> str:

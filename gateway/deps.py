@@ -4,17 +4,19 @@ from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
-from kit.logs import AccessLog
 from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
+from gateway.openai.dialect import PathDialects
 from gateway.readiness import Readiness
 from gateway.running import RunningRequests
 from gateway.settings import GatewaySettings
 from kit.clock import Clock
 from kit.ids import Uuid7Source
+from kit.logs import AccessLog
+from kit.tracing import Tracing
 from turnpike.router.v1 import router_pb2_grpc
 
 
@@ -31,9 +33,15 @@ class Deps:
     metrics: GatewayMetrics
     registry: CollectorRegistry
     access_log: AccessLog
+    tracing: Tracing
+    dialects: PathDialects
     clock: Clock
     ids: Uuid7Source
     log: structlog.stdlib.BoundLogger
+
+    def new_id(self) -> str:
+        """Return an id for an answer that never saw the router."""
+        return self.ids.new(self.clock.unix_ms())
 
 
 DEPS = web.AppKey("deps", Deps)

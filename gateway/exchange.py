@@ -1,9 +1,11 @@
 """One HTTP exchange: what the border knows about it, whoever handles it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from aiohttp import web
 
+from gateway.admission import Caller
 from gateway.openai.dialect import Dialect
 from gateway.stream import Report
 
@@ -14,11 +16,15 @@ class Exchange:
 
     dialect: Dialect
     start_s: float
-    report: Report
+    report: Report = field(default_factory=Report)
     route: str = "other"
     model_id: str = ""
     is_streaming: bool = False
     key_id: str = ""
+    caller: Caller | None = None
 
+
+CLIENT_ID_CHARS_MAX: Final = 200
+"""How much of a client's own request id is echoed."""
 
 EXCHANGE = web.RequestKey("exchange", Exchange)

@@ -6,8 +6,7 @@ payment asks for it, or when the gateway stops.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import grpc
@@ -49,14 +48,22 @@ class Draw:
     is_settled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a refill brought nothing, and how much was asked for."""
+
+    error: TurnpikeError
+    asked_nusd: int
+
+
 @dataclass(slots=True)
 class Purse:
-    """The leases of one key."""
+    """The leases of one key; `refill` runs while payment is asked for one more."""
 
     account_id: str
     key_id: str
     leases: list[Lease] = field(default_factory=list)
-    refill: asyncio.Future[None] | None = None
+    refill: asyncio.Future[Refusal | None] | None = None
     waiting_nusd: int = 0
     waiter_count: int = 0
     prefetch_after_s: float = 0.0
@@ -80,8 +87,9 @@ class CreditLeases:
         self._holder_id = holder_id
         self._tasks = tasks
         self._ids = Uuid7Source()
-        self._purses: OrderedDict[str, Purse] = OrderedDict()
+        self._purses: dict[str, Purse] = {}
         self._retired: list[Lease] = []
+        self._is_closed = False
 
     def try_draw(self, principal: principal_pb2.Principal, need_nusd: int) -> Draw | None:
         """Take a hold from what is there; None when payment has to be asked."""
@@ -107,7 +115,11 @@ class CreditLeases:
         """
         purse = self._purse(principal)
         if purse.waiter_count >= self._settings.waiters_max:
-            raise TurnpikeError(Reason.OVERLOADED, "Too many requests of this key wait for credit.")
+            raise TurnpikeError(
+                Reason.OVERLOADED,
+                "Too many requests of this key wait for credit.",
+                retry_after_s="1",
+            )
         purse.waiter_count += 1
         purse.waiting_nusd += need_nusd
         try:
@@ -116,14 +128,13 @@ class CreditLeases:
                 if drawn is not None:
                     return drawn
                 refill = purse.refill or self._start_refill(purse, need_nusd)
-                try:
-                    await asyncio.shield(refill)
-                except TurnpikeError as error:
+                refusal = await asyncio.shield(refill)
+                if refusal is not None:
                     drawn = self.try_draw(principal, need_nusd)
                     if drawn is not None:
                         return drawn
-                    if need_nusd >= int(error.metadata.get("asked_nusd", "0")):
-                        raise
+                    if need_nusd >= refusal.asked_nusd:
+                        raise _again(refusal.error)
         finally:
             purse.waiter_count -= 1
             purse.waiting_nusd -= need_nusd
@@ -135,7 +146,7 @@ class CreditLeases:
         draw.is_settled = True
         lease = draw.lease
         lease.in_flight_count -= 1
-        unused_nusd = draw.hold_nusd - charge_nusd
+        unused_nusd = max(0, draw.hold_nusd - charge_nusd)
         if lease.is_retired:
             lease.owed_nusd += unused_nusd
         else:
@@ -145,24 +156,29 @@ class CreditLeases:
         """Return everything of an account that nobody has drawn."""
         for purse in list(self._purses.values()):
             if purse.account_id == account_id:
-                self._retire_all(purse)
+                self._retire(purse, purse.leases)
         await self._return_owed()
 
     async def tend(self, interval_s: float) -> None:
         """Return what ended leases left, for ever."""
         while True:
             await asyncio.sleep(interval_s)
-            now_s = self._clock.monotonic_s()
-            for key_id, purse in list(self._purses.items()):
-                self._retire(purse, [lease for lease in purse.leases if now_s >= lease.ends_s])
-                if not purse.leases and purse.refill is None and not purse.waiter_count:
-                    del self._purses[key_id]
-            await self._return_owed()
+            await self.tidy()
+
+    async def tidy(self) -> None:
+        """Return what ended leases left, and forget keys that hold nothing."""
+        now_s = self._clock.monotonic_s()
+        for key_id, purse in list(self._purses.items()):
+            self._retire(purse, (lease for lease in purse.leases if now_s >= lease.ends_s))
+            if not purse.leases and purse.refill is None and not purse.waiter_count:
+                del self._purses[key_id]
+        await self._return_owed()
 
     async def close(self) -> None:
-        """Return everything that nobody has drawn."""
+        """Return everything that nobody has drawn; a refill that still runs gives back its own."""
+        self._is_closed = True
         for purse in self._purses.values():
-            self._retire_all(purse)
+            self._retire(purse, purse.leases)
         await self._return_owed()
 
     def _purse(self, principal: principal_pb2.Principal) -> Purse:
@@ -173,41 +189,51 @@ class CreditLeases:
         return purse
 
     def _prefetch(self, purse: Purse, need_nusd: int, now_s: float) -> None:
-        if purse.refill is None and now_s >= purse.prefetch_after_s:
+        if purse.refill is None and now_s >= purse.prefetch_after_s and not self._is_closed:
             purse.prefetch_after_s = now_s + _PREFETCH_REST_S
-            self._start_refill(purse, need_nusd).add_done_callback(_forget_result)
+            self._start_refill(purse, need_nusd)
 
-    def _start_refill(self, purse: Purse, need_nusd: int) -> asyncio.Future[None]:
-        refill: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def _start_refill(self, purse: Purse, need_nusd: int) -> asyncio.Future[Refusal | None]:
+        refill: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
         purse.refill = refill
         if not self._tasks.start(self._refill(purse, need_nusd, refill), name="credit-refill"):
             purse.refill = None
-            refill.set_exception(_unavailable(need_nusd))
+            refill.set_result(Refusal(_unavailable(), need_nusd))
         return refill
 
-    async def _refill(self, purse: Purse, need_nusd: int, refill: asyncio.Future[None]) -> None:
+    async def _refill(
+        self, purse: Purse, need_nusd: int, refill: asyncio.Future[Refusal | None]
+    ) -> None:
+        refusal: Refusal | None = Refusal(_unavailable(), need_nusd)
         try:
             small = [lease for lease in purse.leases if lease.left_nusd < need_nusd]
             self._retire(purse, small)
-            await self._return_owed()
-            await self._lease(purse, need_nusd)
+            await self._return(small)
+            refusal = await self._ask(purse, need_nusd)
+        finally:
+            if refusal is not None:
+                purse.prefetch_after_s = self._clock.monotonic_s() + _PREFETCH_REST_S
+            purse.refill = None
+            refill.set_result(refusal)
+
+    async def _ask(self, purse: Purse, need_nusd: int) -> Refusal | None:
+        try:
+            lease = await self._lease(purse, need_nusd)
         except grpc.RpcError as rpc_error:
-            purse.prefetch_after_s = self._clock.monotonic_s() + _PREFETCH_REST_S
             error = error_from_rpc(rpc_error)
             if error.outward.http_status >= 500:
-                error = _unavailable(need_nusd)
-            error.metadata["asked_nusd"] = str(need_nusd)
-            refill.set_exception(error)
-            refill.exception()
-        else:
-            refill.set_result(None)
-        finally:
-            purse.refill = None
-            if not refill.done():
-                refill.set_exception(_unavailable(need_nusd))
-                refill.exception()
+                error = _unavailable()
+            return Refusal(error, need_nusd)
+        purse.leases.append(lease)
+        is_over = self._clock.monotonic_s() >= lease.ends_s
+        if is_over or self._is_closed or lease.left_nusd < need_nusd:
+            # Nobody can draw from it, and asking again at once would end just so.
+            self._retire(purse, [lease])
+            await self._return([lease])
+            return Refusal(_unavailable(), need_nusd)
+        return None
 
-    async def _lease(self, purse: Purse, need_nusd: int) -> None:
+    async def _lease(self, purse: Purse, need_nusd: int) -> Lease:
         asked_s = self._clock.monotonic_s()
         request = payment_pb2.LeaseCreditRequest(
             account_id=purse.account_id,
@@ -219,49 +245,48 @@ class CreditLeases:
         )
         answer = await self._payment.LeaseCredit(request, timeout=self._settings.rpc_timeout_s)
         life_s = answer.duration.ToMilliseconds() / 1000 - self._settings.lease_margin_s
-        lease = Lease(answer.lease_id, answer.granted_nusd, asked_s + life_s)
-        purse.leases.append(lease)
+        return Lease(answer.lease_id, answer.granted_nusd, asked_s + life_s)
 
-    def _retire_all(self, purse: Purse) -> None:
-        self._retire(purse, list(purse.leases))
-
-    def _retire(self, purse: Purse, leases: list[Lease]) -> None:
-        for lease in leases:
+    def _retire(self, purse: Purse, leases: Iterable[Lease]) -> None:
+        for lease in list(leases):
             purse.leases.remove(lease)
             lease.is_retired = True
-            lease.owed_nusd, lease.left_nusd = lease.owed_nusd + lease.left_nusd, 0
+            lease.owed_nusd, lease.left_nusd = lease.left_nusd, 0
             self._retired.append(lease)
 
     async def _return_owed(self) -> None:
-        for lease in list(self._owing()):
-            owed_nusd, lease.owed_nusd = lease.owed_nusd, 0
-            request = payment_pb2.ReturnCreditRequest(
-                lease_id=lease.lease_id,
-                undrawn_nusd=owed_nusd,
-                request_id=self._ids.new(self._clock.unix_ms()),
-            )
-            try:
-                await self._payment.ReturnCredit(request, timeout=self._settings.rpc_timeout_s)
-            except grpc.RpcError as error:
-                # Not repeated: payment itself frees what no request named when the lease ends.
-                _log.warning("credit_not_returned", why=error_from_rpc(error).reason)
+        await self._return(list(self._retired))
         self._retired = [
             lease for lease in self._retired if lease.in_flight_count or lease.owed_nusd
         ]
 
-    def _owing(self) -> Iterator[Lease]:
-        return (lease for lease in self._retired if lease.owed_nusd > 0)
+    async def _return(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            owed_nusd, lease.owed_nusd = lease.owed_nusd, 0
+            if owed_nusd:
+                await self._give_back(lease.lease_id, owed_nusd)
+
+    async def _give_back(self, lease_id: str, undrawn_nusd: int) -> None:
+        request = payment_pb2.ReturnCreditRequest(
+            lease_id=lease_id,
+            undrawn_nusd=undrawn_nusd,
+            request_id=self._ids.new(self._clock.unix_ms()),
+        )
+        try:
+            await self._payment.ReturnCredit(request, timeout=self._settings.rpc_timeout_s)
+        except grpc.RpcError as error:
+            # Not repeated: payment itself frees what no request named when the lease ends.
+            _log.warning("credit_not_returned", why=error_from_rpc(error).reason)
 
 
-def _unavailable(need_nusd: int) -> TurnpikeError:
+def _unavailable() -> TurnpikeError:
     return TurnpikeError(
         Reason.LEDGER_UNAVAILABLE,
         "Credit cannot be reserved right now; nothing was sent or charged.",
         retry_after_s="1",
-        asked_nusd=str(need_nusd),
     )
 
 
-def _forget_result(refill: asyncio.Future[None]) -> None:
-    if not refill.cancelled():
-        refill.exception()
+def _again(error: TurnpikeError) -> TurnpikeError:
+    """Return one waiter's own copy: an exception that many raise collects all their traces."""
+    return TurnpikeError(error.reason, error.message, **error.metadata)

@@ -7,9 +7,7 @@ from aiohttp import web
 
 from gateway.deps import DEPS, Deps
 from gateway.errors import error_body, error_headers, status_of
-from gateway.exchange import EXCHANGE, Exchange
-from gateway.openai.dialect import DIALECTS, OPENAI, Dialect
-from gateway.stream import Report
+from gateway.exchange import CLIENT_ID_CHARS_MAX, EXCHANGE, Exchange
 from kit.errors import Reason, TurnpikeError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -20,50 +18,40 @@ _CLIENT_CLOSED = 499
 async def border(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run a handler and translate whatever comes out of it."""
     deps = request.app[DEPS]
-    exchange = Exchange(
-        dialect=dialect_of(request.path, deps),
-        start_s=deps.clock.monotonic_s(),
-        report=Report(request_id=deps.ids.new(deps.clock.unix_ms())),
-    )
+    exchange = Exchange(deps.dialects.of(request.path), deps.clock.monotonic_s())
     request[EXCHANGE] = exchange
     try:
         response = await handler(request)
     except TurnpikeError as error:
-        response = _refusal(exchange, error)
+        response = _refusal(deps, exchange, error)
     except web.HTTPException as error:
-        response = _refusal(exchange, _from_http(error, deps))
+        response = _refusal(deps, exchange, _from_http(error, deps))
     except asyncio.CancelledError:
         _finish(deps, exchange, _CLIENT_CLOSED)
         raise
     except Exception:
-        deps.log.exception("request_failed", request_id=exchange.report.request_id)
         response = _refusal(
-            exchange, TurnpikeError(Reason.INTERNAL, "Something went wrong inside Turnpike.")
+            deps, exchange, TurnpikeError(Reason.INTERNAL, "Something went wrong inside Turnpike.")
         )
+        deps.log.exception("request_failed", request_id=exchange.report.request_id)
     client_id = request.headers.get("X-Request-Id")
     if client_id is not None and not response.prepared:
-        response.headers["X-Client-Request-Id"] = client_id[:200]
+        response.headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
     _finish(deps, exchange, response.status)
     return response
 
 
-def dialect_of(path: str, deps: Deps) -> Dialect:
-    """Return the dialect of the longest prefix that fits a path."""
-    prefixes = deps.settings.path_dialects
-    found = max(
-        (prefix for prefix in prefixes if path.startswith(prefix + "/")), key=len, default=""
-    )
-    return DIALECTS[prefixes[found]] if found else OPENAI
-
-
-def _refusal(exchange: Exchange, error: TurnpikeError) -> web.Response:
+def _refusal(deps: Deps, exchange: Exchange, error: TurnpikeError) -> web.Response:
     report = exchange.report
     report.error = error
-    report.request_id = error.metadata.get("request_id", report.request_id)
+    report.request_id = error.metadata.get("request_id") or deps.new_id()
+    headers = {**error_headers(error), "X-Request-Id": report.request_id}
+    if exchange.caller is not None:
+        headers |= deps.admission.rate_headers(exchange.caller)
     return web.Response(
         status=status_of(error),
         body=error_body(error, exchange.dialect, report.request_id),
-        headers={**error_headers(error), "X-Request-Id": report.request_id},
+        headers=headers,
     )
 
 

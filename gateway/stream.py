@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import grpc
 from aiohttp import web
-from kit.rpc.status import error_from_rpc
 
 from gateway.admission import Ticket
 from gateway.errors import error_event
@@ -17,6 +16,7 @@ from gateway.openai.answer import KEEP_ALIVE, last_events
 from gateway.running import Running
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
+from kit.rpc.status import error_from_rpc
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
@@ -29,9 +29,12 @@ SSE_HEADERS = {
 
 @dataclass(slots=True)
 class Report:
-    """What became of an answer, for settlement, metrics and the access line."""
+    """What became of an answer, for settlement, metrics and the access line.
 
-    request_id: str
+    `request_id` is the router's; it is empty until the router gave one.
+    """
+
+    request_id: str = ""
     route: router_pb2.Route | None = None
     usage: usage_pb2.TokenUsage | None = None
     charge_nusd: int | None = None
@@ -104,7 +107,9 @@ class StreamAnswer:
             await self._open(route_headers(route))
 
     async def _open(self, more: dict[str, str]) -> web.StreamResponse:
-        headers = {**SSE_HEADERS, **self.headers, "X-Request-Id": self.report.request_id, **more}
+        headers = {**SSE_HEADERS, **self.headers, **more}
+        if self.report.request_id:
+            headers["X-Request-Id"] = self.report.request_id
         response = web.StreamResponse(headers=headers)
         response.enable_chunked_encoding()
         self.response = response

@@ -7,6 +7,8 @@ from typing import Final
 
 _NAMESPACE: Final = uuid.UUID("0192d3a0-7c00-7000-8000-7475726e7069")
 _RAND_A_MAX: Final = 0xFFF
+_RANDOM_BYTES: Final = 8
+_POOL_BYTES: Final = 512 * _RANDOM_BYTES
 
 
 class Uuid7Source:
@@ -20,6 +22,9 @@ class Uuid7Source:
         self._last_ms = 0
         self._counter = 0
         self._lock = threading.Lock()
+        # One system call for many identifiers: each would let another thread in.
+        self._pool = b""
+        self._used = 0
 
     def new(self, unix_ms: int) -> str:
         """Return a new identifier for the given Unix time in milliseconds."""
@@ -33,7 +38,11 @@ class Uuid7Source:
                     self._last_ms += 1
                     self._counter = 0
             head = (self._last_ms << 16) | 0x7000 | self._counter
-        tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+            if self._used == len(self._pool):
+                self._pool, self._used = os.urandom(_POOL_BYTES), 0
+            drawn = self._pool[self._used : self._used + _RANDOM_BYTES]
+            self._used += _RANDOM_BYTES
+        tail = int.from_bytes(drawn, "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
         text = f"{head:016x}{tail:016x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

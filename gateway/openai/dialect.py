@@ -3,6 +3,7 @@
 Chosen by key, else by path prefix. Source: `facts/features.md` section 2 and DESIGN section 6.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -68,3 +69,28 @@ DIALECTS: Final = {
     ),
 }
 OPENAI: Final = DIALECTS["openai"]
+PATHS_MAX: Final = 256
+"""Paths whose dialect is remembered; clients can invent more."""
+
+
+class PathDialects:
+    """Which dialect a path speaks: that of its longest prefix; the answer is remembered."""
+
+    def __init__(self, prefixes: Mapping[str, str]) -> None:
+        self._prefixes = sorted(prefixes.items(), key=lambda item: -len(item[0]))
+        self._known: dict[str, Dialect] = {}
+
+    def of(self, path: str) -> Dialect:
+        """Return the dialect of a path; `openai` when no prefix fits."""
+        found = self._known.get(path)
+        if found is None:
+            found = self._find(path)
+            if len(self._known) < PATHS_MAX:
+                self._known[path] = found
+        return found
+
+    def _find(self, path: str) -> Dialect:
+        for prefix, name in self._prefixes:
+            if path.startswith(prefix + "/"):
+                return DIALECTS[name]
+        return OPENAI

@@ -122,6 +122,9 @@ def bounds(
 
 def _decode(body: bytes) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
     try:
+        if not body.isascii():
+            # msgspec does not look into text that it carries along unread.
+            body.decode()
         return decode_chat(body), decode_fields(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
@@ -169,17 +172,18 @@ def _asked_max_tokens(request: ChatRequest) -> int | None:
 
 
 def _check_messages(request: ChatRequest) -> None:
-    known: set[object] = set()
+    known: set[str] = set()
     for index, message in enumerate(request.messages):
         where = f"messages[{index}]"
         if message.role == "assistant":
-            known.update(call.get("id") for call in message.tool_calls or ())
-        elif message.role == "tool":
-            if message.tool_call_id not in known:
-                raise _wrong(
-                    f"{where}.tool_call_id", f"{where}.tool_call_id answers no earlier tool call."
-                )
-        elif message.content is None:
+            ids = (call.get("id") for call in message.tool_calls or ())
+            known.update(call_id for call_id in ids if isinstance(call_id, str))
+            continue
+        if message.role == "tool" and message.tool_call_id not in known:
+            raise _wrong(
+                f"{where}.tool_call_id", f"{where}.tool_call_id answers no earlier tool call."
+            )
+        if message.content is None:
             raise TurnpikeError(
                 Reason.MISSING_FIELD, f"{where}.content is required.", param=f"{where}.content"
             )

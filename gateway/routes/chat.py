@@ -9,7 +9,7 @@ from kit.rpc.streams import close_stream
 
 from gateway.admission import Ticket, router_request
 from gateway.deps import DEPS, Deps
-from gateway.exchange import EXCHANGE, Exchange
+from gateway.exchange import CLIENT_ID_CHARS_MAX, EXCHANGE, Exchange
 from gateway.running import Running
 from gateway.stream import RouterCall, StreamAnswer, route_headers
 from kit.errors import Reason, TurnpikeError
@@ -23,7 +23,8 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     deps, exchange = request.app[DEPS], request[EXCHANGE]
     exchange.route = "POST /v1/chat/completions"
     caller = await deps.admission.identify(request.headers, exchange.dialect, "chat")
-    exchange.dialect, exchange.key_id = caller.dialect, caller.principal.key_id
+    exchange.caller, exchange.dialect = caller, caller.dialect
+    exchange.key_id = caller.principal.key_id
     ticket = await deps.admission.admit(caller, await read_json(request, deps))
     exchange.model_id, exchange.is_streaming = ticket.model.model_id, ticket.call.is_streaming
     try:
@@ -65,6 +66,8 @@ async def _run(
     call = deps.router.CreateChatCompletion(router_request(ticket, ""))
     headers = deps.admission.rate_headers(ticket.caller)
     headers["X-Route-Model"] = ticket.call.request.model
+    if (client_id := request.headers.get("X-Request-Id")) is not None:
+        headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
     if not ticket.call.is_streaming:
         return await _whole(call, exchange, headers)
     answer = StreamAnswer(

@@ -60,6 +60,6 @@ def _json(request: web.Request, value: object) -> web.Response:
         body=encode(value),
         headers={
             "Content-Type": "application/json; charset=utf-8",
-            "X-Request-Id": request[EXCHANGE].report.request_id,
+            "X-Request-Id": request.app[DEPS].new_id(),
         },
     )

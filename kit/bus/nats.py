@@ -55,7 +55,11 @@ async def open_nats_bus(
 
 
 class NatsBus(Bus):
-    """A `Bus` over one connection; `dropped_count` light messages could not be sent."""
+    """A `Bus` over one connection.
+
+    `dropped_count` light messages could not be sent; `missed_count` came and were ousted by newer
+    ones before their subscriber took them.
+    """
 
     def __init__(
         self, link: NatsLink, *, publish_timeout_s: float, pending_messages_max: int
@@ -64,6 +68,13 @@ class NatsBus(Bus):
         self._publish_timeout_s = publish_timeout_s
         self._pending_messages_max = pending_messages_max
         self.dropped_count = 0
+        self._missed_count = 0
+        self._mailboxes: set[Mailbox] = set()
+
+    @property
+    def missed_count(self) -> int:
+        """Light messages that slow subscribers missed."""
+        return self._missed_count + sum(mailbox.dropped_count for mailbox in self._mailboxes)
 
     @property
     def is_connected(self) -> bool:
@@ -104,9 +115,12 @@ class NatsBus(Bus):
         async with self._link.listening(
             subject, lambda message: mailbox.put(message.data), on_lost=_stay
         ):
+            self._mailboxes.add(mailbox)
             try:
                 yield mailbox
             finally:
+                self._mailboxes.discard(mailbox)
+                self._missed_count += mailbox.dropped_count
                 mailbox.close()
 
     def consume(self, stream: StreamSpec, *, durable: str) -> AbstractAsyncContextManager[Consumer]:

@@ -1,20 +1,22 @@
 """The server's two borders: errors are translated, and callers must show the service token."""
 
+import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final, TypeAlias
 
 import grpc
-import structlog
 from grpc import aio
 
-from kit.errors import TurnpikeError
-from kit.rpc.status import code_of, internal_error, trailers_of
+from kit.rpc.border import is_cancelled, outward
+from kit.rpc.status import code_of, trailers_of
 
-_log: Final = structlog.get_logger("kit.rpc")
 _HEALTH: Final = "/grpc.health.v1.Health/"
 Handler = Any
 """A `grpc.RpcMethodHandler`; its class is generic in the type stubs only."""
+Context: TypeAlias = aio.ServicerContext[Any, Any]
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
 
@@ -64,46 +66,56 @@ class IdentityInterceptor(aio.ServerInterceptor):
         return _REFUSAL
 
 
-async def _refuse(_request: object, context: aio.ServicerContext[Any, Any]) -> None:
+async def _refuse(_request: object, context: Context) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The service token is missing or wrong.")
 
 
 _REFUSAL: Final[Handler] = grpc.unary_unary_rpc_method_handler(_refuse)
 
 
-async def _abort(error: Exception, context: aio.ServicerContext[Any, Any], method: str) -> None:
-    if not isinstance(error, TurnpikeError):
-        _log.error("servicer_failed", method=method, exc_info=error)
-        error = internal_error()
-    await context.abort(code_of(error), error.message, tuple(trailers_of(error)))
+async def _abort(error: BaseException, context: Context, method: str) -> None:
+    shown = outward(error, method)
+    await context.abort(code_of(shown), shown.message, tuple(trailers_of(shown)))
 
 
 def _unary(behaviour: Any, method: str) -> Any:  # noqa: ANN401 - gRPC's handler types
-    async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401
+    async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         try:
             return await behaviour(request, context)
-        except aio.AbortError:
+        except aio.BaseError:
+            # gRPC's own: the servicer aborted, or the call is over.
             raise
         except Exception as error:  # noqa: BLE001 - the border between rooms
+            await _abort(error, context, method)
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
             await _abort(error, context, method)
 
     return call
 
 
 def _stream(behaviour: Any, method: str) -> Any:  # noqa: ANN401 - gRPC's handler types
-    async def call(
-        request: Any,  # noqa: ANN401 - any message
-        context: aio.ServicerContext[Any, Any],
-    ) -> AsyncIterator[Any]:
-        messages = behaviour(request, context)
+    async def call(request: Any, context: Context) -> None:  # noqa: ANN401 - any message
         try:
-            async for message in messages:
-                yield message
-        except aio.AbortError:
+            await _pump(behaviour(request, context), context)
+        except aio.BaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the border between rooms
             await _abort(error, context, method)
-        finally:
-            await messages.aclose()
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            await _abort(error, context, method)
 
     return call
+
+
+async def _pump(answer: Any, context: Context) -> None:  # noqa: ANN401 - a servicer's generator
+    """Write what a servicer yields; a cancelled call closes it at once, not on collection."""
+    if inspect.isawaitable(answer):
+        await answer
+        return
+    async with aclosing(answer) as messages:
+        async for message in messages:
+            await context.write(message)

@@ -1,24 +1,23 @@
 """A gRPC channel into the same process: generated stubs on one side, servicers on the other.
 
 A call runs in its caller's task and messages go by reference: they are read-only once passed.
-`LocalMode.COPY` and `VERIFY` prove in tests that nobody relies on more.
+`LocalMode.COPY` and `VERIFY` prove in tests that nobody relies on more. What a caller catches, and
+when, is the same as over a socket.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from enum import StrEnum
-from typing import Any, Final, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import grpc
-import structlog
 from grpc import aio
 
-from kit.errors import TurnpikeError
+from kit.rpc.border import is_cancelled, outward
 from kit.rpc.limits import MESSAGE_BYTES_MAX
 from kit.rpc.local_context import LocalContext
-from kit.rpc.status import internal_error, rpc_error
+from kit.rpc.status import rpc_error
 
-_log: Final = structlog.get_logger("kit.rpc")
 Handler = Any
 """A `grpc.RpcMethodHandler`; its class is generic in the type stubs only."""
 
@@ -51,18 +50,9 @@ class HandlerTable:
                 raise TypeError(f"{service}/{name} takes a stream of requests.")
             self._by_method[f"/{service}/{name}"] = handler
 
-    def find(self, method: str) -> Handler:
-        """Return a method's handler.
-
-        Raises:
-            AioRpcError: `UNIMPLEMENTED`.
-        """
-        handler = self._by_method.get(method)
-        if handler is None:
-            raise aio.AioRpcError(
-                grpc.StatusCode.UNIMPLEMENTED, aio.Metadata(), aio.Metadata(), details=method
-            )
-        return handler
+    def find(self, method: str) -> Handler | None:
+        """Return a method's handler, None when there is no such method."""
+        return self._by_method.get(method)
 
 
 class LocalChannel(aio.Channel):
@@ -82,19 +72,28 @@ class LocalChannel(aio.Channel):
             metadata: Any = None,  # noqa: ANN401 - gRPC's metadata forms
             **_more: object,
         ) -> Any:  # noqa: ANN401 - any message
-            behaviour = self._table.find(method).unary_unary
             carrier = _Carrier(self._mode)
-            context = _context(metadata, timeout)
+            context = LocalContext(metadata=metadata, timeout_s=timeout)
             try:
-                async with asyncio.timeout(timeout):
-                    answer = await behaviour(carrier.take(request), context)
-                context.check()
-                return carrier.take(answer)
+                behaviour = self._handler(method).unary_unary
+                passed = carrier.take(request)
+                if timeout is None:
+                    answer = await behaviour(passed, context)
+                else:
+                    answer = await _within(timeout, behaviour, passed, context)
+                answer = carrier.take(answer)
             except Exception as error:  # noqa: BLE001 - the border between rooms
-                raise_outward(error, method)
+                _raise_outward(error, method, context)
+            except asyncio.CancelledError as error:
+                if is_cancelled():
+                    raise
+                _raise_outward(error, method, context)
             finally:
                 context.is_done = True
                 carrier.check()
+            if context.has_failed:
+                raise context.status()
+            return answer
 
         return call
 
@@ -109,8 +108,12 @@ class LocalChannel(aio.Channel):
             **_more: object,
         ) -> LocalStream:
             carrier = _Carrier(self._mode)
-            context = _context(metadata, timeout)
-            return LocalStream(self._table, method, carrier.take(request), context, carrier)
+            context = LocalContext(metadata=metadata, timeout_s=timeout)
+            try:
+                messages = self._handler(method).unary_stream(carrier.take(request), context)
+            except Exception as error:  # noqa: BLE001 - raised when the first message is asked for
+                messages = _raise_first(error)
+            return LocalStream(messages, method=method, context=context, carrier=carrier)
 
         return call
 
@@ -147,47 +150,53 @@ class LocalChannel(aio.Channel):
     async def __aexit__(self, *_error: object) -> None:
         return None
 
+    def _handler(self, method: str) -> Handler:
+        handler = self._table.find(method)
+        if handler is None:
+            raise _RefusedError(grpc.StatusCode.UNIMPLEMENTED, method)
+        return handler
+
 
 class LocalStream:
     """A running stream: each message is pulled from the servicer when it is asked for."""
 
-    __slots__ = ("_carrier", "_context", "_generator", "_is_plain", "_method")
+    __slots__ = ("_carrier", "_context", "_is_plain", "_messages", "_method")
 
     def __init__(
         self,
-        table: HandlerTable,
+        messages: Any,  # noqa: ANN401 - a servicer's generator
+        *,
         method: str,
-        request: Any,  # noqa: ANN401 - any message
         context: LocalContext,
         carrier: "_Carrier",
     ) -> None:
+        self._messages = messages
         self._method = method
         self._context = context
         self._carrier = carrier
-        self._is_plain = carrier.mode is LocalMode.BY_REFERENCE
-        try:
-            self._generator = table.find(method).unary_stream(request, context)
-        except aio.AioRpcError as error:
-            self._generator = _raise_first(error)
+        self._is_plain = carrier.mode is LocalMode.BY_REFERENCE and context.deadline_s is None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Any:  # noqa: ANN401 - any message
-        left_s = self._context.time_remaining()
         try:
-            if left_s is None:
-                message = await self._generator.__anext__()
-            else:
-                async with asyncio.timeout(left_s):
-                    message = await self._generator.__anext__()
+            if self._is_plain:
+                return await self._messages.__anext__()
+            return self._carrier.take(await self._next_in_time())
         except StopAsyncIteration:
             self._end()
+            if self._context.has_failed:
+                raise self._context.status() from None
             raise
         except Exception as error:  # noqa: BLE001 - the border between rooms
-            self._end()
-            raise_outward(error, self._method)
-        return message if self._is_plain else self._carrier.take(message)
+            await self.aclose()
+            _raise_outward(error, self._method, self._context)
+        except asyncio.CancelledError as error:
+            self._context.is_done = True
+            if is_cancelled():
+                raise
+            _raise_outward(error, self._method, self._context)
 
     async def read(self) -> Any:  # noqa: ANN401 - any message or aio.EOF
         """Return the next message, `aio.EOF` at the end."""
@@ -197,14 +206,28 @@ class LocalStream:
             return aio.EOF
 
     async def aclose(self) -> None:
-        """Close the servicer's generator; its clean-up has run when this returns."""
-        if not self._context.is_done:
-            await self._generator.aclose()
-            self._end()
+        """Close the servicer's generator; its clean-up has run when this returns.
+
+        Raises:
+            RuntimeError: Another task waits for a message of this stream.
+        """
+        if self._messages.ag_running:
+            raise RuntimeError("A stream is closed by the task that reads it.")
+        try:
+            await self._messages.aclose()
+        except Exception as error:  # noqa: BLE001 - the caller has left; it is logged
+            outward(error, self._method)
+        self._end()
 
     def done(self) -> bool:
         """Return whether the stream has ended."""
         return self._context.is_done
+
+    async def _next_in_time(self) -> Any:  # noqa: ANN401 - any message
+        left_s = self._context.time_remaining()
+        if left_s is None:
+            return await self._messages.__anext__()
+        return await _within(left_s, self._messages.__anext__)
 
     def _end(self) -> None:
         self._context.is_done = True
@@ -226,11 +249,9 @@ class _Carrier:
             return message
         data = message.SerializeToString(deterministic=True)
         if len(data) > MESSAGE_BYTES_MAX:
-            raise aio.AioRpcError(
+            raise _RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                aio.Metadata(),
-                aio.Metadata(),
-                details=f"The message has {len(data)} bytes; the limit is {MESSAGE_BYTES_MAX}.",
+                f"The message has {len(data)} bytes; the limit is {MESSAGE_BYTES_MAX}.",
             )
         if self.mode is LocalMode.COPY:
             return type(message).FromString(data)
@@ -249,31 +270,47 @@ class _Carrier:
                 raise AssertionError(f"A {type(message).__name__} was changed after it was passed.")
 
 
-def raise_outward(error: Exception, method: str) -> NoReturn:
+class _RefusedError(Exception):
+    """The channel's own refusal, where a socket would have made one."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+
+
+async def _within(timeout_s: float, start: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - any message
+    """Await what `start` returns, or refuse when that takes longer."""
+    if timeout_s <= 0:
+        raise _late()
+    timer = asyncio.timeout(timeout_s)
+    try:
+        async with timer:
+            answer = await start(*arguments)
+    except Exception as error:
+        if timer.expired():
+            raise _late() from error
+        raise
+    if timer.expired():
+        raise _late()
+    return answer
+
+
+def _late() -> _RefusedError:
+    return _RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
+def _raise_outward(error: BaseException, method: str, context: LocalContext) -> NoReturn:
     """Raise what a caller over a socket would have caught."""
-    if isinstance(error, TurnpikeError):
-        raise rpc_error(error) from error
-    if isinstance(error, aio.AioRpcError):
-        raise error
-    if isinstance(error, TimeoutError):
+    if isinstance(error, _RefusedError):
         raise aio.AioRpcError(
-            grpc.StatusCode.DEADLINE_EXCEEDED, aio.Metadata(), aio.Metadata(), details=method
+            error.code, aio.Metadata(), aio.Metadata(), details=error.details
         ) from error
-    _log.error("servicer_failed", method=method, exc_info=error)
-    raise rpc_error(internal_error()) from error
+    if isinstance(error, aio.AbortError):
+        raise context.status() from error
+    raise rpc_error(outward(error, method)) from error
 
 
-def _context(metadata: Any, timeout: float | None) -> LocalContext:  # noqa: ANN401 - gRPC's forms
-    deadline_s = None if timeout is None else asyncio.get_running_loop().time() + timeout
-    return LocalContext(
-        metadata=aio.Metadata(*metadata) if metadata else None, deadline_s=deadline_s
-    )
-
-
-async def _raise_first(error: aio.AioRpcError) -> AsyncIterator[Any]:
+async def _raise_first(error: Exception) -> AsyncIterator[Any]:
     raise error
     yield
-
-
-Register = Callable[[Any], None]
-"""What a generated `add_XServicer_to_server` becomes when its servicer is bound."""

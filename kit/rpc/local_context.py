@@ -2,22 +2,37 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from grpc import aio
+
+_Pairs: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 
 class LocalContext(aio.ServicerContext[Any, Any]):
     """Everything a servicer may ask of its context, without a socket behind it."""
 
-    def __init__(self, *, metadata: aio.Metadata | None, deadline_s: float | None) -> None:
+    def __init__(self, *, metadata: Any, timeout_s: float | None) -> None:  # noqa: ANN401 - gRPC's metadata forms
+        self.deadline_s = (
+            None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        )
+        self.is_done = False
         self._metadata = metadata
-        self._deadline_s = deadline_s
         self._code: grpc.StatusCode | None = None
         self._details = ""
-        self._trailers = aio.Metadata()
-        self.is_done = False
+        self._trailers: _Pairs = ()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an error was set as the status."""
+        return self._code is not None and self._code is not grpc.StatusCode.OK
+
+    def status(self) -> aio.AioRpcError:
+        """Return the status that was set, as the caller catches it."""
+        return aio.AioRpcError(
+            self.code(), aio.Metadata(), aio.Metadata(*self._trailers), details=self._details
+        )
 
     async def abort(
         self,
@@ -25,9 +40,15 @@ class LocalContext(aio.ServicerContext[Any, Any]):
         details: str = "",
         trailing_metadata: Sequence[tuple[str, str | bytes]] | aio.Metadata = (),
     ) -> NoReturn:
-        """End the call with an error."""
-        trailers = aio.Metadata(*trailing_metadata) if trailing_metadata else self._trailers
-        raise aio.AioRpcError(code, aio.Metadata(), trailers, details=details)
+        """End the call with an error.
+
+        Raises:
+            AbortError: Always; the channel turns it into the status.
+        """
+        self._code = code
+        self._details = details or self._details
+        self._trailers = tuple(trailing_metadata) or self._trailers
+        raise aio.AbortError("Locally aborted.")
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
         """End the call with a status."""
@@ -47,22 +68,22 @@ class LocalContext(aio.ServicerContext[Any, Any]):
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:  # noqa: ANN401
         """Remember what goes with the status."""
-        self._trailers = aio.Metadata(*trailing_metadata)
+        self._trailers = tuple(trailing_metadata)
 
-    def trailing_metadata(self) -> aio.Metadata:
+    def trailing_metadata(self) -> Any:  # noqa: ANN401 - pairs, as over a socket
         """Return what goes with the status."""
         return self._trailers
 
-    def invocation_metadata(self) -> aio.Metadata | None:
+    def invocation_metadata(self) -> Any:  # noqa: ANN401 - pairs, as over a socket
         """Return what the caller sent along."""
-        return self._metadata
+        return tuple(self._metadata or ())
 
     def set_code(self, code: grpc.StatusCode) -> None:
-        """Set the status of a unary call."""
+        """Set the status that the call ends with."""
         self._code = code
 
     def set_details(self, details: str) -> None:
-        """Set the status text of a unary call."""
+        """Set the text of the status that the call ends with."""
         self._details = details
 
     def code(self) -> grpc.StatusCode:
@@ -72,13 +93,6 @@ class LocalContext(aio.ServicerContext[Any, Any]):
     def details(self) -> str:
         """Return the status text that was set."""
         return self._details
-
-    def check(self) -> None:
-        """Raise the status that was set, if it is an error."""
-        if self._code not in (None, grpc.StatusCode.OK):
-            raise aio.AioRpcError(
-                self.code(), aio.Metadata(), self._trailers, details=self._details
-            )
 
     def set_compression(self, compression: grpc.Compression) -> None:
         """Ignore compression: nothing is sent."""
@@ -103,9 +117,9 @@ class LocalContext(aio.ServicerContext[Any, Any]):
 
     def time_remaining(self) -> float | None:  # type: ignore[override] # None means no deadline
         """Return seconds until the deadline."""
-        if self._deadline_s is None:
+        if self.deadline_s is None:
             return None
-        return max(0.0, self._deadline_s - asyncio.get_running_loop().time())
+        return max(0.0, self.deadline_s - asyncio.get_running_loop().time())
 
     def cancelled(self) -> bool:
         """Return False: a cancelled servicer sees the exception itself."""

@@ -36,7 +36,13 @@ async def open_channel(address: str, *, token: str) -> AsyncIterator[aio.Channel
 def _with_token(details: aio.ClientCallDetails, header: tuple[str, str]) -> aio.ClientCallDetails:
     metadata = aio.Metadata(*(details.metadata or ()))
     metadata.add(*header)
-    return details._replace(metadata=metadata)
+    return aio.ClientCallDetails(
+        method=details.method,
+        timeout=details.timeout,
+        metadata=metadata,
+        credentials=details.credentials,
+        wait_for_ready=details.wait_for_ready,
+    )
 
 
 class _UnaryToken(aio.UnaryUnaryClientInterceptor):

@@ -73,9 +73,9 @@ async def open_server(
         port = server.add_insecure_port(address)
     except RuntimeError as error:
         raise OSError(f"{address} cannot be listened on.") from error
-    await server.start()
     running = Server(port, tuple(services), checks)
     await running.set_serving(is_serving=True)
+    await server.start()
     try:
         yield running
     finally:

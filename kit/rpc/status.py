@@ -69,12 +69,14 @@ def error_from_rpc(error: grpc.RpcError) -> TurnpikeError:
 
 
 def _unpack(raw: bytes) -> TurnpikeError | None:
+    info = error_details_pb2.ErrorInfo()
     try:
         status = status_pb2.Status.FromString(raw)
+        is_ours = any(each.Unpack(info) and info.domain == DOMAIN for each in status.details)
     except DecodeError:
         return None
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details:
-        if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason.__members__:
-            return TurnpikeError(Reason(info.reason), status.message, **dict(info.metadata))
-    return None
+    if not is_ours or info.reason not in Reason.__members__:
+        return None
+    error = TurnpikeError(Reason(info.reason), status.message)
+    error.metadata.update(info.metadata)
+    return error

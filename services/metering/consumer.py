@@ -34,16 +34,22 @@ def usage_stream(settings: MeteringSettings) -> StreamSpec:
 
 
 class UsageConsumer:
-    """Stores usage for as long as it runs."""
+    """Stores usage for as long as it runs.
+
+    `stored_s` is the loop time at which a delivery was stored last, or at which it began.
+    """
 
     def __init__(self, store: MeteringStore, bus: Bus, *, settings: MeteringSettings) -> None:
         self._store = store
         self._bus = bus
         self._settings = settings
+        self.stored_s = 0.0
+        self.dead_letter_count = 0
 
     async def run(self) -> None:
         """Fetch and store for ever."""
         limits = self._settings
+        self.stored_s = self.stored_s or asyncio.get_running_loop().time()
         async with self._bus.consume(usage_stream(limits), durable=DURABLE) as consumer:
             while True:
                 deliveries = await consumer.fetch(
@@ -67,6 +73,8 @@ class UsageConsumer:
                 _log.exception("metering_failed", count=len(parcels))
                 await self._store_apart(group)
                 return
+        self.stored_s = asyncio.get_running_loop().time()
+        self.dead_letter_count += applied.dead_letter_count
         _report(applied)
         for delivery in group:
             if delivery.stream_seq in applied.unreadable:
@@ -82,6 +90,7 @@ class UsageConsumer:
         (delivery,) = group
         parcel = Parcel(delivery.stream_seq, delivery.data)
         await self._store.bury(parcel, reason="cannot be stored")
+        self.dead_letter_count += 1
         _log.error("metering_dead_letters", count=1)
         await delivery.term()
 

@@ -1,7 +1,8 @@
 """From bytes of the usage stream to rows: which events are stored, which are refused and why.
 
-Pure. Only outcomes become records. What is refused here is what payment refuses too, so that both
-rooms count the same events; nothing that is let through can fail in either database.
+Pure. Only outcomes become records; intents and checkpoints are passed over. What payment refuses is
+refused here too, so that both rooms count the same events; nothing that is let through can fail in
+either database.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ _TEXT_LENGTH_MAX: Final = 200
 _AMOUNT_NUSD_MAX: Final = 1_000_000_000_000_000
 _COUNT_MAX: Final = 1_000_000_000_000
 _UNIX_MS_MAX: Final = 253_402_300_799_999
+_RUNNING: Final = (UsageEvent.KIND_INTENT, UsageEvent.KIND_CHECKPOINT)
 _OUTCOMES: Final[dict[int, str]] = {
     UsageEvent.OUTCOME_COMPLETED: "completed",
     UsageEvent.OUTCOME_CLIENT_CLOSED: "client_closed",
@@ -98,17 +100,16 @@ def open_parcels(parcels: Iterable[Parcel]) -> Opened:
 
 
 def _read(batch: UsageBatch, stream_seq: int, opened: Opened) -> None:
-    outcome, records = UsageEvent.KIND_OUTCOME, opened.records
+    records = opened.records
     for position, event in enumerate(batch.events):
-        if event.kind != outcome:
+        if event.kind in _RUNNING:
             continue
         record = _record(event, stream_seq)
-        if (
-            not "".join(record[:8]).isprintable()
-            or len(max(record[3:8], key=len)) > _TEXT_LENGTH_MAX
-        ):
+        texts = "".join(record[:8])
+        is_plain = len(texts) <= _TEXT_LENGTH_MAX and texts.isprintable()
+        if not is_plain:
             record = _cleaned(record)
-        flaw = _flaw(record, event)
+        flaw = _flaw(record, event) or ("" if is_plain else _flaw_of_ids(record))
         if flaw:
             opened.dead_letters.append(
                 DeadLetter(stream_seq, position, flaw, event.SerializeToString())
@@ -158,6 +159,8 @@ def _printable(text: str) -> str:
 
 
 def _flaw(record: Record, event: UsageEvent) -> str:
+    if event.kind != UsageEvent.KIND_OUTCOME:
+        return "unknown kind"
     request_id = event.request_id
     if not request_id or len(request_id) > _REQUEST_ID_LENGTH_MAX:
         return "request_id is missing or too long"
@@ -172,9 +175,13 @@ def _flaw(record: Record, event: UsageEvent) -> str:
     return _flaw_of_figures(record)
 
 
-def _flaw_of_figures(record: Record) -> str:
+def _flaw_of_ids(record: Record) -> str:
     if len(record.key_id) > _TEXT_LENGTH_MAX or not "".join(record[:3]).isprintable():
         return "an id is too long or not printable"
+    return ""
+
+
+def _flaw_of_figures(record: Record) -> str:
     counts = record[8:12]
     if min(counts) < 0 or max(counts) > _COUNT_MAX:
         return "token count is out of range"

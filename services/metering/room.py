@@ -9,18 +9,25 @@ from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.db import Database
 from kit.tasks import background
+from kit.telemetry import Telemetry
 from services.metering.consumer import USAGE, UsageConsumer
+from services.metering.metrics import watch
 from services.metering.servicer import MeteringServicer
 from services.metering.settings import MeteringSettings
 from services.metering.store import MeteringStore
-from services.metering.writer import open_writer
+from services.metering.store_engine import open_writer
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 @asynccontextmanager
 async def open_metering(
-    settings: MeteringSettings, *, database: Database, bus: Bus, clock: Clock
+    settings: MeteringSettings,
+    *,
+    database: Database,
+    bus: Bus,
+    clock: Clock,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[MeteringServicer]:
     """Open the metering room on a migrated database; while it is open it stores usage.
 
@@ -29,6 +36,7 @@ async def open_metering(
     async with open_writer(database) as write:
         store = MeteringStore(database, write, stream=USAGE, settings=settings, clock=clock)
         consumer = UsageConsumer(store, bus, settings=settings)
+        watch((telemetry or Telemetry()).registry, consumer=consumer)
         async with background(
             consumer.run, name="metering_consumer", restart_delay_s=settings.retry_s
         ):

@@ -5,13 +5,12 @@ from typing import Any, Final, TypeAlias, cast
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import Row
 
 from kit.errors import Reason, TurnpikeError
 from services.metering.pages import decode_token, encode_token, page_size
 from services.metering.records import OUTCOME_SUFFIX
 from services.metering.rollup import HOUR_MS
-from services.metering.store import MeteringStore, Wanted
+from services.metering.store import FoundRow, MeteringStore, Wanted
 from turnpike.metering.v1 import metering_pb2 as pb
 from turnpike.metering.v1.metering_pb2_grpc import MeteringServiceServicer
 from turnpike.type.v1.usage_pb2 import TokenUsage
@@ -21,7 +20,6 @@ _NS_PER_MS: Final = 1_000_000
 _SECONDS_MAX: Final = 253_402_300_799
 
 Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
-AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 Filtered: TypeAlias = pb.ListUsageRequest | pb.SummarizeUsageRequest
 
 
@@ -35,16 +33,12 @@ class MeteringServicer(MeteringServiceServicer):
         self, request: pb.ListUsageRequest, context: Context
     ) -> pb.ListUsageResponse:
         size = page_size(request.page_size, default=100, size_max=1_000)
-        before = decode_token(request.page_token, "u", int, str) if request.page_token else None
-        rows = await self._store.records(
-            _wanted(request),
-            before=cast("tuple[int, str] | None", before),  # the token's types were checked
-            count_max=size + 1,
-        )
+        token = request.page_token
+        (before,) = decode_token(token, "u", str) if token else ("",)
+        rows = await self._store.records(_wanted(request), before=str(before), count_max=size + 1)
         answer = pb.ListUsageResponse(records=map(_record, rows[:size]))
         if len(rows) > size:
-            last = rows[size - 1]
-            answer.next_page_token = encode_token("u", last.start_unix_ms, last.event_id)
+            answer.next_page_token = encode_token("u", rows[size - 1].event_id)
         return answer
 
     async def SummarizeUsage(
@@ -55,7 +49,7 @@ class MeteringServicer(MeteringServiceServicer):
         before = decode_token(token, "s", int, str, str, str) if token else None
         rows = await self._store.sums(
             _wanted(request, step_ms=HOUR_MS),
-            before=cast("tuple[int, str, str, str] | None", before),  # as above
+            before=cast("tuple[int, str, str, str] | None", before),  # its types were checked
             count_max=size + 1,
         )
         answer = pb.SummarizeUsageResponse(summaries=map(_summary, rows[:size]))
@@ -118,7 +112,7 @@ def _time(unix_ms: int) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=rest * _NS_PER_MS)
 
 
-def _record(row: AnyRow) -> pb.UsageRecord:
+def _record(row: FoundRow) -> pb.UsageRecord:
     return pb.UsageRecord(
         request_id=row.event_id.removesuffix(OUTCOME_SUFFIX),
         account_id=row.account_id,
@@ -144,7 +138,7 @@ def _record(row: AnyRow) -> pb.UsageRecord:
     )
 
 
-def _charge(row: AnyRow) -> pb.Charge:
+def _charge(row: FoundRow) -> pb.Charge:
     return pb.Charge(
         event_id=row.event_id,
         account_id=row.account_id,
@@ -153,7 +147,7 @@ def _charge(row: AnyRow) -> pb.Charge:
     )
 
 
-def _summary(row: AnyRow) -> pb.UsageSummary:
+def _summary(row: FoundRow) -> pb.UsageSummary:
     return pb.UsageSummary(
         hour_time=_time(row.hour_unix_ms),
         account_id=row.account_id,

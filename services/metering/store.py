@@ -12,9 +12,18 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    bindparam,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,6 +33,7 @@ from kit.errors import Reason, TurnpikeError
 from services.metering.records import WHOLE_BATCH, DeadLetter, Parcel, Record, open_parcels
 from services.metering.rollup import HourSum, advance, roll_up
 from services.metering.settings import MeteringSettings
+from services.metering.store_engine import Writer
 from services.metering.tables import (
     DEAD_LETTERS,
     METADATA,
@@ -31,13 +41,15 @@ from services.metering.tables import (
     USAGE_HOURS,
     USAGE_RECORDS,
 )
-from services.metering.writer import Writer
 
-__all__ = ["METADATA", "Applied", "Found", "MeteringStore", "Wanted"]
+__all__ = ["METADATA", "Applied", "Found", "FoundRow", "MeteringStore", "Wanted"]
 
-Found: TypeAlias = Sequence[Row[*tuple[Any, ...]]]
+FoundRow: TypeAlias = Row[*tuple[Any, ...]]
+Found: TypeAlias = Sequence[FoundRow]
 Insert: TypeAlias = sqlite.Insert | postgresql.Insert
-_AWAY: Final = (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError)
+_FAILED: Final = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
+_DATA_CLASSES: Final = ("22", "23")
+_ID_SLACK_MS: Final = 3_600_000
 _HOUR_KEY: Final = ("hour_unix_ms", "account_id", "key_id", "model_id")
 _LAST_ROW: Final = "SELECT coalesce(max(rowid), 0) FROM usage_records"
 _ROWS_SINCE: Final = "SELECT event_id FROM usage_records WHERE rowid > ?"
@@ -102,19 +114,25 @@ class MeteringStore:
         async with _deadline(self._settings.write_s):
             await self._write(work)
 
-    async def records(
-        self, wanted: Wanted, *, before: tuple[int, str] | None, count_max: int
-    ) -> Found:
-        """Return records, newest first, those that follow `before` (start time and event id)."""
+    async def records(self, wanted: Wanted, *, before: str, count_max: int) -> Found:
+        """Return records by event id, newest first, those that follow `before`; empty is the top.
+
+        A request id is a UUIDv7 and so begins with its time; that bounds what is read for a span
+        of time. Source: RFC 9562, section 5.7.
+        """
         table = USAGE_RECORDS.c
         page = (
             select(USAGE_RECORDS)
             .where(*_conditions(USAGE_RECORDS, "start_unix_ms", wanted))
-            .order_by(table.start_unix_ms.desc(), table.event_id.desc())
+            .order_by(table.event_id.desc())
             .limit(count_max)
         )
-        if before is not None:
-            page = page.where(tuple_(table.start_unix_ms, table.event_id) < before)
+        if before:
+            page = page.where(table.event_id < before)
+        if wanted.start_unix_ms is not None:
+            page = page.where(table.event_id >= _first_id(wanted.start_unix_ms - _ID_SLACK_MS))
+        if wanted.end_unix_ms is not None:
+            page = page.where(table.event_id < _first_id(wanted.end_unix_ms + _ID_SLACK_MS))
         async with self._read() as connection:
             return (await connection.execute(page)).all()
 
@@ -170,9 +188,25 @@ async def _deadline(wait_s: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(wait_s):
             yield
-    except _AWAY as error:
+    except _FAILED as error:
+        if _is_of_data(error):
+            raise
         message = "The usage database does not answer; try again."
         raise TurnpikeError(Reason.UNAVAILABLE, message) from error
+
+
+def _is_of_data(error: BaseException) -> bool:
+    """Return whether the database refused what it was given; all else passes by itself.
+
+    SQLAlchemy gives most errors of asyncpg no class of their own, but their SQLSTATE.
+    """
+    state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+    return isinstance(error, (DataError, IntegrityError)) or state.startswith(_DATA_CLASSES)
+
+
+def _first_id(unix_ms: int) -> str:
+    head = f"{max(0, unix_ms):012x}"
+    return f"{head[:8]}-{head[8:]}"
 
 
 def _apply(
@@ -220,13 +254,19 @@ def _bury(connection: Connection, letters: Iterable[DeadLetter], *, now_ms: int)
 
 
 def _advance(connection: Connection, stream: str, seqs: Iterable[int]) -> None:
-    seqs = sorted(seqs)
+    seqs = sorted(set(seqs))
+    first, last = seqs[0], seqs[-1]
+    if last - first + 1 == len(seqs):
+        # Nearly always deliveries follow those before: one statement, no look at what is there.
+        step = {"name": stream, "before": first - 1, "last": last}
+        if connection.execute(_STEP, step).rowcount == 1:
+            return
     row = connection.execute(_position(stream).with_for_update()).one_or_none()
     if row is None:
         # The stream may have lost its oldest messages before this room read it for the first time.
-        first = _insert(connection.dialect.name, STREAM_POSITION)
-        values = {"stream": stream, "applied_seq": seqs[0] - 1, "ahead": "[]"}
-        connection.execute(_once(first), values)
+        start = _insert(connection.dialect.name, STREAM_POSITION)
+        values = {"stream": stream, "applied_seq": first - 1, "ahead": "[]"}
+        connection.execute(_once(start), values)
         row = connection.execute(_position(stream).with_for_update()).one()
     applied, ahead = advance(row.applied_seq, json.loads(row.ahead), seqs)
     connection.execute(
@@ -268,6 +308,15 @@ def _adding(insert: Insert) -> Insert:
     return insert.on_conflict_do_update(index_elements=_HOUR_KEY, set_=added)
 
 
+_STEP: Final = (
+    update(STREAM_POSITION)
+    .where(
+        STREAM_POSITION.c.stream == bindparam("name"),
+        STREAM_POSITION.c.applied_seq == bindparam("before"),
+        STREAM_POSITION.c.ahead == "[]",
+    )
+    .values(applied_seq=bindparam("last"))
+)
 _INSERT_POSTGRES: Final = _once(postgresql.insert(USAGE_RECORDS)).returning(
     USAGE_RECORDS.c.event_id
 )

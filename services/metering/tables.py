@@ -28,9 +28,8 @@ class UsageRecordRow(_Rows, table=True):
 
     __tablename__ = "usage_records"
     __table_args__ = (
-        Index(None, "start_unix_ms", "event_id"),
-        Index(None, "account_id", "start_unix_ms", "event_id"),
-        Index(None, "key_id", "start_unix_ms", "event_id"),
+        Index(None, "account_id", "event_id"),
+        Index(None, "key_id", "event_id"),
     )
 
     event_id: str = Field(primary_key=True, sa_type=_NAME)

@@ -10,7 +10,9 @@ from kit.clock import Clock
 from kit.db import Database
 from kit.ids import Uuid7Source
 from kit.tasks import background
+from kit.telemetry import Telemetry
 from services.payment.leases import Leases
+from services.payment.metrics import watch
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import Settlement
@@ -33,12 +35,14 @@ async def open_payment(
     bus: Bus,
     clock: Clock,
     metering: "MeteringServiceAsyncStub",
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[PaymentServicer]:
     """Open the payment room on a migrated database; while it is open it settles and sweeps."""
     async with open_transactions(database, settings=settings) as transactions:
         store = PaymentStore(transactions, settings, clock=clock, new_id=Uuid7Source().new)
         settlement = Settlement(store, bus, settings=settings)
         sweeper = Sweeper(store, settings=settings)
+        watch((telemetry or Telemetry()).registry, settlement=settlement, sweeper=sweeper)
         async with (
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),

@@ -7,7 +7,7 @@ the rest keeps flowing.
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import structlog
@@ -38,13 +38,35 @@ def usage_stream(settings: PaymentSettings) -> StreamSpec:
     )
 
 
+@dataclass(slots=True)
+class Losses:
+    """What did not go by the book since the start."""
+
+    writeoff_nusd: int = 0
+    late_count: int = 0
+    unknown_lease_count: int = 0
+    dead_letter_count: int = 0
+
+    def add(self, applied: Applied) -> None:
+        """Add what a group of deliveries lost, and say so when there is anything."""
+        self.writeoff_nusd += applied.writeoff_nusd
+        self.late_count += applied.late_count
+        self.unknown_lease_count += applied.unknown_lease_count
+        self.dead_letter_count += applied.dead_letter_count
+        if applied.dead_letter_count:
+            _log.error("settlement_dead_letters", count=applied.dead_letter_count)
+        if applied.writeoff_nusd or applied.late_count or applied.unknown_lease_count:
+            _log.warning("settlement_losses", **asdict(applied))
+
+
 class Settlement:
-    """Applies usage for as long as it runs."""
+    """Applies usage for as long as it runs; `losses` says what that could not."""
 
     def __init__(self, store: PaymentStore, bus: Bus, *, settings: PaymentSettings) -> None:
         self._store = store
         self._bus = bus
         self._settings = settings
+        self.losses = Losses()
 
     async def run(self) -> None:
         """Fetch and apply for ever."""
@@ -72,7 +94,7 @@ class Settlement:
                 await self._apply_apart(group)
                 return
             else:
-                _report(applied)
+                self.losses.add(applied)
                 break
         for delivery, parcel in group:
             await (delivery.term() if parcel.batch is None else delivery.ack())
@@ -83,7 +105,8 @@ class Settlement:
                 await self._apply([pair])
             return
         delivery, parcel = group[0]
-        _report(await self._store.bury(parcel, stream=USAGE, reason="cannot be applied"))
+        buried = await self._store.bury(parcel, stream=USAGE, reason="cannot be applied")
+        self.losses.add(buried)
         await delivery.term()
 
 
@@ -110,10 +133,3 @@ def _open(delivery: Delivery) -> Parcel:
     except DecodeError:
         batch = None
     return Parcel(delivery.stream_seq, delivery.data, batch)
-
-
-def _report(applied: Applied) -> None:
-    if applied.dead_letter_count:
-        _log.error("settlement_dead_letters", count=applied.dead_letter_count)
-    if applied.writeoff_nusd or applied.late_count or applied.unknown_lease_count:
-        _log.warning("settlement_losses", **asdict(applied))

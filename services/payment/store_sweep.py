@@ -38,6 +38,7 @@ _DROP_HOLD: Final = delete(holds).where(holds.c.request_id == bindparam("request
 _OLD_LEASES: Final = delete(leases).where(
     leases.c.state == CLOSED, leases.c.ends_at_unix_ms < bindparam("before_ms")
 )
+_OPEN_COUNT: Final = select(func.count()).where(leases.c.state == OPEN)
 _LIVE: Final = select(func.count(), func.min(router_watermarks.c.watermark_unix_ms)).where(
     router_watermarks.c.seen_unix_ms >= bindparam("seen_after_ms")
 )
@@ -59,11 +60,12 @@ class SweepRules:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did."""
+    """What a sweep did, and how many leases are open after it."""
 
     released_nusd: int = 0
     lease_ids: tuple[str, ...] = ()
     expired_requests: tuple[str, ...] = ()
+    open_lease_count: int = 0
 
 
 def sweep(connection: Connection, *, rules: SweepRules, now_ms: int) -> Swept:
@@ -76,7 +78,7 @@ def sweep(connection: Connection, *, rules: SweepRules, now_ms: int) -> Swept:
         _LIVE, {"seen_after_ms": now_ms - rules.router_gone_ms}
     ).one()
     if not live_count:
-        return Swept()
+        return Swept(open_lease_count=_open_count(connection))
     books = Books(connection)
     ended = {"ended_before_ms": min(now_ms - rules.hold_ttl_ms, reported_ms - rules.draw_grace_ms)}
     expired = {**ended, "expired_before_ms": min(now_ms, reported_ms)}
@@ -94,7 +96,12 @@ def sweep(connection: Connection, *, rules: SweepRules, now_ms: int) -> Swept:
         released_nusd=sum(_left(lease) for lease in due),
         lease_ids=tuple(lease["lease_id"] for lease in due),
         expired_requests=tuple(dead),
+        open_lease_count=_open_count(connection),
     )
+
+
+def _open_count(connection: Connection) -> int:
+    return connection.execute(_OPEN_COUNT).scalar_one()
 
 
 def _expiry(lease: RowMapping, now_ms: int) -> Draft:

@@ -12,11 +12,12 @@ _log = structlog.get_logger("services.payment")
 
 
 class Sweeper:
-    """Sweeps at a steady pace for as long as it runs."""
+    """Sweeps at a steady pace for as long as it runs; `open_lease_count` is the last turn's."""
 
     def __init__(self, store: PaymentStore, *, settings: PaymentSettings) -> None:
         self._store = store
         self._sweep_s = settings.sweep_s
+        self.open_lease_count = 0
 
     async def run(self) -> None:
         """Sweep for ever; a ledger that is away is met again at the next turn."""
@@ -27,6 +28,7 @@ class Sweeper:
             except TurnpikeError as error:
                 _log.warning("sweep_failed", reason=error.reason)
                 continue
+            self.open_lease_count = swept.open_lease_count
             if swept.lease_ids or swept.expired_requests:
                 _log.info(
                     "leases_swept",

@@ -16,10 +16,10 @@ from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.ids import Uuid7Source
 from services.router.attempts import BREAKING, Attempts, broken_off
-from services.router.candidates import Choice, choose, none_available
+from services.router.candidates import choose, none_available
 from services.router.catalog import Catalogue, Deployment, Model
 from services.router.delivery import Delivered, TokenUsage, estimated
-from services.router.fleet import Fleet
+from services.router.fleet import Attempt, Fleet
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.settings import RouterSettings
 from services.router.usage_events import UsageEvent
@@ -42,13 +42,24 @@ class Run:
     body: Body
     model: Model
     start_s: float
+    deadline_s: float
     create_unix_s: int
     delivered: Delivered
     usage: OpenUsage
     attempts: Attempts
     checkpoint_due_s: float
     checkpoint_due_tokens: int
+    held: bytes = b""
     is_committed: bool = False
+
+    def check_ended(self) -> None:
+        """Refuse an upstream that just stopped.
+
+        Raises:
+            ProviderError: There was no finish.
+        """
+        if not self.usage.is_closed:
+            raise ProviderError(Failure.INCOMPLETE, "The provider ended without an answer.")
 
 
 class Dispatcher:
@@ -75,17 +86,42 @@ class Dispatcher:
     ) -> AsyncGenerator[Batch, None]:
         """Yield one answer's batches.
 
+        One generator from here to the provider: each further one would cost every chunk.
+
         Raises:
             TurnpikeError: Before the first batch, for everything that went wrong until then.
         """
         loop = asyncio.get_running_loop()
-        run, choice = self._start(request, loop.time())
+        run, deployments = self._start(request, loop.time())
         outcome = UsageEvent.OUTCOME_CLIENT_CLOSED
         try:
-            async with aclosing(self._attempt_all(run, choice, loop)) as batches:
-                async for batch in batches:
-                    yield batch
-            outcome = UsageEvent.OUTCOME_REFUSED
+            for number, deployment in enumerate(deployments, 1):
+                deadline_s = self._deadline_s(run, loop.time(), len(deployments) - number + 1)
+                self._route(run, deployment, number)
+                with self._fleet.attempt(deployment) as attempt:
+                    try:
+                        stream = attempt.provider.stream(
+                            self._call(run, deployment), run.body, deadline_s=deadline_s
+                        )
+                        async with aclosing(stream) as batches:
+                            async for batch in batches:
+                                now_s = loop.time()
+                                if self._accept(run, deployment, batch, now_s):
+                                    if run.usage.is_closed:
+                                        attempt.succeeded()
+                                    yield batch
+                                    self._handed_over(run, now_s)
+                        run.check_ended()
+                    except ProviderError as error:
+                        self._failed(run, attempt, error)
+                        if run.is_committed:
+                            yield self._broken(run, error)
+                            return
+                        if not error.is_retryable or loop.time() >= run.deadline_s:
+                            break
+                    else:
+                        return
+            raise run.attempts.verdict()
         except TurnpikeError as error:
             outcome = UsageEvent.OUTCOME_REFUSED
             error.metadata["request_id"] = run.request_id
@@ -96,7 +132,7 @@ class Dispatcher:
 
     def _start(
         self, request: router_pb2.CreateChatCompletionRequest, now_s: float
-    ) -> tuple[Run, Choice]:
+    ) -> tuple[Run, tuple[Deployment, ...]]:
         envelope = request.envelope
         model = self._catalogue().find(envelope.model_id)
         if model is None:
@@ -122,6 +158,7 @@ class Dispatcher:
             body=body,
             model=model,
             start_s=now_s,
+            deadline_s=now_s + envelope.timeout_ms / 1000,
             create_unix_s=unix_ms // 1000,
             delivered=Delivered(prompt_tokens_max=envelope.prompt_tokens_max),
             usage=usage,
@@ -129,7 +166,7 @@ class Dispatcher:
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
         )
-        return run, choice
+        return run, choice.deployments[: self._settings.attempts_max]
 
     def _intent(self, request_id: str, envelope: router_pb2.Envelope, unix_ms: int) -> UsageEvent:
         return UsageEvent(
@@ -145,32 +182,10 @@ class Dispatcher:
             is_streaming=envelope.is_streaming,
         )
 
-    async def _attempt_all(
-        self, run: Run, choice: Choice, loop: asyncio.AbstractEventLoop
-    ) -> AsyncGenerator[Batch, None]:
-        deployments = choice.deployments[: self._settings.attempts_max]
-        deadline_s = run.start_s + run.envelope.timeout_ms / 1000
-        for number, deployment in enumerate(deployments, 1):
-            now_s = loop.time()
-            left = len(deployments) - number + 1
-            share_s = max(self._settings.attempt_min_s, (deadline_s - now_s) / left)
-            self._route(run, deployment, number)
-            try:
-                async with aclosing(
-                    self._attempt(run, deployment, min(deadline_s, now_s + share_s), loop)
-                ) as batches:
-                    async for batch in batches:
-                        yield batch
-            except ProviderError as error:
-                run.attempts.add(deployment.name, error)
-                if run.is_committed:
-                    yield self._broken(run, error)
-                    return
-                if not error.is_retryable or loop.time() >= deadline_s:
-                    break
-            else:
-                return
-        raise run.attempts.verdict()
+    def _deadline_s(self, run: Run, now_s: float, left: int) -> float:
+        """Return until when the next attempt may take; `left` candidates share the time."""
+        share_s = max(self._settings.attempt_min_s, (run.deadline_s - now_s) / left)
+        return min(run.deadline_s, now_s + share_s)
 
     def _route(self, run: Run, deployment: Deployment, number: int) -> None:
         event = run.usage.event
@@ -183,40 +198,28 @@ class Dispatcher:
         price.output_pusd_per_token = deployment.price.output_pusd_per_token
         price.request_pusd = deployment.price.request_pusd
 
-    async def _attempt(
-        self, run: Run, deployment: Deployment, deadline_s: float, loop: asyncio.AbstractEventLoop
-    ) -> AsyncGenerator[Batch, None]:
-        total_s = run.start_s + self._settings.stream_total_s
-        held = b""
-        with self._fleet.attempt(deployment) as attempt:
-            try:
-                stream = attempt.provider.stream(
-                    self._call(run, deployment), run.body, deadline_s=deadline_s
-                )
-                async with aclosing(stream) as batches:
-                    async for batch in batches:
-                        now_s = loop.time()
-                        if not run.is_committed:
-                            if not (batch.content_event_count or batch.HasField("finish")):
-                                held = _held(held, batch.sse)
-                                continue
-                            self._commit(run, deployment, batch, now_s)
-                            batch.sse = held + batch.sse
-                        if batch.HasField("finish"):
-                            self._finish(run, batch)
-                            attempt.succeeded()
-                        elif now_s > total_s:
-                            raise _too_long()
-                        run.delivered.offer(batch)
-                        yield batch
-                        run.delivered.confirm()
-                        self._checkpoint(run, now_s)
-            except ProviderError as error:
-                if self._is_telling(run, error):
-                    attempt.failed(error)
-                raise
-        if not run.usage.is_closed:
-            raise ProviderError(Failure.INCOMPLETE, "The provider ended without an answer.")
+    def _accept(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> bool:
+        """Take a batch from the upstream; False while it is kept back, for it has no content."""
+        is_last = batch.HasField("finish")
+        if not run.is_committed:
+            if not (batch.content_event_count or is_last):
+                run.held = _held(run.held, batch.sse)
+                return False
+            self._commit(run, deployment, batch, now_s)
+            if run.held:
+                batch.sse = run.held + batch.sse
+        if is_last:
+            self._finish(run, batch)
+        elif now_s > run.start_s + self._settings.stream_total_s:
+            raise ProviderError(Failure.TIMEOUT, "The stream outlived its time limit.")
+        run.delivered.offer(batch)
+        return True
+
+    def _failed(self, run: Run, attempt: Attempt, error: ProviderError) -> None:
+        run.held = b""
+        run.attempts.add(run.usage.event.deployment, error)
+        if self._is_telling(run, error):
+            attempt.failed(error)
 
     def _is_telling(self, run: Run, error: ProviderError) -> bool:
         """Return whether a failure says something about the deployment's health."""
@@ -280,7 +283,8 @@ class Dispatcher:
             error=router_pb2.StreamError(reason=reason, message=message, charge_nusd=charge_nusd)
         )
 
-    def _checkpoint(self, run: Run, now_s: float) -> None:
+    def _handed_over(self, run: Run, now_s: float) -> None:
+        run.delivered.confirm()
         if run.usage.is_closed:
             return
         tokens = run.delivered.token_count
@@ -295,10 +299,6 @@ def _held(held: bytes, more: bytes) -> bytes:
     if len(held) + len(more) > HELD_BYTES_MAX:
         raise ProviderError(Failure.INVALID_RESPONSE, "The provider sent no content in its chunks.")
     return held + more
-
-
-def _too_long() -> ProviderError:
-    return ProviderError(Failure.TIMEOUT, "The stream outlived its time limit.")
 
 
 def usage_json(usage: TokenUsage) -> bytes:

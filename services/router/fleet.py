@@ -5,6 +5,7 @@ last request has ended.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -65,11 +66,13 @@ class Attempt:
     def succeeded(self) -> None:
         """The upstream gave a whole answer."""
         self._is_told = True
+        self._count("ok")
         self._member.breaker.succeeded(asyncio.get_running_loop().time())
 
     def failed(self, error: ProviderError) -> None:
         """The upstream failed in a way that says something about its health."""
         self._is_told = True
+        self._count(error.failure)
         cool_s = error.retry_after_s
         if error.failure is Failure.CREDENTIALS:
             cool_s = max(cool_s, CREDENTIALS_COOL_S)
@@ -88,19 +91,28 @@ class Attempt:
         _trace: TracebackType | None,
     ) -> None:
         if not self._is_told:
+            self._count("abandoned")
             self._member.breaker.abandoned()
         self._member.in_flight_count -= 1
         if self._member.is_leaving and not self._member.in_flight_count:
             self._fleet.dismiss(self._member)
 
+    def _count(self, result: str) -> None:
+        self._fleet.attempt_counts[self._name, result] += 1
+
 
 class Fleet:
-    """Adapters by deployment name."""
+    """Adapters by deployment name.
+
+    `attempt_counts` are ended attempts by deployment and result: `ok`, a failure that says
+    something about the deployment, or `abandoned`, when it ended without saying anything about it.
+    """
 
     def __init__(self, *, open_provider: OpenProvider) -> None:
         self._open_provider = open_provider
         self._members: dict[str, Member] = {}
         self._dismissed: list[Member] = []
+        self.attempt_counts: Counter[tuple[str, ...]] = Counter()
 
     def wait_s(self, deployment: Deployment, now_s: float) -> float:
         """Return how long a deployment may not be called, seconds; 0 when it may be now."""
@@ -126,6 +138,10 @@ class Fleet:
     def in_flight(self) -> Mapping[str, int]:
         """Return running calls by deployment."""
         return {name: member.in_flight_count for name, member in self._members.items()}
+
+    def open_breakers(self) -> Mapping[str, bool]:
+        """Return by deployment whether its breaker keeps calls away."""
+        return {name: not member.breaker.is_closed for name, member in self._members.items()}
 
     async def adopt(self, wanted: Iterable[Wanted]) -> None:
         """Open what is new or changed, and let go of what is gone."""

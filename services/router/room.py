@@ -13,10 +13,12 @@ from kit.ids import Uuid7Source
 from kit.journal import open_journal
 from kit.journal_files import adopt_orphans
 from kit.tasks import background
+from kit.telemetry import Telemetry
 from services.router.adapters import opener, wanted
 from services.router.catalog_file import CatalogueFile
 from services.router.dispatch import Dispatcher
 from services.router.fleet import open_fleet
+from services.router.metrics import watch
 from services.router.reload import CatalogueKeeper
 from services.router.servicer import RouterServicer
 from services.router.settings import CATALOGUE_SUBJECT, RouterSettings
@@ -46,6 +48,7 @@ async def open_router(
     state_dir: Path,
     bus: Bus,
     clock: Clock,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[RouterServicer]:
     """Open the router; on exit usage is published, or kept on disk for the next start.
 
@@ -80,6 +83,8 @@ async def open_router(
         )
         await keeper.load()
         _adopt(journal_dir, usage, clock)
+        telemetry = telemetry or Telemetry()
+        watch(telemetry.registry, fleet=fleet, usage=usage, journal=journal)
 
         async def announce(generation: int) -> None:
             change = events_pb2.CatalogueChanged(router_id=router_id, generation=generation)

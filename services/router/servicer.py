@@ -1,7 +1,6 @@
 """The router's border: messages in, messages out, no brain."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 
 from grpc import aio
 
@@ -38,12 +37,10 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             generation=catalogue.generation,
         )
 
-    async def CreateChatCompletion(
+    def CreateChatCompletion(
         self, request: router_pb2.CreateChatCompletionRequest, context: Context
     ) -> AsyncIterator[Batch]:
-        async with aclosing(self._dispatcher.run(request)) as batches:
-            async for batch in batches:
-                yield batch
+        return self._dispatcher.run(request)
 
 
 def _model(model: Model) -> router_pb2.Model:

@@ -19,13 +19,13 @@ from kit.clock import SystemClock
 SLEEP = ("sleep", "300")
 WAIT_S = 20.0
 _PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from app.children import ChildSpec, Nursery
 nursery = Nursery(Path(sys.argv[1]) / "run", Path(sys.argv[1]) / "logs")
 spec = ChildSpec("sleeper", ("sleep", "300"), environment={"PATH": sys.argv[2]})
 print(nursery.start(spec).pid, flush=True)
-time.sleep(300)
+signal.pause()
 """
 
 

@@ -324,6 +324,21 @@ async def test_doctor_says_what_is_in_the_way(monkeypatch: pytest.MonkeyPatch) -
     assert ("bad", "bad") == (states["nats"], states["provider far"])
 
 
+def test_every_command_but_serve_can_answer_in_json() -> None:
+    names: list[tuple[str, ...]] = [("doctor",)]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        commands = group.typer_instance.registered_commands
+        names.extend((str(group.name), str(command.name)) for command in commands)
+
+    silent = [
+        name for name in names if "--json" not in CliRunner().invoke(app, [*name, "--help"]).stdout
+    ]
+
+    assert 16 <= len(names)
+    assert [] == silent
+
+
 def test_listing_keys_imports_neither_grpc_nor_a_database() -> None:
     script = (
         "import sys; from app.cli import app\n"

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ import pytest
 
 from app.processes import find_process
 
+_PAUSE = threading.Event()
 START_S = 45.0
 WAIT_S = 30.0
 PORTS = (
@@ -41,7 +43,7 @@ def until(predicate: Callable[[], bool], what: str, *, wait_s: float = WAIT_S) -
     while not predicate():
         if time.monotonic() > deadline_s:
             raise AssertionError(f"never: {what}")
-        time.sleep(0.05)
+        _PAUSE.wait(0.05)
 
 
 class Checkout:

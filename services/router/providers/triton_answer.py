@@ -60,11 +60,10 @@ class Answer:
     def add(self, parts: list[Part]) -> Batch | None:
         """Take what came and return the batch to hand over; None when there is no text to show.
 
-        Text that came together becomes one event. Text that came with the end waits for `end`.
+        Text that came together becomes one event. Text that came with a good end waits for `end`.
 
         Raises:
-            ProviderError: INCOMPLETE: the model was aborted. INVALID_RESPONSE: a count is missing
-                or the answer has no end.
+            ProviderError: INVALID_RESPONSE: a count is missing or the answer is too long.
         """
         for part in parts:
             self._count(part)
@@ -75,7 +74,7 @@ class Answer:
             raise ProviderError(
                 Failure.INVALID_RESPONSE, "The model's answer is longer than any answer may be."
             )
-        if not self._gathered or self._finish_reason or not self._call.is_streaming:
+        if not self._gathered or self._finish_reason in _ENDS or not self._call.is_streaming:
             return None
         batch = Batch()
         self._template.running_usage.completion_token_count = self._completion_tokens
@@ -87,12 +86,11 @@ class Answer:
         """Return the last batch.
 
         Raises:
-            ProviderError: INCOMPLETE: the model never said why it ended.
+            ProviderError: INCOMPLETE: the model was aborted or never said why it ended.
         """
-        if not self._finish_reason:
-            raise ProviderError(
-                Failure.INCOMPLETE, "The model's answer ended without a finish reason."
-            )
+        if self._finish_reason not in _ENDS:
+            what = "was aborted" if self._finish_reason else "ended without a finish reason"
+            raise ProviderError(Failure.INCOMPLETE, f"The model's answer {what}.")
         usage_json = self._usage_json()
         finish = router_pb2.Finish(
             chunk_head=self._call.chunk_head,
@@ -128,10 +126,8 @@ class Answer:
                 Failure.INVALID_RESPONSE, "The model's answer has no count of output tokens."
             )
         self._completion_tokens += part.num_output_tokens
-        if part.finish_reason in _ENDS:
+        if part.finish_reason not in _GOES_ON:
             self._finish_reason = part.finish_reason
-        elif part.finish_reason not in _GOES_ON:
-            raise ProviderError(Failure.INCOMPLETE, "The model's answer was aborted.")
 
     def _events(self) -> bytes:
         events = b""

@@ -127,10 +127,16 @@ def test_prompt_tokens_are_taken_once() -> None:
 
 
 @pytest.mark.parametrize("reason", ["abort", "error", "surprise"])
-def test_any_other_end_is_incomplete(reason: str) -> None:
-    with pytest.raises(ProviderError) as caught:
-        Answer(a_call()).add([a_part("a", reason)])
+def test_any_other_end_is_incomplete_after_its_text_was_shown(reason: str) -> None:
+    answer = Answer(a_call())
 
+    batch = answer.add([a_part("a"), a_part("b", reason)])
+    with pytest.raises(ProviderError) as caught:
+        answer.end()
+
+    assert batch is not None
+    assert list(deltas(batch.sse))[1:] == [{"content": "ab"}]
+    assert answer.is_finished
     assert caught.value.failure is Failure.INCOMPLETE
 
 

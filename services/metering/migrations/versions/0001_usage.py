@@ -50,9 +50,8 @@ def _create_records() -> None:
         _amount("stream_seq"),
         sa.PrimaryKeyConstraint("event_id", name="pk_usage_records"),
     )
-    for owner in ([], ["account_id"], ["key_id"]):
-        columns = [*owner, "start_unix_ms", "event_id"]
-        op.create_index(f"ix_usage_records_{'_'.join(columns)}", "usage_records", columns)
+    for owner in ("account_id", "key_id"):
+        op.create_index(f"ix_usage_records_{owner}_event_id", "usage_records", [owner, "event_id"])
 
 
 def _create_hours() -> None:

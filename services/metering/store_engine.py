@@ -38,7 +38,9 @@ async def open_writer(database: Database) -> AsyncIterator[Writer]:
     engine = _sqlite_engine(url)
     threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metering")
     try:
-        yield _in_thread(engine, threads)
+        # One connection for good: to take one for each transaction costs more than its statements.
+        kept = await asyncio.get_running_loop().run_in_executor(threads, engine.connect)
+        yield _in_thread(kept, threads)
     finally:
         await asyncio.to_thread(threads.shutdown)
         engine.dispose()
@@ -52,10 +54,10 @@ def _on_asyncpg(database: Database) -> Writer:
     return write
 
 
-def _in_thread(engine: Engine, threads: ThreadPoolExecutor) -> Writer:
+def _in_thread(kept: Connection, threads: ThreadPoolExecutor) -> Writer:
     def transact(work: Callable[[Connection], T]) -> T:
-        with engine.connect() as connection, connection.begin():
-            return work(connection)
+        with kept.begin():
+            return work(kept)
 
     async def write(work: Callable[[Connection], T], /) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, transact, work)
@@ -64,7 +66,7 @@ def _in_thread(engine: Engine, threads: ThreadPoolExecutor) -> Writer:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    # The one thread's only connection; the loop's thread closes it when that thread has ended.
+    # The loop's thread closes the one connection when the thread that used it has ended.
     engine = create_engine(
         url.set(drivername="sqlite"),
         poolclass=StaticPool,

@@ -1,0 +1,28 @@
+"""What Prometheus sees of payment."""
+
+from prometheus_client import CollectorRegistry
+
+from kit.metrics import Reading
+from services.payment.settlement import Losses, Settlement
+from services.payment.sweeper import Sweeper
+
+
+def watch(registry: CollectorRegistry, *, settlement: Settlement, sweeper: Sweeper) -> None:
+    """Show the room's parts for as long as the registry lives."""
+    for field, name, says in (
+        ("writeoff_nusd", "writeoff_nusd", "Used but charged to nobody, nano-USD."),
+        ("late_count", "late_outcomes", "Outcomes that their lease could not cover in full."),
+        ("unknown_lease_count", "unlent_outcomes", "Outcomes whose lease is not known."),
+        ("dead_letter_count", "dead_letters", "What the usage stream held and cannot be applied."),
+    ):
+        _loss(registry, f"turnpike_payment_{name}", says, settlement.losses, field)
+    Reading(
+        registry,
+        "turnpike_payment_open_leases",
+        "Credit leases that are open, as of the last sweep.",
+        lambda: {(): sweeper.open_lease_count},
+    )
+
+
+def _loss(registry: CollectorRegistry, name: str, says: str, losses: Losses, field: str) -> None:
+    Reading(registry, name, says, lambda: {(): getattr(losses, field)}, is_counter=True)

@@ -1,0 +1,52 @@
+"""What Prometheus sees of the router."""
+
+from prometheus_client import CollectorRegistry
+
+from kit.journal import Journal
+from kit.metrics import Reading
+from services.router.fleet import Fleet
+from services.router.usage_log import UsageLog
+
+
+def watch(registry: CollectorRegistry, *, fleet: Fleet, usage: UsageLog, journal: Journal) -> None:
+    """Show the router's parts for as long as the registry lives."""
+    Reading(
+        registry,
+        "turnpike_router_attempts",
+        "Ended attempts; abandoned ones say nothing about the deployment.",
+        lambda: fleet.attempt_counts,
+        ("deployment", "result"),
+        is_counter=True,
+    )
+    Reading(
+        registry,
+        "turnpike_router_running_attempts",
+        "Attempts that run now.",
+        lambda: {(name,): count for name, count in fleet.in_flight().items()},
+        ("deployment",),
+    )
+    Reading(
+        registry,
+        "turnpike_router_open_breakers",
+        "1 while a deployment's breaker keeps calls away.",
+        lambda: {(name,): is_open for name, is_open in fleet.open_breakers().items()},
+        ("deployment",),
+    )
+    Reading(
+        registry,
+        "turnpike_router_open_requests",
+        "Requests that run now.",
+        lambda: {(): usage.open_count},
+    )
+    Reading(
+        registry,
+        "turnpike_router_backlog_events",
+        "Outcomes that the usage stream does not have yet.",
+        lambda: {(): usage.backlog_count},
+    )
+    Reading(
+        registry,
+        "turnpike_router_journal_bytes",
+        "Live bytes of the usage journal.",
+        lambda: {(): journal.live_bytes},
+    )

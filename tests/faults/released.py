@@ -1,0 +1,19 @@
+"""Waiting until the books are at rest."""
+
+import time
+
+from tests.faults.site import Json, Site, until
+
+
+async def released(site: Site, *, wait_s: float) -> tuple[float, Json]:
+    """Wait until no hold and no lease is left; return after how long, and the verification."""
+    began_s = time.monotonic()
+    found: Json = {}
+
+    def is_free() -> bool:
+        found.update(site.verify())
+        open_count = int(found["open_lease_count"]) + int(found["open_hold_count"])
+        return open_count == 0 and int(found["held_nusd"]) == 0
+
+    await until(is_free, "every lease and hold released", wait_s=wait_s)
+    return time.monotonic() - began_s, found
