@@ -30,6 +30,7 @@ from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.ids import Uuid7Source
 from kit.logs import AccessLog
+from kit.metrics import Reading
 from kit.tasks import TaskPool, background
 from kit.tracing import Tracing
 from turnpike.auth.v1 import auth_pb2_grpc
@@ -122,6 +123,12 @@ async def open_gateway(
         clock=clock,
         ids=Uuid7Source(),
         log=structlog.get_logger("gateway"),
+    )
+    Reading(
+        process.registry,
+        "turnpike_gateway_running_requests",
+        "Requests that run now.",
+        lambda: {(): running.count},
     )
     pushes = _Pushes(bus, verdicts, models, leases, running)
     await models.refresh()

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import grpc
 import structlog
-from kit.rpc.status import error_from_rpc
 
 from gateway.settings import GatewaySettings
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.ids import Uuid7Source
+from kit.rpc.status import error_from_rpc
 from kit.tasks import TaskPool
 from turnpike.payment.v1 import payment_pb2, payment_pb2_grpc
 from turnpike.type.v1 import principal_pb2

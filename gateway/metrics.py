@@ -1,10 +1,11 @@
-"""The gateway's counters; children are looked up once, because `labels` is slow."""
+"""The gateway's counters; one look-up for each exchange, then plain additions."""
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from gateway.exchange import Exchange
+from kit.metrics import OTHER, Spread, Tally
 
 LABEL_SETS_MAX: Final = 2_000
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 81.92)
@@ -16,69 +17,66 @@ class _Children:
     __slots__ = ("charge", "completion_tokens", "duration", "prompt_tokens", "requests", "ttft")
 
     def __init__(self, owner: "GatewayMetrics", route: str, status: str, model: str) -> None:
-        self.requests = owner.requests.labels(route, status, model)
-        self.duration = owner.duration.labels(route)
-        self.ttft = owner.ttft.labels(model)
-        self.prompt_tokens = owner.tokens.labels(model, "prompt")
-        self.completion_tokens = owner.tokens.labels(model, "completion")
-        self.charge = owner.charge.labels(model)
+        self.requests = owner.requests.child(route, status, model)
+        self.duration = owner.duration.child(route)
+        self.ttft = owner.ttft.child(model)
+        self.prompt_tokens = owner.tokens.child(model, "prompt")
+        self.completion_tokens = owner.tokens.child(model, "completion")
+        self.charge = owner.charge.child(model)
 
 
 class GatewayMetrics:
     """Counts finished exchanges. No label holds a key, a user or a prompt."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
+        self.requests = Tally(
+            registry,
             "turnpike_gateway_requests",
             "Finished requests.",
-            ["route", "status", "model"],
-            registry=registry,
+            ("route", "status", "model"),
         )
-        self.duration = Histogram(
+        self.duration = Spread(
+            registry,
             "turnpike_gateway_duration_seconds",
             "Request durations.",
-            ["route"],
+            ("route",),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.ttft = Histogram(
+        self.ttft = Spread(
+            registry,
             "turnpike_gateway_ttft_seconds",
             "Time to first content.",
-            ["model"],
+            ("model",),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.tokens = Counter(
-            "turnpike_gateway_tokens", "Tokens answered.", ["model", "class"], registry=registry
+        self.tokens = Tally(
+            registry, "turnpike_gateway_tokens", "Tokens answered.", ("model", "class")
         )
-        self.charge = Counter(
-            "turnpike_gateway_charge_nusd", "Charged, nano-USD.", ["model"], registry=registry
-        )
-        self.running = Gauge(
-            "turnpike_gateway_running_requests", "Requests that run now.", registry=registry
+        self.charge = Tally(
+            registry, "turnpike_gateway_charge_nusd", "Charged, nano-USD.", ("model",)
         )
         self._children: dict[tuple[str, int, str], _Children] = {}
 
     def count(self, exchange: Exchange, status: int, duration_s: float) -> None:
         """Count one finished exchange."""
-        children = self._find(exchange.route, status, exchange.model_id)
-        children.requests.inc()
+        children = self._children.get((exchange.route, status, exchange.model_id))
+        if children is None:
+            children = self._find(exchange.route, status, exchange.model_id)
+        children.requests.value += 1
         children.duration.observe(duration_s)
         report = exchange.report
         if report.ttft_s:
             children.ttft.observe(report.ttft_s)
-        if report.usage is not None:
-            children.prompt_tokens.inc(report.usage.prompt_token_count)
-            children.completion_tokens.inc(report.usage.completion_token_count)
+        usage = report.usage
+        if usage is not None:
+            children.prompt_tokens.value += usage.prompt_token_count
+            children.completion_tokens.value += usage.completion_token_count
         if report.charge_nusd:
-            children.charge.inc(report.charge_nusd)
+            children.charge.value += report.charge_nusd
 
     def _find(self, route: str, status: int, model: str) -> _Children:
-        key = (route, status, model)
-        children = self._children.get(key)
-        if children is None:
-            if len(self._children) >= LABEL_SETS_MAX:
-                key = ("other", 0, "other")
-            children = _Children(self, key[0], str(key[1]), key[2])
-            self._children[key] = children
+        if len(self._children) >= LABEL_SETS_MAX:
+            route, status, model = OTHER, 0, OTHER
+        children = _Children(self, route, str(status), model)
+        self._children[route, status, model] = children
         return children

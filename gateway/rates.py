@@ -1,22 +1,29 @@
 """Rate limits as shares of auth's one-minute windows, drawn in memory."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import grpc
-from kit.rpc.status import error_from_rpc
 
 from gateway.settings import GatewaySettings
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
+from kit.rpc.status import error_from_rpc
 from turnpike.auth.v1 import auth_pb2, auth_pb2_grpc
 from turnpike.type.v1 import principal_pb2
+
+_ASKS_MAX = 3
+_HALF_WINDOW_S = 30.0
 
 
 @dataclass(slots=True)
 class Window:
-    """One key's share of its current window; `*_left` is ours, `*_elsewhere` nobody's yet."""
+    """One key's share of its current window; `*_left` is ours, `*_elsewhere` nobody's yet.
+
+    A limit of 0 means that there is none; then nothing is counted.
+    """
 
     ends_s: float = 0.0
     requests_left: int = 0
@@ -26,6 +33,7 @@ class Window:
     requests_limit: int = 0
     tokens_limit: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiter_count: int = 0
 
 
 @dataclass(slots=True)
@@ -57,63 +65,95 @@ class Rates:
     def try_draw(self, principal: principal_pb2.Principal, tokens: int) -> RateDraw | None:
         """Take from what is held already; None when auth has to be asked."""
         window = self._windows.get(principal.key_id)
-        if window is None or self._clock.monotonic_s() >= window.ends_s:
-            return None
-        return self._take(window, tokens)
+        return None if window is None else self._take_in_time(window, tokens)
 
     async def draw(self, principal: principal_pb2.Principal, tokens: int) -> RateDraw:
-        """Take, asking auth for more of the window.
+        """Take, asking auth for more of the window when it may have more.
 
         Raises:
             TurnpikeError: `RATE_LIMIT_EXCEEDED` or `TOKENS_LIMIT_EXCEEDED` with `retry_after_s`;
-                `AUTH_UNAVAILABLE`.
+                `AUTH_UNAVAILABLE`; `OVERLOADED` when too many requests of the key wait already.
         """
         window = self._windows.setdefault(principal.key_id, Window())
         self._windows.move_to_end(principal.key_id)
         self._evict()
-        async with window.lock:
-            drawn = self.try_draw(principal, tokens)
+        if window.waiter_count >= self._settings.waiters_max:
+            raise _crowded()
+        window.waiter_count += 1
+        try:
+            async with window.lock:
+                return await self._draw_alone(principal, window, tokens)
+        finally:
+            window.waiter_count -= 1
+
+    async def _draw_alone(
+        self, principal: principal_pb2.Principal, window: Window, tokens: int
+    ) -> RateDraw:
+        for _ in range(_ASKS_MAX):
+            drawn = self._take_in_time(window, tokens)
             if drawn is not None:
                 return drawn
+            self._check_hope(principal, window, tokens)
             asked_s = self._clock.monotonic_s()
             answer = await self._lease(principal, window, tokens)
             self._note(window, answer, asked_s)
             if not answer.is_granted:
-                raise _exceeded(window, answer)
+                raise self._exceeded(window, is_token_limited=answer.is_token_limited)
+            # Others may have drawn meanwhile, or a new minute has begun: then what came is short.
             drawn = self._take(window, tokens)
-            if drawn is None:
-                raise _exceeded(window, answer)
-            return drawn
+            if drawn is not None:
+                return drawn
+        raise _crowded()
 
     def settle(self, draw: RateDraw, tokens: int) -> None:
         """Give back what the request did not use, if its window still runs."""
-        if draw.window.ends_s == draw.ends_s and tokens < draw.tokens:
-            draw.window.tokens_left += draw.tokens - tokens
+        window = draw.window
+        if window.ends_s == draw.ends_s and tokens < draw.tokens and window.tokens_limit:
+            window.tokens_left += draw.tokens - tokens
 
     def headers(self, principal: principal_pb2.Principal) -> dict[str, str]:
         """Return the X-RateLimit headers of the tightest bucket; none without a limit."""
         window = self._windows.get(principal.key_id)
         if window is None or not (window.requests_limit or window.tokens_limit):
             return {}
+        wait_s = max(0.0, window.ends_s - self._clock.monotonic_s())
         limit, left = window.requests_limit, window.requests_left + window.requests_elsewhere
         tokens_left = window.tokens_left + window.tokens_elsewhere
         if window.tokens_limit and (not limit or tokens_left * limit < left * window.tokens_limit):
             limit, left = window.tokens_limit, tokens_left
-        wait_s = max(0.0, window.ends_s - self._clock.monotonic_s())
         return {
             "X-RateLimit-Limit": str(limit),
-            "X-RateLimit-Remaining": str(max(0, left)),
-            "X-RateLimit-Reset": str(self._clock.unix_ms() // 1000 + round(wait_s)),
+            "X-RateLimit-Remaining": str(max(0, left) if wait_s else limit),
+            "X-RateLimit-Reset": str(math.ceil(self._clock.unix_ms() / 1000 + wait_s)),
         }
+
+    def _take_in_time(self, window: Window, tokens: int) -> RateDraw | None:
+        if self._clock.monotonic_s() >= window.ends_s:
+            return None
+        return self._take(window, tokens)
 
     def _take(self, window: Window, tokens: int) -> RateDraw | None:
         if window.requests_limit and window.requests_left < 1:
             return None
         if window.tokens_limit and window.tokens_left < tokens:
             return None
-        window.requests_left -= 1
-        window.tokens_left -= tokens
+        if window.requests_limit:
+            window.requests_left -= 1
+        if window.tokens_limit:
+            window.tokens_left -= tokens
         return RateDraw(window, window.ends_s, tokens)
+
+    def _check_hope(self, principal: principal_pb2.Principal, window: Window, tokens: int) -> None:
+        """Refuse at once what auth would refuse: what nobody holds only shrinks within a window."""
+        if self._clock.monotonic_s() >= window.ends_s or (
+            (principal.requests_per_minute, principal.tokens_per_minute)
+            != (window.requests_limit, window.tokens_limit)
+        ):
+            return
+        if window.requests_limit and 1 - window.requests_left > window.requests_elsewhere:
+            raise self._exceeded(window, is_token_limited=False)
+        if window.tokens_limit and tokens - window.tokens_left > window.tokens_elsewhere:
+            raise self._exceeded(window, is_token_limited=True)
 
     async def _lease(
         self, principal: principal_pb2.Principal, window: Window, tokens: int
@@ -141,9 +181,11 @@ class Rates:
 
     @staticmethod
     def _note(window: Window, answer: auth_pb2.LeaseRateResponse, asked_s: float) -> None:
-        if asked_s >= window.ends_s:
+        ends_s = asked_s + answer.window_left.ToMilliseconds() / 1000
+        # The minute may turn while auth is asked; its end is then far behind the one known.
+        if asked_s >= window.ends_s or ends_s > window.ends_s + _HALF_WINDOW_S:
             window.requests_left = window.tokens_left = 0
-            window.ends_s = asked_s + answer.window_left.ToMilliseconds() / 1000
+            window.ends_s = ends_s
         window.requests_left += answer.granted_request_count
         window.tokens_left += answer.granted_token_count
         window.requests_elsewhere = answer.remaining_request_count
@@ -155,17 +197,21 @@ class Rates:
         while len(self._windows) > self._settings.verdicts_max:
             self._windows.popitem(last=False)
 
-
-def _exceeded(window: Window, answer: auth_pb2.LeaseRateResponse) -> TurnpikeError:
-    wait_s = max(1, round(answer.window_left.ToMilliseconds() / 1000))
-    if answer.is_token_limited:
+    def _exceeded(self, window: Window, *, is_token_limited: bool) -> TurnpikeError:
+        wait_s = max(1, math.ceil(window.ends_s - self._clock.monotonic_s()))
+        reason, limit, what = Reason.RATE_LIMIT_EXCEEDED, window.requests_limit, "requests"
+        if is_token_limited:
+            reason, limit, what = Reason.TOKENS_LIMIT_EXCEEDED, window.tokens_limit, "tokens"
         return TurnpikeError(
-            Reason.TOKENS_LIMIT_EXCEEDED,
-            f"The limit is {window.tokens_limit} tokens per minute; try again in {wait_s} s.",
+            reason,
+            f"The limit is {limit} {what} per minute; try again in {wait_s} s.",
             retry_after_s=str(wait_s),
         )
+
+
+def _crowded() -> TurnpikeError:
     return TurnpikeError(
-        Reason.RATE_LIMIT_EXCEEDED,
-        f"The limit is {window.requests_limit} requests per minute; try again in {wait_s} s.",
-        retry_after_s=str(wait_s),
+        Reason.OVERLOADED,
+        "Too many requests of this key wait for their rate limit.",
+        retry_after_s="1",
     )

@@ -4,8 +4,6 @@ import asyncio
 
 import grpc
 from aiohttp import web
-from kit.rpc.status import error_from_rpc
-from kit.rpc.streams import close_stream
 
 from gateway.admission import Ticket, router_request
 from gateway.deps import DEPS, Deps
@@ -14,6 +12,8 @@ from gateway.running import Running
 from gateway.stream import RouterCall, StreamAnswer, route_headers
 from kit.errors import Reason, TurnpikeError
 from kit.money import format_usd
+from kit.rpc.status import error_from_rpc
+from kit.rpc.streams import close_stream
 
 JSON_TYPE = "application/json; charset=utf-8"
 

@@ -28,7 +28,6 @@ async def metrics(request: web.Request) -> web.Response:
     """Give Prometheus its text."""
     deps = request.app[DEPS]
     request[EXCHANGE].route = "GET /metrics"
-    deps.metrics.running.set(deps.running.count)
     return web.Response(
         body=generate_latest(deps.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
     )

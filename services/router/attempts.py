@@ -31,10 +31,14 @@ class Attempts:
     def verdict(self) -> TurnpikeError:
         """Return what the caller is told: the client's own fault, a timeout, or a bad gateway."""
         last = self.failures[-1][1]
+        kinds = {error.failure for _, error in self.failures}
+        field_at_fault = {"param": last.param} if last.param else {}
         if not last.is_retryable:
-            return TurnpikeError(_FINAL_REASON[last.failure], last.message)
+            return TurnpikeError(_FINAL_REASON[last.failure], last.message, **field_at_fault)
+        if kinds == {Failure.UNSUPPORTED}:
+            return TurnpikeError(Reason.UNSUPPORTED_PARAMETER, last.message, **field_at_fault)
         summary = ",".join(f"{name}:{error.failure}" for name, error in self.failures)
-        if {Failure.TIMEOUT} == {error.failure for _, error in self.failures}:
+        if kinds == {Failure.TIMEOUT}:
             return TurnpikeError(
                 Reason.TIMEOUT, "No provider answered within the time limit.", attempts=summary
             )

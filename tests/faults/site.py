@@ -286,6 +286,7 @@ async def running_site(
     ports = dict(zip(("gateway", "admin", "nats"), free_ports(3), strict=True))
     basis = basic_settings(folder, ports, upstream.base_url)
     site = Site(folder, merged(basis, settings or {}), ports, upstream)
+    site.variables["TURNPIKE__AUTH__PEPPER"] = "pepper-of-the-test-and-of-nothing-else"
     try:
         if any("postgresql" in str(value) for value in site.settings["payment"].values()):
             site.command("db", "upgrade")

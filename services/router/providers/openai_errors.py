@@ -146,6 +146,7 @@ def _error(status: int, detail: _Detail, *, shown_status: int, wait_s: float) ->
         f"{_SENTENCES[failure]} ({', '.join(facts)}).",
         status=shown_status,
         retry_after_s=wait_s,
+        param=(detail.param or "") if failure is Failure.REJECTED else "",
     )
 
 

@@ -28,6 +28,7 @@ class Failure(StrEnum):
     INVALID_RESPONSE = "invalid_response"
     INCOMPLETE = "incomplete"
     NOT_FOUND = "not_found"
+    UNSUPPORTED = "unsupported"
     REJECTED = "rejected"
     CONTENT_POLICY = "content_policy"
     CONTEXT_LENGTH = "context_length"
@@ -42,17 +43,25 @@ class ProviderError(Exception):
 
     `message` is one sentence that may be shown to a client: it holds no upstream text that could
     carry a prompt, a secret or a stack trace. `status` is the upstream's HTTP status, 0 when it
-    gave none. `retry_after_s` is the upstream's wish, 0 when it has none.
+    gave none. `retry_after_s` is the upstream's wish, 0 when it has none. `param` names the request
+    field at fault, if one is.
     """
 
     def __init__(
-        self, failure: Failure, message: str, *, status: int = 0, retry_after_s: float = 0.0
+        self,
+        failure: Failure,
+        message: str,
+        *,
+        status: int = 0,
+        retry_after_s: float = 0.0,
+        param: str = "",
     ) -> None:
         super().__init__(message)
         self.failure = failure
         self.message = message
         self.status = status
         self.retry_after_s = retry_after_s
+        self.param = param
 
     @property
     def is_retryable(self) -> bool:

@@ -26,7 +26,12 @@ from services.router.providers.triton_answer import Answer
 from services.router.providers.triton_grpc import open_grpc_transport
 from services.router.providers.triton_http import open_http_transport
 from services.router.providers.triton_port import TritonConfig, TritonTransport
-from services.router.providers.triton_tensors import ask, check_inputs, sampling_parameters
+from services.router.providers.triton_tensors import (
+    ask,
+    check_inputs,
+    ignored_fields,
+    sampling_parameters,
+)
 from services.router.upstream import HttpPool
 
 _NULL: Final = msgspec.Raw(b"null")
@@ -49,6 +54,7 @@ class TritonProvider:
         prompt = self._prompt(body)
         loop = asyncio.get_running_loop()
         answer = Answer(call)
+        ignored = ignored_fields(body)
         generation = None
         try:
             inputs = self._inputs or await self._read_inputs(deadline_s)
@@ -59,11 +65,16 @@ class TritonProvider:
             while not answer.is_finished and (parts := await generation.read(until_s)):
                 batch = answer.add(parts)
                 if batch is not None:
+                    if ignored:
+                        batch.route.ignored_parameters.extend(ignored)
+                        ignored = []
                     yield batch
                 if answer.has_started:
                     until_s = loop.time() + call.idle_s
             last = answer.end()
             await generation.finish()
+            if ignored:
+                last.route.ignored_parameters.extend(ignored)
             yield last
         except ProviderError as error:
             if error.failure not in FINAL:

@@ -79,6 +79,13 @@ _MEANS_NOTHING: Final[dict[str, frozenset[bytes]]] = {
 """Fields that change the answer and that this contract cannot honour yet, with the values that ask
 for nothing."""
 
+_KNOWN: Final = (
+    frozenset({"model", "messages", "stream", "stream_options", "response_format", "timeout_ms"})
+    | frozenset({"max_tokens", "max_completion_tokens", "chat_template_kwargs"})
+    | frozenset(SAMPLING_KEYS)
+    | frozenset(_MEANS_NOTHING)
+)
+
 
 class Part(msgspec.Struct, rename={"text": "text_output"}):
     """What one response of the model holds; the JSON form is an event of `generate_stream`.
@@ -123,7 +130,7 @@ def sampling_parameters(body: Body, *, max_tokens: int) -> str:
     `max_tokens` is always there, because the backend's own default is 16.
 
     Raises:
-        ProviderError: REJECTED: a field asks for something that this contract cannot do.
+        ProviderError: UNSUPPORTED: a field asks for something that this contract cannot do.
     """
     for name, harmless in _MEANS_NOTHING.items():
         raw = body.get(name)
@@ -156,8 +163,13 @@ def _check_response_format(body: Body) -> None:
 
 def _refused(name: str) -> ProviderError:
     return ProviderError(
-        Failure.REJECTED, f"Parameter `{name}` is not supported by this deployment.", status=400
+        Failure.UNSUPPORTED, f"{name} is not supported by this deployment.", status=400, param=name
     )
+
+
+def ignored_fields(body: Body) -> list[str]:
+    """Return the fields that change nothing here, for the caller to know."""
+    return sorted(body.keys() - _KNOWN)
 
 
 def ask(prompt: str, sampling: str, inputs: frozenset[str]) -> Ask:
@@ -304,6 +316,8 @@ def error_of(text: str) -> ProviderError:
         words = set(re.findall(r"[a-z_]+", lower))
         named = next((name for name in ("max_tokens", *SAMPLING_KEYS) if name in words), "")
         what = f"Parameter `{named}`" if named else "A sampling parameter"
-        return ProviderError(Failure.REJECTED, f"{what} was refused by the model.", status=400)
+        return ProviderError(
+            Failure.REJECTED, f"{what} was refused by the model.", status=400, param=named
+        )
     message, status = _MESSAGES[Failure.INVALID_RESPONSE]
     return ProviderError(Failure.INVALID_RESPONSE, message, status=status)

@@ -1,6 +1,7 @@
 """Good answers over a real socket: bodies, headers, identifiers, dialects, many at once."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -98,14 +99,11 @@ async def test_clients_own_request_id_is_echoed_on_errors(site: Site) -> None:
 @pytest.mark.parametrize("odd", [b"\xff\xfe", b"caf\xc3\xa9", b"x" * 4000, b"a\tb"])
 @pytest.mark.parametrize("is_streaming", [False, True])
 async def test_odd_client_request_id_never_breaks_an_answer(
-    site: Site, odd: bytes, is_streaming: bool
+    open_site: OpenSite, odd: bytes, is_streaming: bool
 ) -> None:
+    site = await open_site()
     key = await site.key()
-    flag = b"true" if is_streaming else b"false"
-    body = b'{"model":"%b","messages":[{"role":"user","content":"hi"}],"stream":%b}' % (
-        SMALL.encode(),
-        flag,
-    )
+    body = json.dumps(chat(stream=is_streaming)).encode()
 
     async with connected(site.gateway.port) as client:
         whole = request_bytes(key.secret, body, more="Connection: close\r\nX-Request-Id: ODD\r\n")
@@ -130,28 +128,25 @@ async def test_usage_asked_for_comes_in_a_chunk_of_its_own(site: Site) -> None:
     assert {None} == {chunk["usage"] for chunk in chunks}
 
 
-@pytest.mark.parametrize(
-    ("prefix", "id_head", "is_streaming"),
-    [
-        ("/v1", "chatcmpl-", False),
-        ("/api/v1", "chatcmpl-", False),
-        ("/vram/v1", "chatcmpl-", True),
-        ("/bud/v1", "", False),
-        ("/runinfra/v1", "chatcmpl-", False),
-    ],
-)
-async def test_prefix_chooses_the_dialect(
-    site: Site, prefix: str, id_head: str, is_streaming: bool
-) -> None:
+DIALECTS: dict[str, tuple[str, bool]] = {
+    "/v1": ("chatcmpl-", False),
+    "/api/v1": ("chatcmpl-", False),
+    "/vram/v1": ("chatcmpl-", True),
+    "/bud/v1": ("", False),
+    "/runinfra/v1": ("chatcmpl-", False),
+}
+
+
+async def test_prefix_chooses_the_dialect(site: Site) -> None:
     key = await site.key()
 
-    answer = await answer_of(site.post(key, chat(), prefix=prefix))
+    for prefix, (id_head, is_streaming) in DIALECTS.items():
+        answer = await answer_of(site.post(key, chat(), prefix=prefix))
 
-    request_id = answer.headers["X-Request-Id"]
-    is_stream = answer.headers["Content-Type"].startswith("text/event-stream")
-    first = events_of(answer.body)[0] if is_stream else answer.json
-    assert is_streaming == is_stream
-    assert id_head + request_id == first["id"]
+        is_stream = answer.headers["Content-Type"].startswith("text/event-stream")
+        first = events_of(answer.body)[0] if is_stream else answer.json
+        assert is_streaming == is_stream
+        assert id_head + answer.headers["X-Request-Id"] == first["id"]
 
 
 async def test_dialect_pinned_on_the_key_wins_over_the_path(site: Site) -> None:

@@ -153,6 +153,26 @@ async def test_clients_own_mistake_is_not_tried_elsewhere(tmp_path: Path) -> Non
     assert [] == rig.providers["b"].calls
 
 
+async def test_parameter_that_only_some_can_honour_is_tried_elsewhere(tmp_path: Path) -> None:
+    unable = ProviderError(Failure.UNSUPPORTED, "No tools.", param="tools")
+
+    async with open_rig(tmp_path, {"a": [[unable]], "b": [[content("x"), finish()]]}) as rig:
+        batches = await read_all(rig.dispatcher.run(request()))
+
+    assert "b" == batches[0].route.deployment
+
+
+async def test_parameter_that_nobody_can_honour_is_named(tmp_path: Path) -> None:
+    unable = ProviderError(Failure.UNSUPPORTED, "No tools.", param="tools")
+
+    async with open_rig(tmp_path, {"a": [[unable]], "b": [[unable]]}) as rig:
+        with pytest.raises(TurnpikeError) as caught:
+            await read_all(rig.dispatcher.run(request()))
+
+    assert Reason.UNSUPPORTED_PARAMETER == caught.value.reason
+    assert "tools" == caught.value.metadata["param"]
+
+
 async def test_upstream_that_ends_without_an_answer_failed(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {"a": [[]], "b": [[content("x"), finish()]]}) as rig:
         batches = await read_all(rig.dispatcher.run(request()))

@@ -13,6 +13,7 @@ from services.router.providers.triton_tensors import (
     ask,
     check_inputs,
     error_of,
+    ignored_fields,
     json_inputs,
     raw_inputs,
     read_event,
@@ -73,8 +74,8 @@ def test_parameter_that_changes_the_answer_is_refused_by_name(name: str, value: 
     with pytest.raises(ProviderError) as caught:
         sampling_parameters(a_body(**{name: value}), max_tokens=1)
 
-    assert caught.value.failure is Failure.REJECTED
-    assert f"`{name}`" in caught.value.message
+    assert caught.value.failure is Failure.UNSUPPORTED
+    assert name == caught.value.param
 
 
 def test_parameter_that_asks_for_nothing_is_fine() -> None:
@@ -250,3 +251,9 @@ def test_refused_parameter_is_named_when_the_text_names_it() -> None:
     error = error_of("Error generating stream: top_p must be in (0, 1], got 7.0")
 
     assert error.message == "Parameter `top_p` was refused by the model."
+
+
+def test_fields_that_change_nothing_here_are_named() -> None:
+    body = a_body(temperature=0.5, user="u", metadata={}, store=False)
+
+    assert ["metadata", "store", "user"] == ignored_fields(body)
