@@ -93,7 +93,7 @@ faults: .venv/.dev-installed ## Kill processes under load; FULL=1 for all of it
 	FULL=$(FULL) $(PYTEST) -q -s -o addopts="" --import-mode=importlib --timeout=1500 tests/faults
 
 k8s-check: .venv/.dev-installed ## Check images, manifests and the Tiltfile without a cluster
-	$(PYTEST) -q tests/house/test_deploy.py
+	$(PYTEST) -q tests/house/test_deploy.py tests/house/test_images.py tests/house/test_tiltfile.py
 
 ##@ Measure
 .PHONY: bench

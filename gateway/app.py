@@ -1,10 +1,10 @@
 """Opens the gateway; `routes_of` is the map of what it serves."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,7 +15,7 @@ from gateway.admission import Admission
 from gateway.deps import DEPS, Deps
 from gateway.leases import RECALL_SUBJECT, CreditLeases
 from gateway.metrics import GatewayMetrics
-from gateway.middleware import border
+from gateway.middleware import border, refuse
 from gateway.models import CATALOGUE_SUBJECT, Models
 from gateway.openai.dialect import PathDialects
 from gateway.rates import Rates
@@ -24,6 +24,7 @@ from gateway.routes.chat import create_chat_completion
 from gateway.routes.health import livez, metrics, readyz
 from gateway.routes.models import get_model, list_models
 from gateway.running import RunningRequests
+from gateway.server import HttpServer, start_server
 from gateway.settings import GatewaySettings
 from gateway.verdicts import HEARTBEAT_SUBJECT, KEY_CHANGED_SUBJECT, Verdicts
 from kit.bus.port import Bus
@@ -135,15 +136,14 @@ async def open_gateway(
     async with AsyncExitStack() as stack:
         for name, loop in pushes.loops(settings).items():
             await stack.enter_async_context(background(loop, name=f"gateway-{name}"))
-        runner = await _listen(settings, deps)
+        server = await _listen(settings, deps)
         try:
-            yield Gateway(_port(runner), deps.readiness, deps)
+            yield Gateway(server.port, deps.readiness, deps)
         finally:
             deps.readiness.is_stopping = True
-            for site in list(runner.sites):
-                await site.stop()
+            server.leave()
             await running.drained(wait_s=_DRAIN_S)
-            await runner.cleanup()
+            await server.close()
             await leases.close()
             await tasks.close(wait_s=settings.rpc_timeout_s)
 
@@ -201,30 +201,8 @@ class _Pushes:
             await self.models.refresh()
 
 
-async def _listen(settings: GatewaySettings, deps: Deps) -> web.AppRunner:
+async def _listen(settings: GatewaySettings, deps: Deps) -> HttpServer:
     application = web.Application(middlewares=[border], client_max_size=settings.body_bytes_max)
     application[DEPS] = deps
     application.add_routes(routes_of(settings))
-    runner = web.AppRunner(
-        application,
-        handler_cancellation=True,
-        access_log=None,
-        keepalive_timeout=settings.idle_connection_s,
-        max_line_size=settings.header_bytes_max,
-        max_field_size=settings.header_bytes_max,
-        shutdown_timeout=1.0,
-    )
-    await runner.setup()
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Accepted sockets take this over: it bounds what the kernel holds for a client that is slow.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
-    listener.bind((settings.host, settings.port))
-    await web.SockSite(runner, listener, backlog=1024).start()
-    return runner
-
-
-def _port(runner: web.AppRunner) -> int:
-    port: int = runner.addresses[0][1]
-    return port
+    return await start_server(application, settings, refuse=partial(refuse, deps))

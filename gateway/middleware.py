@@ -8,6 +8,7 @@ from aiohttp import web
 from gateway.deps import DEPS, Deps
 from gateway.errors import error_body, error_headers, status_of
 from gateway.exchange import CLIENT_ID_CHARS_MAX, EXCHANGE, Exchange
+from gateway.openai.dialect import OPENAI
 from kit.errors import Reason, TurnpikeError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -37,6 +38,17 @@ async def border(request: web.Request, handler: Handler) -> web.StreamResponse:
     client_id = request.headers.get("X-Request-Id")
     if client_id is not None and not response.prepared:
         response.headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
+    _finish(deps, exchange, response.status)
+    return response
+
+
+def refuse(deps: Deps, error: TurnpikeError, cause: BaseException | None) -> web.Response:
+    """Return the answer to what never became a request."""
+    exchange = Exchange(OPENAI, deps.clock.monotonic_s())
+    response = _refusal(deps, exchange, error)
+    if error.reason is Reason.INTERNAL:
+        request_id = exchange.report.request_id
+        deps.log.error("request_failed", request_id=request_id, exc_info=cause)
     _finish(deps, exchange, response.status)
     return response
 

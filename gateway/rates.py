@@ -161,10 +161,13 @@ class Rates:
         is_over = self._clock.monotonic_s() >= window.ends_s
         requests_left = 0 if is_over else window.requests_left
         tokens_left = 0 if is_over else window.tokens_left
+        # The verdict may be older than what auth last said of the limits.
+        has_requests_limit = principal.requests_per_minute or window.requests_limit
+        has_tokens_limit = principal.tokens_per_minute or window.tokens_limit
         request = auth_pb2.LeaseRateRequest(
             key_id=principal.key_id,
-            request_count=max(0, 1 - requests_left) if principal.requests_per_minute else 0,
-            token_count=max(0, tokens - tokens_left) if principal.tokens_per_minute else 0,
+            request_count=max(0, 1 - requests_left) if has_requests_limit else 0,
+            token_count=max(0, tokens - tokens_left) if has_tokens_limit else 0,
             holder_id=self._holder_id,
         )
         try:

@@ -8,8 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+import structlog
+
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
+
+_log = structlog.get_logger("gateway.running")
 
 
 class Quiet(Protocol):
@@ -76,17 +80,38 @@ class RunningRequests:
 
     async def sweep(self, interval_s: float) -> None:
         """Cut clients that do not read and keep silent streams alive, for ever."""
-        while True:
-            await asyncio.sleep(interval_s)
-            now_s = self._clock.monotonic_s()
-            for running in list(self._all):
-                since_s = running.writing_since_s
-                if since_s and now_s - since_s > self._write_timeout_s:
-                    running.end(
-                        TurnpikeError(Reason.CLIENT_CLOSED_REQUEST, "The client does not read.")
-                    )
-                elif running.answer is not None and not since_s:
-                    await running.answer.stay_alive(now_s)
+        async with asyncio.TaskGroup() as signs:
+            while True:
+                await asyncio.sleep(interval_s)
+                for running in self.sweep_once():
+                    signs.create_task(self._stay_alive(running))
+
+    def sweep_once(self) -> list[Running]:
+        """Cut clients that do not read and return the requests that may need a sign of life."""
+        now_s = self._clock.monotonic_s()
+        alive = []
+        for running in list(self._all):
+            since_s = running.writing_since_s
+            if not since_s:
+                if running.answer is not None:
+                    alive.append(running)
+            elif now_s - since_s > self._write_timeout_s:
+                running.end(
+                    TurnpikeError(Reason.CLIENT_CLOSED_REQUEST, "The client does not read.")
+                )
+        return alive
+
+    async def _stay_alive(self, running: Running) -> None:
+        # A task of its own: one client that does not read must not keep the others waiting.
+        if running.answer is None or running not in self._all:
+            return
+        try:
+            await running.answer.stay_alive(self._clock.monotonic_s())
+        except OSError:
+            # The client has gone; its handler hears of it too.
+            return
+        except Exception as error:  # noqa: BLE001 - the sweep of all outlives one's failure
+            _log.error("sign_of_life_failed", exc_info=error)
 
     async def drained(self, *, wait_s: float) -> None:
         """Wait until nothing runs, at most `wait_s`; end what is left."""

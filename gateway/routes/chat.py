@@ -45,19 +45,24 @@ async def read_json(request: web.Request, deps: Deps) -> bytes:
     """Return the body.
 
     Raises:
-        TurnpikeError: `UNSUPPORTED_MEDIA_TYPE`, or `REQUEST_TIMEOUT` when it does not come.
+        TurnpikeError: `UNSUPPORTED_MEDIA_TYPE`, `REQUEST_TIMEOUT` when it does not come, or
+            `BAD_REQUEST` when it cannot be read.
     """
     if request.content_type != "application/json":
         raise TurnpikeError(
             Reason.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json."
         )
-    if request.content.is_eof():
-        return await request.read()
     try:
+        if request.content.is_eof():
+            return await request.read()
         async with asyncio.timeout(deps.settings.body_timeout_s):
             return await request.read()
     except TimeoutError as error:
         raise TurnpikeError(Reason.REQUEST_TIMEOUT, "The body did not arrive in time.") from error
+    except web.RequestPayloadError as error:
+        raise TurnpikeError(
+            Reason.BAD_REQUEST, "The body is not encoded as its headers say."
+        ) from error
 
 
 async def _run(
@@ -85,6 +90,9 @@ async def _run(
         return await answer.pump(call)
     except asyncio.CancelledError:
         return await _ended(request, running, answer)
+    except ConnectionResetError as error:
+        # The client left while its answer was being written; nobody failed.
+        raise asyncio.CancelledError from error
     finally:
         await close_stream(call)
 

@@ -1,6 +1,6 @@
 """Opens the router: catalogue, upstreams, journal, publisher and servicer."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,15 +85,10 @@ async def open_router(
         _adopt(journal_dir, usage, clock)
         telemetry = telemetry or Telemetry()
         watch(telemetry.registry, fleet=fleet, usage=usage, journal=journal)
-
-        async def announce(generation: int) -> None:
-            change = events_pb2.CatalogueChanged(router_id=router_id, generation=generation)
-            await bus.publish(CATALOGUE_SUBJECT, change.SerializeToString())
-
         loops = {
             "usage": usage.run,
             "fleet": lambda: fleet.tend(settings.probe_interval_s),
-            "catalogue": lambda: keeper.watch(settings.reload_poll_s, announce),
+            "catalogue": lambda: keeper.watch(settings.reload_poll_s, _announcer(bus, router_id)),
         }
         for name, loop in loops.items():
             await stack.enter_async_context(background(loop, name=f"router-{name}"))
@@ -109,6 +104,16 @@ async def open_router(
         finally:
             if not await usage.drained(wait_s=settings.drain_s):
                 _log.warning("usage_left_in_journal", backlog=usage.backlog_count)
+
+
+def _announcer(bus: Bus, router_id: str) -> Callable[[int], Awaitable[None]]:
+    """Return what tells everyone that there is a new generation of the catalogue."""
+
+    async def announce(generation: int) -> None:
+        change = events_pb2.CatalogueChanged(router_id=router_id, generation=generation)
+        await bus.publish(CATALOGUE_SUBJECT, change.SerializeToString())
+
+    return announce
 
 
 def _adopt(journal_dir: Path, usage: UsageLog, clock: Clock) -> None:

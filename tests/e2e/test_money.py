@@ -199,6 +199,23 @@ async def test_client_that_leaves_pays_what_was_delivered_and_the_upstream_is_ca
     assert is_clean
 
 
+async def test_clients_that_leave_while_they_are_written_to_are_no_failures(
+    tmp_path: Path,
+) -> None:
+    wishes = [Ask(n, chunks=2_000, max_tokens=4_000, leave_after=1) for n in range(1, 13)]
+
+    async with open_site(tmp_path, on_sqlite) as site:
+        for wish in wishes:
+            await ask_all(site, [wish])
+        records = await settled(site, len(wishes))
+        assert await site.stop() == 0
+        log = (site.folder / "serve.log").read_text()
+
+    assert len(wishes) == log.count('"request_finished"')
+    assert {"client_closed", "completed"} >= {record["outcome"] for record in records}
+    assert 0 == log.count("request_failed") == log.count('"status":500')
+
+
 async def test_every_outcome_shows_in_the_list_of_usage_with_its_charge(tmp_path: Path) -> None:
     wishes = {
         "completed": Ask(1, chunks=4),

@@ -232,6 +232,7 @@ def test_only_the_gateway_is_open_and_triton_listens_to_the_router_alone(docs: l
             assert target in callers(callee)
     assert {"router"} == callers("triton")
     assert {"service", "nats"} == callers("nats")
+    assert {"prometheus"} == callers("metrics")
 
 
 def test_nats_is_configured_as_under_docker() -> None:

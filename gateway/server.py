@@ -1,0 +1,110 @@
+"""The HTTP server: one listening socket, and an answer in the usual form for what is no HTTP."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from gateway.settings import GatewaySettings
+from kit.errors import Reason, TurnpikeError
+
+_BACKLOG: Final = 1024
+_CLOSE_S: Final = 1.0
+Refuse = Callable[[TurnpikeError, BaseException | None], web.Response]
+"""Turns a refusal, and what caused it, into an answer."""
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_refuse",)
+
+    def __init__(self, server: web.Server, *, refuse: Refuse, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(server, **options)
+        self._refuse = refuse
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be read, and close; aiohttp's own text would quote it.
+
+        Raises:
+            ConnectionError: An answer is under way already.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("An answer is under way already.")
+        response = self._refuse(_unreadable(exc), exc)
+        response.force_close()
+        return response
+
+
+@dataclass(frozen=True, slots=True)
+class HttpServer:
+    """A server that listens."""
+
+    port: int
+    _runner: web.AppRunner
+    _listening: asyncio.Server
+
+    def leave(self) -> None:
+        """Take no connection and no request any more; what runs goes on."""
+        self._listening.close()
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._runner.cleanup()
+
+
+async def start_server(
+    application: web.Application, settings: GatewaySettings, *, refuse: Refuse
+) -> HttpServer:
+    """Listen where the settings say."""
+    runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=_CLOSE_S)
+    await runner.setup()
+    server = runner.server
+    assert server is not None  # noqa: S101 - setup made it
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(
+        lambda: Connection(
+            server,
+            refuse=refuse,
+            loop=loop,
+            access_log=None,
+            keepalive_timeout=settings.idle_connection_s,
+            max_line_size=settings.header_bytes_max,
+            max_field_size=settings.header_bytes_max,
+        ),
+        sock=_listener(settings),
+        backlog=_BACKLOG,
+    )
+    return HttpServer(listening.sockets[0].getsockname()[1], runner, listening)
+
+
+def _listener(settings: GatewaySettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted sockets take this over: it bounds what the kernel holds for a client that is slow.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
+    listener.bind((settings.host, settings.port))
+    return listener
+
+
+def _unreadable(error: BaseException | None) -> TurnpikeError:
+    if isinstance(error, LineTooLong):
+        return TurnpikeError(
+            Reason.HEADERS_TOO_LARGE, "The request line or a header is longer than is allowed."
+        )
+    if isinstance(error, HttpProcessingError):
+        return TurnpikeError(Reason.BAD_REQUEST, "The request is not valid HTTP.")
+    return TurnpikeError(Reason.INTERNAL, "Something went wrong inside Turnpike.")
