@@ -27,7 +27,7 @@ _PREFETCH_REST_S = 1.0
 _log = structlog.get_logger("gateway.leases")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lease:
     """One lease; `left_nusd` can still be drawn, `owed_nusd` is to be returned."""
 
@@ -39,7 +39,7 @@ class Lease:
     is_retired: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Draw:
     """One request's hold."""
 

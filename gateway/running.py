@@ -25,12 +25,16 @@ class Quiet(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """One request; `writing_since_s` is 0 while nobody waits for its client."""
+    """One request; `writing_since_s` is 0 while nobody waits for its client.
+
+    `is_nudged` while the sweep waits for its sign of life.
+    """
 
     key_id: str
     task: asyncio.Task[object]
     answer: Quiet | None = None
     writing_since_s: float = 0.0
+    is_nudged: bool = False
     ended_by: TurnpikeError | None = None
 
     def end(self, error: TurnpikeError) -> None:
@@ -93,7 +97,7 @@ class RunningRequests:
         for running in list(self._all):
             since_s = running.writing_since_s
             if not since_s:
-                if running.answer is not None:
+                if running.answer is not None and not running.is_nudged:
                     alive.append(running)
             elif now_s - since_s > self._write_timeout_s:
                 running.end(
@@ -105,6 +109,7 @@ class RunningRequests:
         # A task of its own: one client that does not read must not keep the others waiting.
         if running.answer is None or running not in self._all:
             return
+        running.is_nudged = True
         try:
             await running.answer.stay_alive(self._clock.monotonic_s())
         except OSError:
@@ -112,6 +117,8 @@ class RunningRequests:
             return
         except Exception as error:  # noqa: BLE001 - the sweep of all outlives one's failure
             _log.error("sign_of_life_failed", exc_info=error)
+        finally:
+            running.is_nudged = False
 
     async def drained(self, *, wait_s: float) -> None:
         """Wait until nothing runs, at most `wait_s`; end what is left."""

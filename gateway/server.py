@@ -27,6 +27,13 @@ class Connection(web.RequestHandler):
         super().__init__(server, **options)
         self._refuse = refuse
 
+    def close(self) -> None:
+        """Take no further request; a connection that waits for one ends at once."""
+        is_waiting = self._waiter is not None
+        super().close()
+        if is_waiting:
+            self.force_close()
+
     def handle_error(
         self,
         request: web.BaseRequest,

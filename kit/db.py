@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, MetaData, event
+from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 _SQLITE_BUSY_TIMEOUT_MS: Final = 10_000
@@ -110,13 +110,13 @@ def _run_alembic(
     getattr(command, verb)(config, revision)
 
 
-def _sqlite_engine(url: str) -> AsyncEngine:
-    path = url.partition(":///")[2]
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url)
+def set_up_sqlite(engine: Engine) -> None:
+    """Give every connection of an SQLite engine our journal, and begin transactions ourselves.
 
-    @event.listens_for(engine.sync_engine, "connect")
+    The driver would begin late and commit by itself; a write takes its lock from the start.
+    """
+
+    @event.listens_for(engine, "connect")
     def _set_up(dbapi_connection: Any, _record: object) -> None:  # noqa: ANN401 - driver object
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
@@ -126,9 +126,16 @@ def _sqlite_engine(url: str) -> AsyncEngine:
         cursor.execute(f"PRAGMA busy_timeout={_SQLITE_BUSY_TIMEOUT_MS}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         is_read = connection.get_execution_options().get(_READ, False)
         connection.exec_driver_sql("BEGIN" if is_read else "BEGIN IMMEDIATE")
 
+
+def _sqlite_engine(url: str) -> AsyncEngine:
+    path = url.partition(":///")[2]
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url)
+    set_up_sqlite(engine.sync_engine)
     return engine

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from random import SystemRandom
+from random import Random
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import structlog
@@ -142,7 +142,7 @@ class Tracing:
     ) -> None:
         self._tracer = tracer
         self._sample_ratio = sample_ratio
-        self._draw = draw or SystemRandom().random
+        self._draw = draw or Random().random  # noqa: S311 - nobody gains by guessing it
 
     @property
     def is_on(self) -> bool:
@@ -165,14 +165,11 @@ class Tracing:
         return self._decide(tracer, traceparent, 0.0)
 
     def _decide(self, tracer: "Tracer", traceparent: str, ratio: float) -> Sampled | None:
-        from opentelemetry.context import Context  # noqa: PLC0415 - slow, only when tracing
-
-        parent = parse_traceparent(traceparent)
-        if parent is None:
-            return Sampled(tracer, Context()) if self._draw() < ratio else None
-        if not parent.is_sampled:
-            return None
-        return Sampled(tracer, _context_of(parent), traceparent)
+        parent = parse_traceparent(traceparent) if traceparent else None
+        if parent is not None:
+            is_sampled = parent.is_sampled
+            return Sampled(tracer, _context_of(parent), traceparent) if is_sampled else None
+        return Sampled(tracer, _no_context()) if self._draw() < ratio else None
 
     @contextmanager
     def span(
@@ -315,6 +312,12 @@ def _context_of(parent: Parent) -> "Context":
         parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(_SAMPLED)
     )
     return set_span_in_context(NonRecordingSpan(above), Context())
+
+
+def _no_context() -> "Context":
+    from opentelemetry.context import Context  # noqa: PLC0415 - slow, only when tracing
+
+    return Context()
 
 
 def _below(tracer: "Tracer", span: "Span") -> Sampled:

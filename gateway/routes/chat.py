@@ -12,6 +12,7 @@ from gateway.running import Running
 from gateway.stream import RouterCall, StreamAnswer, route_headers
 from kit.errors import Reason, TurnpikeError
 from kit.money import format_usd
+from turnpike.type.v1 import usage_pb2
 from kit.rpc.status import error_from_rpc
 from kit.rpc.streams import close_stream
 
@@ -34,8 +35,8 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         finally:
             deps.running.leave(running)
     except TurnpikeError:
-        # Refused before anything was delivered: nothing is charged.
-        exchange.report.charge_nusd = 0
+        # Refused before anything was delivered: nothing is charged, no token counts.
+        exchange.report.usage, exchange.report.charge_nusd = usage_pb2.TokenUsage(), 0
         raise
     finally:
         deps.admission.settle(ticket, exchange.report.usage, exchange.report.charge_nusd)

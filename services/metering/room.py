@@ -8,6 +8,7 @@ from typing import Final
 from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.db import Database
+from kit.db_writer import open_writer
 from kit.tasks import background
 from kit.telemetry import Telemetry
 from services.metering.consumer import USAGE, UsageConsumer
@@ -15,7 +16,6 @@ from services.metering.metrics import watch
 from services.metering.servicer import MeteringServicer
 from services.metering.settings import MeteringSettings
 from services.metering.store import MeteringStore
-from services.metering.store_engine import open_writer
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -33,7 +33,7 @@ async def open_metering(
 
     What it has in hand at the end and has not acknowledged is delivered again, and stored once.
     """
-    async with open_writer(database) as write:
+    async with open_writer(database, name="metering") as write:
         store = MeteringStore(database, write, stream=USAGE, settings=settings, clock=clock)
         consumer = UsageConsumer(store, bus, settings=settings)
         watch((telemetry or Telemetry()).registry, consumer=consumer)

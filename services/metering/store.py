@@ -29,11 +29,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.clock import Clock
 from kit.db import Database
+from kit.db_writer import Writer
 from kit.errors import Reason, TurnpikeError
 from services.metering.records import WHOLE_BATCH, DeadLetter, Parcel, Record, open_parcels
 from services.metering.rollup import HourSum, advance, roll_up
 from services.metering.settings import MeteringSettings
-from services.metering.store_engine import Writer
 from services.metering.tables import (
     DEAD_LETTERS,
     METADATA,

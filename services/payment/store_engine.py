@@ -1,29 +1,22 @@
-"""How the ledger's transactions run: as plain functions over one connection.
-
-On SQLite they run in a thread of their own over the standard library's driver: one hop for a whole
-transaction, where the async driver takes one per statement. On PostgreSQL they run over asyncpg.
-"""
+"""How the ledger's transactions run: as functions over one connection, again when it broke."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import StaticPool
 
 from kit.db import Database
+from kit.db_writer import Writer, open_writer
 from kit.errors import Reason, TurnpikeError
 from services.payment.settings import PaymentSettings
 
 _log = structlog.get_logger("services.payment")
 _T = TypeVar("_T")
-_BUSY_TIMEOUT_MS: Final = 10_000
 _RETRY_S: Final = 0.1
 # A lost connection passes by itself; a broken rule of the books or of SQL does not.
 _BROKEN: Final = (DBAPIError, OSError, PoolTimeoutError)
@@ -46,7 +39,7 @@ class Transactions:
     made so by an id that it stores.
     """
 
-    def __init__(self, database: Database, writer: Reader, *, settings: PaymentSettings) -> None:
+    def __init__(self, database: Database, writer: Writer, *, settings: PaymentSettings) -> None:
         self._database = database
         self._writer = writer
         self._attempts_max = settings.database_attempts_max
@@ -113,60 +106,8 @@ async def open_transactions(
     database: Database, *, settings: PaymentSettings
 ) -> AsyncIterator[Transactions]:
     """Open what runs the room's transactions on an open, migrated database."""
-    if not database.is_sqlite:
-        yield Transactions(database, _over_asyncpg(database), settings=settings)
-        return
-    async with database.read() as connection:
-        url = connection.engine.url
-    engine = _sqlite_engine(url)
-    threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-    try:
-        yield Transactions(database, _in_thread(engine, threads), settings=settings)
-    finally:
-        await asyncio.to_thread(threads.shutdown)
-        engine.dispose()
-
-
-def _over_asyncpg(database: Database) -> Reader:
-    async def write(work: Callable[[Connection], _T]) -> _T:
-        async with database.write() as connection:
-            return await connection.run_sync(work)
-
-    return write
-
-
-def _in_thread(engine: Engine, threads: ThreadPoolExecutor) -> Reader:
-    def transact(work: Callable[[Connection], _T]) -> _T:
-        with engine.connect() as connection, connection.begin():
-            return work(connection)
-
-    async def write(work: Callable[[Connection], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(threads, transact, work)
-
-    return write
-
-
-def _sqlite_engine(url: URL) -> Engine:
-    # One connection for the one thread; it is closed from the loop's thread at the end.
-    engine = create_engine(
-        url.set(drivername="sqlite"),
-        poolclass=StaticPool,
-        connect_args={"check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+    async with open_writer(database, name="ledger") as writer:
+        yield Transactions(database, writer, settings=settings)
 
 
 def _is_rule(error: Exception) -> bool:

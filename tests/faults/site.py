@@ -16,9 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import yaml
@@ -34,6 +35,8 @@ OUTPUT_PUSD: Final = 1_233_300
 PROMPT_TOKENS_PER_BYTE_MAX: Final = 4
 START_S: Final = 45.0
 STOP_S: Final = 30.0
+_PORTS: Final = range(20_000, 32_000)
+_PORTS_TRIED_MAX: Final = 100
 _POLL_S: Final = 0.02
 _PROBE_S: Final = 2.0
 _COMMAND_S: Final = 60.0
@@ -345,10 +348,19 @@ def merged(below: Json, above: Json) -> Json:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
+    """Return ports that nobody listens on, nor is given for an outgoing connection.
+
+    A site that is down must find its ports free when it comes back.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [server.getsockname()[1] for server in opened]
+        for port in Random().sample(_PORTS, _PORTS_TRIED_MAX):
+            with suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError("There is no free port.")
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -27,7 +27,7 @@ CHECKPOINT_TOKENS: Final = 8
 LAG_TOKENS_MAX: Final = CHECKPOINT_TOKENS + 24
 """The distance of checkpoints, and what one read of a paced stream brings at most."""
 STARTING_SHARE: Final = 0.2
-RELEASE_S: Final = 30.0
+RELEASE_S: Final = 20.0
 SETTINGS: Final[Json] = {
     "gateway": {"lease_margin_s": 1.5, "lease_requests": 16},
     "router": {

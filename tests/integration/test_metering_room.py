@@ -12,13 +12,13 @@ from sqlalchemy import Connection, inspect, select, text
 
 from kit.clock import ManualClock
 from kit.db import Database, downgrade, open_database, upgrade
+from kit.db_writer import open_writer
 from kit.errors import Reason, TurnpikeError
 from services.metering.consumer import USAGE, UsageConsumer
 from services.metering.records import Parcel
 from services.metering.rollup import HOUR_MS
 from services.metering.room import MIGRATIONS
 from services.metering.store import METADATA, Applied, MeteringStore, Wanted
-from services.metering.store_engine import open_writer
 from services.metering.tables import DEAD_LETTERS
 from tests.unit.metering.events import MINUTE_MS, START_MS, batch, intent, outcome, request_id
 from tests.unit.metering.rooms import SETTINGS, Room, UnsteadyBus, eventually, opened
@@ -284,7 +284,7 @@ async def test_lost_acknowledgements_count_nothing_twice(room: Room) -> None:
 async def test_deliveries_wait_for_a_database_that_is_away(migrated_url: str) -> None:
     clock = ManualClock()
     bus = UnsteadyBus(clock)
-    async with open_database(migrated_url) as database, open_writer(database) as write:
+    async with open_database(migrated_url) as database, open_writer(database, name="metering") as write:
         store = _ShakyStore(
             database, write, stream=USAGE, settings=SETTINGS, clock=clock, failures=3
         )
@@ -304,8 +304,8 @@ async def test_deliveries_wait_for_a_database_that_is_away(migrated_url: str) ->
 async def test_two_writers_at_once_count_every_request_once(migrated_url: str) -> None:
     async with (
         open_database(migrated_url) as database,
-        open_writer(database) as one,
-        open_writer(database) as other,
+        open_writer(database, name="metering") as one,
+        open_writer(database, name="metering") as other,
     ):
         first, second = (
             MeteringStore(database, w, stream=USAGE, settings=SETTINGS, clock=ManualClock())

@@ -1,22 +1,20 @@
-"""How this room's writing transactions run: each is one plain function over one connection.
+"""Writing transactions that cost little: each is one plain function over one connection.
 
 On SQLite it runs in a thread of its own on the standard library's driver, one hop for the whole
 transaction where the async driver takes one for each statement. On PostgreSQL it runs on asyncpg.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
-from kit.db import Database
+from kit.db import Database, set_up_sqlite
 
-_BUSY_TIMEOUT_MS: Final = 10_000
 T = TypeVar("T")
 
 
@@ -28,15 +26,15 @@ class Writer(Protocol):
 
 
 @asynccontextmanager
-async def open_writer(database: Database) -> AsyncIterator[Writer]:
-    """Open the writer of an open, migrated database."""
+async def open_writer(database: Database, *, name: str) -> AsyncIterator[Writer]:
+    """Open the writer of an open, migrated database; `name` is its thread's, on SQLite."""
     if not database.is_sqlite:
         yield _on_asyncpg(database)
         return
     async with database.read() as connection:
         url = connection.engine.url
-    engine = _sqlite_engine(url)
-    threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metering")
+    engine = _sqlite_engine(url.set(drivername="sqlite").render_as_string(hide_password=False))
+    threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
     try:
         # One connection for good: to take one for each transaction costs more than its statements.
         kept = await asyncio.get_running_loop().run_in_executor(threads, engine.connect)
@@ -65,23 +63,8 @@ def _in_thread(kept: Connection, threads: ThreadPoolExecutor) -> Writer:
     return write
 
 
-def _sqlite_engine(url: URL) -> Engine:
+def _sqlite_engine(url: str) -> Engine:
     # The loop's thread closes the one connection when the thread that used it has ended.
-    engine = create_engine(
-        url.set(drivername="sqlite"),
-        poolclass=StaticPool,
-        connect_args={"check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
+    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    set_up_sqlite(engine)
     return engine
