@@ -37,14 +37,14 @@ class Uuid7Source:
                 if self._counter > _RAND_A_MAX:
                     self._last_ms += 1
                     self._counter = 0
-            head = (self._last_ms << 16) | 0x7000 | self._counter
+            milliseconds, counter = self._last_ms, self._counter
             if self._used == len(self._pool):
                 self._pool, self._used = os.urandom(_POOL_BYTES), 0
             drawn = self._pool[self._used : self._used + _RANDOM_BYTES]
             self._used += _RANDOM_BYTES
-        tail = int.from_bytes(drawn, "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-        text = f"{head:016x}{tail:016x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        time, tail = f"{milliseconds:012x}", drawn.hex()
+        variant = "89ab"[drawn[0] >> 6]
+        return f"{time[:8]}-{time[8:]}-7{counter:03x}-{variant}{tail[1:4]}-{tail[4:]}"
 
 
 def name_id(kind: str, name: str) -> str:

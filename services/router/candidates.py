@@ -1,7 +1,6 @@
 """Which deployments may serve a request, and why the others may not; pure."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kit.errors import Reason, TurnpikeError
@@ -14,7 +13,7 @@ class Choice:
     """Candidates in the order they are tried, and how many were excluded for which reason."""
 
     deployments: tuple[Deployment, ...]
-    excluded: Counter[str]
+    excluded: Mapping[str, int]
     retry_after_s: float = 0.0
 
 
@@ -32,25 +31,27 @@ def choose(
     is open; `wait_s` tells for how long it still is, 0 when it may be called.
     """
     found: list[Deployment] = []
-    excluded: Counter[str] = Counter()
+    dear_count = 0
     waits: list[float] = []
     for deployment in model.deployments:
         worst_nusd = charge_nusd(
             deployment.price, prompt_tokens=prompt_tokens_max, completion_tokens=max_tokens
         )
         if worst_nusd > hold_nusd:
-            excluded["price"] += 1
+            dear_count += 1
         elif (left_s := wait_s(deployment)) > 0:
-            excluded["health"] += 1
             waits.append(left_s)
         else:
             found.append(deployment)
+    excluded = {"price": dear_count, "health": len(waits)}
     return Choice(tuple(found), excluded, min(waits, default=0.0))
 
 
 def none_available(model: Model, choice: Choice) -> TurnpikeError:
     """Return the refusal of a request that nobody can serve."""
-    reasons = ",".join(f"{name}={count}" for name, count in sorted(choice.excluded.items()))
+    reasons = ",".join(
+        f"{name}={count}" for name, count in sorted(choice.excluded.items()) if count
+    )
     metadata = {"excluded": reasons}
     if choice.retry_after_s:
         metadata["retry_after_s"] = str(max(1, round(choice.retry_after_s)))

@@ -29,6 +29,7 @@ from tests.fakes.rpc_rooms import (
     ScriptedRouter,
     batch,
     failure,
+    numbers,
     open_rooms,
     request,
 )
@@ -123,6 +124,20 @@ async def test_copy_mode_hands_on_equal_messages_that_are_not_the_same() -> None
 
     assert [message] == found
     assert found[0] is not message
+
+
+async def test_message_that_is_ready_after_the_deadline_is_not_handed_over_locally() -> None:
+    now_s = asyncio.get_running_loop().time
+    async with open_rooms("local") as rooms:
+        rooms.router_room.answer = numbers(2)
+        end_s = now_s() + 0.05
+        call = rooms.stream(timeout=0.05)
+        await call.read()
+        await eventually(lambda: now_s() > end_s)
+
+        error = await failure(call.read())
+
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is error.code()
 
 
 async def test_table_refuses_a_method_that_takes_a_stream_of_requests() -> None:

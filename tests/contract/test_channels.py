@@ -146,6 +146,24 @@ async def test_closing_a_stream_runs_the_servicers_clean_up(rooms: Rooms, read_c
     assert call.done()
 
 
+async def test_clean_up_does_not_wait_until_the_servicers_generator_is_collected(
+    rooms: Rooms,
+) -> None:
+    watched, kept = Watched(9), []
+
+    def answer(request: Any, context: Context) -> AsyncIterator[Batch]:
+        kept.append(watched(request, context))
+        return kept[0]
+
+    rooms.router_room.answer = answer
+    call = rooms.stream()
+    await call.read()
+
+    await close_stream(call)
+
+    await eventually(lambda: watched.has_ended)
+
+
 async def test_closing_a_stream_that_was_never_read_or_has_ended_is_allowed(rooms: Rooms) -> None:
     rooms.router_room.answer = numbers(1)
     unread, ended = rooms.stream(), rooms.stream()

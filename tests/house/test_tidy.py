@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kit.errors import OUTWARD, Reason
+from tests.house.error_page import PAGE, page
 from tests.house.tree import (
     ROOMS,
     ROOT,
@@ -111,3 +112,7 @@ def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.ar
     arguments = function.args
     found = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     return [argument for argument in found if argument.arg not in ("self", "cls")]
+
+
+def test_error_page_is_what_the_table_makes() -> None:
+    assert page() == PAGE.read_text()

@@ -284,7 +284,10 @@ async def test_lost_acknowledgements_count_nothing_twice(room: Room) -> None:
 async def test_deliveries_wait_for_a_database_that_is_away(migrated_url: str) -> None:
     clock = ManualClock()
     bus = UnsteadyBus(clock)
-    async with open_database(migrated_url) as database, open_writer(database, name="metering") as write:
+    async with (
+        open_database(migrated_url) as database,
+        open_writer(database, name="metering") as write,
+    ):
         store = _ShakyStore(
             database, write, stream=USAGE, settings=SETTINGS, clock=clock, failures=3
         )

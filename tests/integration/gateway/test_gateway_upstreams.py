@@ -164,6 +164,7 @@ async def test_storm_of_failures_is_carried_by_the_second_deployment(
 
     first = [await answer_of(site.post(key, body)) for _ in range(6)]
     asked = len(site.main.seen)
+    site.main.handler = lambda _seen: Script(chunks=1)
     rest = await asyncio.gather(*(answer_of(site.post(key, body)) for _ in range(30)))
 
     answers = [*first, *rest]
@@ -171,8 +172,7 @@ async def test_storm_of_failures_is_carried_by_the_second_deployment(
     assert {200} == {answer.status for answer in answers}
     assert {SPARE} == {answer.headers["X-Deployment-Id"] for answer in answers}
     assert {price_nusd(12, 4)} == {record.charge_nusd for record in records}
-    assert asked == len([seen for seen in site.main.seen if seen.method == "POST"])
-    assert asked <= 5
+    assert asked == len(site.main.seen) <= 5
 
 
 async def broken(site: Site, key: Key, script: str, **fields: Any) -> tuple[Answer, list[Any]]:

@@ -184,6 +184,7 @@ async def test_ended_lease_is_not_drawn_from_and_goes_back() -> None:
         assert after_end is None
         assert here.ledger.granted_nusd == here.ledger.returned_nusd
         assert {} == here.leases._purses
+        assert [] == here.leases._retired
 
 
 async def test_too_small_leftovers_go_back_before_more_is_asked_for() -> None:
