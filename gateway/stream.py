@@ -79,7 +79,9 @@ class StreamAnswer:
             if self.response is None:
                 raise error_from_rpc(error) from error
             return await self._fail(error_from_rpc(error))
-        raise TurnpikeError(Reason.INTERNAL, "The router ended without an answer.")
+        return await self.fail(
+            TurnpikeError(Reason.INTERNAL, "The router ended without an answer.")
+        )
 
     async def stay_alive(self, now_s: float) -> None:
         """Send headers or a comment when the upstream has been silent for long."""
@@ -141,6 +143,8 @@ class StreamAnswer:
 
     async def _fail(self, error: TurnpikeError, before: bytes = b"") -> web.StreamResponse:
         self.report.error = error
+        if not self.report.request_id:
+            self.report.request_id = error.metadata.get("request_id", "")
         event = error_event(error, self.ticket.caller.dialect, self.report.request_id)
         return await self._close(before + event)
 

@@ -5,16 +5,16 @@ import asyncio
 import grpc
 from aiohttp import web
 
-from gateway.admission import Ticket, router_request
+from gateway.admission import Caller, Ticket, router_request
 from gateway.deps import DEPS, Deps
 from gateway.exchange import CLIENT_ID_CHARS_MAX, EXCHANGE, Exchange
 from gateway.running import Running
 from gateway.stream import RouterCall, StreamAnswer, route_headers
 from kit.errors import Reason, TurnpikeError
 from kit.money import format_usd
-from turnpike.type.v1 import usage_pb2
 from kit.rpc.status import error_from_rpc
 from kit.rpc.streams import close_stream
+from turnpike.type.v1 import usage_pb2
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -26,14 +26,28 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     caller = await deps.admission.identify(request.headers, exchange.dialect, "chat")
     exchange.caller, exchange.dialect = caller, caller.dialect
     exchange.key_id = caller.principal.key_id
-    ticket = await deps.admission.admit(caller, await read_json(request, deps))
+    running = deps.running.enter(caller.principal.key_id)
+    try:
+        ticket = await _admit(request, deps, caller, running)
+        return await _settled(request, deps, exchange, ticket, running)
+    finally:
+        deps.running.leave(running)
+
+
+async def _admit(request: web.Request, deps: Deps, caller: Caller, running: Running) -> Ticket:
+    try:
+        return await deps.admission.admit(caller, await read_json(request, deps))
+    except asyncio.CancelledError:
+        raise _ended_by(running) from None
+
+
+async def _settled(
+    request: web.Request, deps: Deps, exchange: Exchange, ticket: Ticket, running: Running
+) -> web.StreamResponse:
+    """Run an admitted request and give back what it did not use."""
     exchange.model_id, exchange.is_streaming = ticket.model.model_id, ticket.call.is_streaming
     try:
-        running = deps.running.enter(caller.principal.key_id)
-        try:
-            return await _run(request, deps, exchange, ticket, running)
-        finally:
-            deps.running.leave(running)
+        return await _run(request, deps, exchange, ticket, running)
     except TurnpikeError:
         # Refused before anything was delivered: nothing is charged, no token counts.
         exchange.report.usage, exchange.report.charge_nusd = usage_pb2.TokenUsage(), 0
@@ -75,7 +89,10 @@ async def _run(
     if (client_id := request.headers.get("X-Request-Id")) is not None:
         headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
     if not ticket.call.is_streaming:
-        return await _whole(call, exchange, headers)
+        try:
+            return await _whole(call, exchange, headers)
+        except asyncio.CancelledError:
+            raise _ended_by(running) from None
     answer = StreamAnswer(
         request=request,
         ticket=ticket,
@@ -118,15 +135,20 @@ async def _whole(call: RouterCall, exchange: Exchange, headers: dict[str, str]) 
     raise TurnpikeError(Reason.INTERNAL, "The router ended without an answer.")
 
 
-async def _ended(
-    request: web.Request, running: Running, answer: StreamAnswer
-) -> web.StreamResponse:
-    """Finish a request that was ended from outside; one whose client left stays cancelled."""
-    error = running.ended_by
-    task = asyncio.current_task()
+def _ended_by(running: Running) -> TurnpikeError:
+    """Return why a request was ended from outside; one whose client left stays cancelled."""
+    error, task = running.ended_by, asyncio.current_task()
     if error is None or task is None:
         raise asyncio.CancelledError
     task.uncancel()
+    return error
+
+
+async def _ended(
+    request: web.Request, running: Running, answer: StreamAnswer
+) -> web.StreamResponse:
+    """Finish a stream that was ended from outside."""
+    error = _ended_by(running)
     if error.reason is Reason.CLIENT_CLOSED_REQUEST:
         if request.transport is not None:
             request.transport.abort()

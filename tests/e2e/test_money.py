@@ -70,8 +70,10 @@ async def settled(site: Site, count: int) -> list[Json]:
 
     def is_settled() -> bool:
         found[:] = site.usage()
-        bound = site.verify()
-        return len(found) >= count and int(bound["open_hold_count"]) == 0
+        books = site.verify()
+        settled_nusd = int(books["charged_nusd"]) + int(books["writeoff_nusd"])
+        is_level = settled_nusd == sum(int(record["charge_nusd"]) for record in found)
+        return is_level and len(found) >= count and int(books["open_hold_count"]) == 0
 
     await until(is_settled, f"{count} requests are settled", wait_s=SETTLE_S)
     return found
@@ -144,6 +146,7 @@ async def books_of(folder: Path, databases: Databases) -> tuple[Json, list[tuple
         records = await settled(site, len(answered))
         assert await site.stop() == 0
         await site.start()
+        await until(lambda: site.balance()["held"] == 0, "all came back", wait_s=SETTLE_S)
         verified = site.verify()
         assert verified["is_clean"], verified["findings"]
         assert len(answered) == len(records)

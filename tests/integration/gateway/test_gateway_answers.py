@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kit.ids import name_id
-from tests.fixtures.gateway import SMALL, Key, OpenSite, Site, Wish, chat, price_nusd
+from tests.fixtures.catalogues import SMALL, chat, price_nusd
+from tests.fixtures.gateway import Key, OpenSite, Site, Wish
 from tests.integration.gateway.wire import (
     UUID7,
     Answer,

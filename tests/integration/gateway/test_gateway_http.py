@@ -6,15 +6,16 @@ import json
 import pytest
 import structlog
 
-from tests.fixtures.gateway import OpenSite, Site, chat
+from tests.fixtures.catalogues import chat
+from tests.fixtures.gateway import OpenSite, Site
 from tests.integration.gateway.wire import (
     UUID7,
     answer_of,
     connected,
+    events_of,
     read_chunks,
     request_bytes,
     text_of,
-    events_of,
     tokens,
 )
 
@@ -31,7 +32,10 @@ MALFORMED: dict[str, tuple[int, bytes]] = {
     "header without colon": (400, POST + b"Authorization Bearer " + CANARY + b"\r\n\r\n"),
     "zero byte in a header": (400, POST + b"X: a\0b\r\n\r\n"),
     "two lengths": (400, POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
-    "two framings": (400, POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "two framings": (
+        400,
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     "negative length": (400, POST + b"Content-Length: -5\r\n\r\n"),
     "bad chunk size": (400, POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
     "long header": (431, POST + b"X: " + b"a" * 20_000 + b"\r\n\r\n"),

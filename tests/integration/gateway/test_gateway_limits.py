@@ -6,23 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.gateway import (
-    SMALL,
-    TWICE,
-    USD,
-    Key,
-    OpenSite,
-    Site,
-    Wish,
-    chat,
-    price_nusd,
-    until,
-)
+from tests.fixtures.catalogues import FREE, SMALL, TWICE, chat, price_nusd
+from tests.fixtures.gateway import USD, Key, OpenSite, Site, Wish, until
 from tests.integration.gateway.wire import Answer, answer_of, events_of
 
 AUTH = "turnpike.auth.v1.AuthService"
 PAYMENT = "turnpike.payment.v1.PaymentService"
-FREE = "acme/deep/free@v1"
 
 
 async def burst(site: Site, key: Key, count: int, body: dict[str, Any]) -> list[Answer]:

@@ -1,4 +1,4 @@
-"""Refusals over a real socket: every code that can occur, its shape by dialect, and no side effects."""
+"""Refusals over a real socket: every code, its shape by dialect, and no side effects."""
 
 import asyncio
 import gzip
@@ -10,7 +10,8 @@ from urllib.parse import quote
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit.secrets import mint_token
-from tests.fixtures.gateway import SMALL, TWICE, Key, OpenSite, Site, Wish, chat, price_nusd
+from tests.fixtures.catalogues import SMALL, TWICE, chat, price_nusd
+from tests.fixtures.gateway import Key, OpenSite, Site, Wish
 from tests.integration.gateway.wire import Answer, answer_of, connected, request_bytes
 
 M = b'"model":"acme/small","messages":[{"role":"user","content":"hi"}]'

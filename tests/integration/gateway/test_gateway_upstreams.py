@@ -12,17 +12,8 @@ from kit.ids import name_id
 from kit.rpc.local import LocalMode
 from tests.fakes.openai_script import Script
 from tests.fakes.openai_upstream import OpenAiUpstream
-from tests.fixtures.gateway import (
-    TWICE,
-    Key,
-    OpenSite,
-    Site,
-    Wish,
-    chat,
-    price_nusd,
-    until,
-    usual_catalogue,
-)
+from tests.fixtures.catalogues import TWICE, chat, price_nusd, usual_catalogue
+from tests.fixtures.gateway import Key, OpenSite, Site, Wish, until
 from tests.integration.gateway.wire import Answer, answer_of, events_of, text_of, tokens
 from turnpike.metering.v1 import metering_pb2
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -112,9 +113,13 @@ class RawClient:
 
 
 @asynccontextmanager
-async def connected(port: int, *, limit: int = 2**16) -> AsyncIterator[RawClient]:
-    """Open a connection; `limit` bounds what is read ahead."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=limit)
+async def connected(port: int, *, ahead_bytes: int = 2**16) -> AsyncIterator[RawClient]:
+    """Open a connection; `ahead_bytes` bounds what it takes in without being read."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ahead_bytes)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=ahead_bytes)
     try:
         yield RawClient(reader, writer)
     finally:
