@@ -10,6 +10,7 @@ from gateway.deps import DEPS, Deps
 from gateway.exchange import CLIENT_ID_CHARS_MAX, EXCHANGE, Exchange
 from gateway.running import Running
 from gateway.stream import RouterCall, StreamAnswer, route_headers
+from gateway.traces import chat_span
 from kit.errors import Reason, TurnpikeError
 from kit.money import format_usd
 from kit.rpc.status import error_from_rpc
@@ -47,7 +48,11 @@ async def _settled(
     """Run an admitted request and give back what it did not use."""
     exchange.model_id, exchange.is_streaming = ticket.model.model_id, ticket.call.is_streaming
     try:
-        return await _run(request, deps, exchange, ticket, running)
+        above = deps.tracing.sampled(request.headers.get("traceparent", ""))
+        if above is None:
+            return await _run(request, deps, exchange, ticket, running)
+        with chat_span(deps.tracing, above, exchange) as span:
+            return await _run(request, deps, exchange, ticket, running, span.traceparent)
     except TurnpikeError:
         # Refused before anything was delivered: nothing is charged, no token counts.
         exchange.report.usage, exchange.report.charge_nusd = usage_pb2.TokenUsage(), 0
@@ -81,9 +86,14 @@ async def read_json(request: web.Request, deps: Deps) -> bytes:
 
 
 async def _run(
-    request: web.Request, deps: Deps, exchange: Exchange, ticket: Ticket, running: Running
+    request: web.Request,
+    deps: Deps,
+    exchange: Exchange,
+    ticket: Ticket,
+    running: Running,
+    traceparent: str = "",
 ) -> web.StreamResponse:
-    call = deps.router.CreateChatCompletion(router_request(ticket, ""))
+    call = deps.router.CreateChatCompletion(router_request(ticket, traceparent))
     headers = deps.admission.rate_headers(ticket.caller)
     headers["X-Route-Model"] = ticket.call.request.model
     if (client_id := request.headers.get("X-Request-Id")) is not None:

@@ -22,6 +22,7 @@ from services.router.delivery import Delivered, TokenUsage, estimated
 from services.router.fleet import Attempt, Fleet
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.settings import RouterSettings
+from services.router.traces import Trace
 from services.router.usage_events import UsageEvent
 from services.router.usage_log import OpenUsage, UsageLog
 from turnpike.router.v1 import router_pb2
@@ -51,6 +52,7 @@ class Run:
     checkpoint_due_tokens: int
     held: bytes = b""
     is_committed: bool = False
+    trace: Trace | None = None
 
     def check_ended(self) -> None:
         """Refuse an upstream that just stopped.
@@ -82,7 +84,7 @@ class Dispatcher:
         self._ids = Uuid7Source()
 
     async def run(
-        self, request: router_pb2.CreateChatCompletionRequest
+        self, request: router_pb2.CreateChatCompletionRequest, trace: Trace | None = None
     ) -> AsyncGenerator[Batch, None]:
         """Yield one answer's batches.
 
@@ -93,6 +95,7 @@ class Dispatcher:
         """
         loop = asyncio.get_running_loop()
         run, deployments = self._start(request, loop.time())
+        run.trace = trace
         outcome = UsageEvent.OUTCOME_CLIENT_CLOSED
         try:
             for number, deployment in enumerate(deployments, 1):
@@ -100,9 +103,7 @@ class Dispatcher:
                 self._route(run, deployment, number)
                 with self._fleet.attempt(deployment) as attempt:
                     try:
-                        stream = attempt.provider.stream(
-                            self._call(run, deployment), run.body, deadline_s=deadline_s
-                        )
+                        stream = self._stream(run, attempt, deployment, deadline_s)
                         async with aclosing(stream) as batches:
                             async for batch in batches:
                                 now_s = loop.time()
@@ -197,6 +198,16 @@ class Dispatcher:
         price.input_pusd_per_token = deployment.price.input_pusd_per_token
         price.output_pusd_per_token = deployment.price.output_pusd_per_token
         price.request_pusd = deployment.price.request_pusd
+
+    def _stream(
+        self, run: Run, attempt: Attempt, deployment: Deployment, deadline_s: float
+    ) -> AsyncGenerator[Batch, None]:
+        stream = attempt.provider.stream(
+            self._call(run, deployment), run.body, deadline_s=deadline_s
+        )
+        if run.trace is None:
+            return stream
+        return run.trace.attempt(deployment, run.usage.event.attempt_count, stream)
 
     def _accept(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> bool:
         """Take a batch from the upstream; False while it is kept back, for it has no content."""

@@ -100,7 +100,11 @@ async def open_router(
             clock=clock,
         )
         try:
-            yield RouterServicer(dispatcher=dispatcher, catalogue=lambda: keeper.current)
+            yield RouterServicer(
+                dispatcher=dispatcher,
+                catalogue=lambda: keeper.current,
+                tracing=telemetry.tracing,
+            )
         finally:
             if not await usage.drained(wait_s=settings.drain_s):
                 _log.warning("usage_left_in_journal", backlog=usage.backlog_count)

@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Callable
 
 from grpc import aio
 
+from kit.tracing import Tracing
 from services.router.catalog import Catalogue, Model
 from services.router.dispatch import Dispatcher
 from services.router.pricing import PriceRow
 from services.router.providers.port import Batch
+from services.router.traces import dispatched
 from turnpike.router.v1 import router_pb2, router_pb2_grpc
 from turnpike.type.v1 import usage_pb2
 
@@ -18,9 +20,12 @@ Context = aio.ServicerContext[router_pb2.CreateChatCompletionRequest, Batch]
 class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     """Serves `turnpike.router.v1.RouterService`."""
 
-    def __init__(self, *, dispatcher: Dispatcher, catalogue: Callable[[], Catalogue]) -> None:
+    def __init__(
+        self, *, dispatcher: Dispatcher, catalogue: Callable[[], Catalogue], tracing: Tracing
+    ) -> None:
         self._dispatcher = dispatcher
         self._catalogue = catalogue
+        self._tracing = tracing
 
     async def ListModels(
         self,
@@ -40,7 +45,10 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     def CreateChatCompletion(
         self, request: router_pb2.CreateChatCompletionRequest, context: Context
     ) -> AsyncIterator[Batch]:
-        return self._dispatcher.run(request)
+        above = self._tracing.continued(request.envelope.traceparent)
+        if above is None:
+            return self._dispatcher.run(request)
+        return dispatched(self._tracing, above, request, self._dispatcher.run)
 
 
 def _model(model: Model) -> router_pb2.Model:

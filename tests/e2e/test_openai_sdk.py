@@ -144,7 +144,7 @@ async def test_errors_arrive_as_the_clients_own_exceptions(
 async def test_closed_stream_stops_the_generation_and_is_charged_as_delivered(
     triton_site: Site, client: openai.AsyncOpenAI, key: Key, triton: Triton
 ) -> None:
-    seed = 600 + triton.journal(600)[0] + triton_site.gateway.port  # one that nobody used yet
+    seed = 200_000 + triton_site.gateway.port
     seen = 0
     async with await client.chat.completions.create(
         **ask(seed, model="tiny-paced", max_tokens=400), stream=True

@@ -14,6 +14,7 @@ from tests.integration.gateway.wire import (
     events_of,
     read_chunks,
     request_bytes,
+    stalled,
     text_of,
     tokens,
 )
@@ -30,18 +31,6 @@ def priced(record: metering_pb2.UsageRecord) -> int:
     return price_nusd(usage.prompt_token_count, usage.completion_token_count)
 
 
-async def stalled(site: Site, *, since_s: float = 0.3) -> int:
-    """Wait until the upstream can send no more; return what it has sent."""
-    sent, since = -1, asyncio.get_running_loop().time()
-    async with asyncio.timeout(15):
-        while asyncio.get_running_loop().time() - since < since_s:
-            now = sum(seen.bytes_sent for seen in site.main.seen)
-            if now != sent:
-                sent, since = now, asyncio.get_running_loop().time()
-            await asyncio.sleep(0.02)
-    return sent
-
-
 async def test_client_that_never_reads_costs_bounded_memory_and_is_cut(
     open_site: OpenSite,
 ) -> None:
@@ -52,7 +41,7 @@ async def test_client_that_never_reads_costs_bounded_memory_and_is_cut(
 
     async with connected(site.gateway.port, ahead_bytes=4096) as silent:
         await silent.send(request_bytes(key.secret, body))
-        sent = await stalled(site)
+        sent = await stalled(site.main)
         beside = await answer_of(site.post(other, chat("shape=c8-d1", stream=True)))
         await until(lambda: site.main.seen[0].is_over)
         (record,) = await site.settled(key, 1)

@@ -12,6 +12,8 @@ from typing import Any, Final
 import aiohttp
 from multidict import CIMultiDict
 
+from tests.fakes.openai_upstream import OpenAiUpstream
+
 UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 READ_S: Final = 15.0
 
@@ -81,6 +83,18 @@ async def read_chunks(response: aiohttp.ClientResponse, count: int) -> bytes:
             assert data, seen
             seen += data
     return seen
+
+
+async def stalled(upstream: OpenAiUpstream, *, since_s: float = 0.3) -> int:
+    """Wait until the upstream can send no more; return what it has sent."""
+    sent, since = -1, asyncio.get_running_loop().time()
+    async with asyncio.timeout(15):
+        while asyncio.get_running_loop().time() - since < since_s:
+            now = sum(seen.bytes_sent for seen in upstream.seen)
+            if now != sent:
+                sent, since = now, asyncio.get_running_loop().time()
+            await asyncio.sleep(0.02)
+    return sent
 
 
 class RawClient:
