@@ -1,6 +1,7 @@
 """The life of a process: start in order, say that it is ready, drain, and end in reverse."""
 
 import asyncio
+import ctypes
 import gc
 import os
 import shutil
@@ -45,6 +46,9 @@ from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from turnpike.router.v1.router_pb2_grpc import RouterServiceStub
 
 EVERYTHING: Final = "all"
+_M_ARENA_MAX: Final = -8
+"""Source: glibc, malloc.h."""
+_ARENAS_MAX: Final = 2
 _GC_THRESHOLDS: Final = (20_000, 20, 50)
 """Requests make no cycles to speak of; young collections at every 700 objects find nothing."""
 GATEWAY: Final = "gateway"
@@ -53,6 +57,13 @@ _TOKENIZER: Final = "examples/triton/models/tiny-chat/1/tokenizer_config.json"
 _EVERY_INTERFACE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - shown, not bound
 _log = structlog.get_logger("app.lifecycle")
 T = TypeVar("T")
+
+
+def _bound_arenas() -> None:
+    """Let all threads share two heaps: one for each thread would keep what its bursts took."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS_MAX)
 
 
 def _settle_memory() -> None:
@@ -69,6 +80,7 @@ def run(loaded: Loaded, target: str) -> int:
         StartError: It cannot start.
     """
     os.umask(_OWNER_ONLY)
+    _bound_arenas()
     settings = fill_secrets(loaded.settings, target=target)
     _configure_logs(settings)
     run_dir = settings.state_dir / "run" / target

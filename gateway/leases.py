@@ -24,6 +24,8 @@ from turnpike.type.v1 import principal_pb2
 RECALL_SUBJECT = "payment.lease_recall.v1"
 _PREFETCH_REQUESTS = 8
 _PREFETCH_REST_S = 1.0
+_KEPT_S = 10.0
+"""How long a return that payment took in part is repeated; then the lease's end frees the rest."""
 _log = structlog.get_logger("gateway.leases")
 
 
@@ -37,6 +39,7 @@ class Lease:
     owed_nusd: int = 0
     in_flight_count: int = 0
     is_retired: bool = False
+    kept_since_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +125,8 @@ class CreditLeases:
             )
         purse.waiter_count += 1
         purse.waiting_nusd += need_nusd
+        # What was asked before this request came may be refused for what has come back since.
+        older = purse.refill
         try:
             while True:
                 drawn = self.try_draw(principal, need_nusd)
@@ -133,7 +138,7 @@ class CreditLeases:
                     drawn = self.try_draw(principal, need_nusd)
                     if drawn is not None:
                         return drawn
-                    if need_nusd >= refusal.asked_nusd:
+                    if refill is not older and need_nusd >= refusal.asked_nusd:
                         raise _again(refusal.error)
         finally:
             purse.waiter_count -= 1
@@ -264,19 +269,32 @@ class CreditLeases:
         for lease in leases:
             owed_nusd, lease.owed_nusd = lease.owed_nusd, 0
             if owed_nusd:
-                await self._give_back(lease.lease_id, owed_nusd)
+                lease.owed_nusd += await self._give_back(lease, owed_nusd)
+            if lease.owed_nusd and lease not in self._retired:
+                self._retired.append(lease)
 
-    async def _give_back(self, lease_id: str, undrawn_nusd: int) -> None:
+    async def _give_back(self, lease: Lease, undrawn_nusd: int) -> int:
+        """Return credit; give what payment keeps until it has heard how a request ended."""
         request = payment_pb2.ReturnCreditRequest(
-            lease_id=lease_id,
+            lease_id=lease.lease_id,
             undrawn_nusd=undrawn_nusd,
             request_id=self._ids.new(self._clock.unix_ms()),
         )
         try:
-            await self._payment.ReturnCredit(request, timeout=self._settings.rpc_timeout_s)
+            answer = await self._payment.ReturnCredit(request, timeout=self._settings.rpc_timeout_s)
         except grpc.RpcError as error:
             # Not repeated: payment itself frees what no request named when the lease ends.
             _log.warning("credit_not_returned", why=error_from_rpc(error).reason)
+            return 0
+        kept_nusd = undrawn_nusd - answer.released_nusd
+        now_s = self._clock.monotonic_s()
+        if not kept_nusd:
+            lease.kept_since_s = None
+        elif lease.kept_since_s is None:
+            lease.kept_since_s = now_s
+        elif now_s - lease.kept_since_s >= _KEPT_S:
+            return 0
+        return kept_nusd
 
 
 def _unavailable() -> TurnpikeError:

@@ -23,7 +23,6 @@ from services.router.providers.port import (
     ProviderError,
 )
 from services.router.providers.triton_answer import Answer
-from services.router.providers.triton_grpc import open_grpc_transport
 from services.router.providers.triton_http import open_http_transport
 from services.router.providers.triton_port import TritonConfig, TritonTransport
 from services.router.providers.triton_tensors import (
@@ -128,5 +127,8 @@ async def open_triton(
         async with open_http_transport(config, http_pool) as transport:
             yield TritonProvider(config, transport)
     else:
+        # Loaded on first use: the client library brings numpy along, 16 MiB of it.
+        from services.router.providers.triton_grpc import open_grpc_transport  # noqa: PLC0415
+
         async with open_grpc_transport(config) as grpc_transport:
             yield TritonProvider(config, grpc_transport)
