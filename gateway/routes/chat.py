@@ -121,6 +121,14 @@ async def _run(
     except ConnectionResetError as error:
         # The client left while its answer was being written; nobody failed.
         raise asyncio.CancelledError from error
+    except Exception:
+        if answer.response is None:
+            raise
+        # The border could only begin a second answer on the same connection.
+        deps.log.exception("stream_failed", request_id=exchange.report.request_id)
+        return await answer.fail(
+            TurnpikeError(Reason.INTERNAL, "Something went wrong inside Turnpike.")
+        )
     finally:
         await close_stream(call)
 

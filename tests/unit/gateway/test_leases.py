@@ -16,7 +16,7 @@ from kit.errors import Reason, TurnpikeError
 from kit.tasks import TaskPool
 from tests.fakes.ledger import Ledger, as_wanted, need_only
 from tests.fakes.openai_calls import eventually
-from turnpike.payment.v1 import payment_pb2, payment_pb2_grpc
+from turnpike.payment.v1 import payment_pb2_grpc
 from turnpike.type.v1 import principal_pb2
 
 HOLD = 1_000
@@ -74,21 +74,6 @@ async def desk(ledger: Ledger, *, tasks_max: int = 100, **limits: int) -> AsyncI
     yield opened
     await opened.tasks.close(wait_s=5)
     assert 0 == opened.difference_nusd()
-
-
-class SlowLedger(Ledger):
-    """Keeps part of each return, as payment does until it has heard how a request ended."""
-
-    kept_nusd = 0
-
-    async def ReturnCredit(
-        self, request: payment_pb2.ReturnCreditRequest, *, timeout: float
-    ) -> payment_pb2.ReturnCreditResponse:
-        answer = await super().ReturnCredit(request, timeout=timeout)
-        kept_nusd = min(self.kept_nusd, request.undrawn_nusd)
-        self.returned_nusd -= kept_nusd
-        self.available_nusd -= kept_nusd
-        return payment_pb2.ReturnCreditResponse(released_nusd=answer.released_nusd - kept_nusd)
 
 
 def refused_with(reason: Reason, outcomes: Sequence[Draw | BaseException]) -> int:
@@ -184,40 +169,6 @@ async def test_recall_returns_exactly_what_nobody_drew_of_that_account() -> None
         here.settle(drawn, HOLD // 4)
         await here.leases.tidy()
         assert granted_nusd - left_nusd - 2 * HOLD - HOLD // 4 == here.ledger.returned_nusd
-
-
-async def test_what_payment_does_not_take_back_yet_is_offered_again() -> None:
-    ledger = SlowLedger(100 * HOLD)
-    async with desk(ledger, lease_requests=50) as here:
-        here.settle(await here.draw(), HOLD // 4)
-        await here.quiet()
-        ledger.kept_nusd = HOLD - HOLD // 4
-
-        await here.leases.recall("account")
-        at_first_nusd = ledger.granted_nusd - ledger.returned_nusd
-        ledger.kept_nusd = 0
-        await here.leases.tidy()
-
-        assert HOLD == at_first_nusd
-        assert HOLD // 4 == ledger.granted_nusd - ledger.returned_nusd
-        assert [] == here.leases._retired
-
-
-async def test_what_payment_never_takes_back_is_left_to_the_end_of_the_lease() -> None:
-    ledger = SlowLedger(100 * HOLD)
-    ledger.kept_nusd = HOLD
-    here = Desk(ledger)
-    here.settle(await here.draw(), HOLD)
-    await here.quiet()
-
-    await here.leases.recall("account")
-    here.clock.advance(11)
-    await here.leases.tidy()
-    count = len(ledger.returns)
-    await here.leases.tidy()
-
-    assert [] == here.leases._retired
-    assert count == len(ledger.returns)
 
 
 async def test_ended_lease_is_not_drawn_from_and_goes_back() -> None:
