@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, select, update
 
 from kit.errors import Reason, TurnpikeError
 from kit.money import format_usd
@@ -11,15 +11,12 @@ from services.payment import ledger
 from services.payment.ledger import Draft, Kind
 from services.payment.store_answers import ask, remember
 from services.payment.store_books import Books
-from services.payment.store_tables import Row, holds, leases
+from services.payment.store_tables import Row, leases
 
 OPEN: Final = "open"
 CLOSED: Final = "closed"
 
 _FIND: Final = select(leases).where(leases.c.lease_id == bindparam("lease"))
-_NAMED: Final = select(func.coalesce(func.sum(holds.c.amount_nusd), 0)).where(
-    holds.c.lease_id == bindparam("lease")
-)
 RELEASE: Final = (
     update(leases)
     .where(leases.c.lease_id == bindparam("lease"))
@@ -90,7 +87,9 @@ def give_back(
 ) -> tuple[str, int]:
     """Release part of a lease once per request id; return its account and what was released.
 
-    No more is released than the lease has left beside its captured part and its named holds.
+    The holder has counted its running and its charged requests already, so named holds are not
+    taken off again: they may be those of requests whose outcome is still on its way. No more is
+    released than the lease has left.
 
     Raises:
         TurnpikeError: NOT_FOUND, no such lease; ALREADY_EXISTS, a used request id.
@@ -103,8 +102,7 @@ def give_back(
     answered = ask(connection, request_id, asked)
     if answered is not None:
         return lease["account_id"], int(answered["released_nusd"])
-    named = int(connection.execute(_NAMED, {"lease": lease_id}).scalar_one())
-    amount = min(undrawn_nusd, free_nusd(lease, named))
+    amount = min(undrawn_nusd, left_nusd(lease))
     if amount > 0:
         postings = ledger.release(lease["account_id"], amount)
         books.post(Draft(Kind.RETURN, lease_id, now_ms, postings))
@@ -130,10 +128,10 @@ def _size(books: Books, terms: LeaseTerms, rules: LeaseRules) -> int | Shortage:
     )
 
 
-def free_nusd(lease: RowMapping, named_nusd: int) -> int:
-    """Return what a lease has left beside its named holds; never negative."""
+def left_nusd(lease: RowMapping) -> int:
+    """Return what a lease has left, its named holds included."""
     left: int = lease["granted_nusd"] - lease["captured_nusd"] - lease["released_nusd"]
-    return max(0, left - named_nusd)
+    return left
 
 
 def released(lease: RowMapping, amount_nusd: int) -> Row:

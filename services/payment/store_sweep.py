@@ -9,7 +9,7 @@ from services.payment import ledger
 from services.payment.ledger import Draft, Kind
 from services.payment.store_answers import forget
 from services.payment.store_books import Books
-from services.payment.store_leases import CLOSED, OPEN, RELEASE, free_nusd, released
+from services.payment.store_leases import CLOSED, OPEN, RELEASE, left_nusd, released
 from services.payment.store_tables import holds, leases, router_watermarks
 
 _NAMED: Final = (
@@ -110,7 +110,8 @@ def _expiry(lease: RowMapping, now_ms: int) -> Draft:
 
 
 def _left(lease: RowMapping) -> int:
-    return free_nusd(lease, int(lease["named_nusd"]))
+    """Return what a lease has left beside its named holds; never negative."""
+    return max(0, left_nusd(lease) - int(lease["named_nusd"]))
 
 
 def _prune(connection: Connection, before_ms: int) -> None:

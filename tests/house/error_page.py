@@ -7,8 +7,10 @@ PAGE = ROOT / "docs" / "errors.md"
 _HEAD = """\
 # Errors
 
-Written from `kit/errors.py`; do not edit. The body is `{"error": {"message", "type", "code", "param", "request_id"}}`; a dialect may write the code in capitals, as the
-HTTP status, or not at all. 429 and 503 come with `Retry-After`. After the first byte of a stream an error is one `data:` event and a closed stream without `[DONE]`.
+Written from `kit/errors.py`; do not edit. The body is
+`{"error": {"message", "type", "code", "param", "request_id"}}`; a dialect may write the code in
+capitals, as the HTTP status, or not at all. 429 and 503 come with `Retry-After`. After the first
+byte of a stream an error is one `data:` event and a closed stream without `[DONE]`.
 
 | HTTP | type | code | gRPC | worth repeating |
 |---|---|---|---|---|

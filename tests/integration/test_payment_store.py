@@ -92,16 +92,27 @@ async def test_two_hundred_parallel_leases_on_a_balance_for_ten_grant_exactly_te
     assert (await rig.verify()).is_clean
 
 
-async def test_return_gives_back_no_more_than_what_no_hold_names(rig: Rig) -> None:
+async def test_return_does_not_wait_for_outcomes_that_are_on_their_way(rig: Rig) -> None:
     await rig.credit("a", 1_000)
     lease_id, _ = await rig.lease("a", 100)
     await rig.settle(intent("r1", lease_id, 60))
 
-    first = await rig.give_back(lease_id, 100)
-    second = await rig.give_back(lease_id, 100)
+    returned = await rig.give_back(lease_id, 90)
+    await rig.settle(outcome("r1", lease_id, hold_nusd=60, charge_nusd=10))
 
-    assert (40, 0) == (first, second)
-    assert (940, 60, 0) == await rig.balance("a")
+    assert 90 == returned
+    assert (990, 0, 0) == await rig.balance("a")
+
+
+async def test_return_gives_back_no_more_than_the_lease_has_left(rig: Rig) -> None:
+    await rig.credit("a", 1_000)
+    lease_id, _ = await rig.lease("a", 100)
+
+    first = await rig.give_back(lease_id, 70)
+    second = await rig.give_back(lease_id, 70)
+
+    assert (70, 30) == (first, second)
+    assert (1_000, 0, 0) == await rig.balance("a")
 
 
 async def test_repeated_return_counts_once(rig: Rig) -> None:

@@ -23,6 +23,7 @@ from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
 Step = Batch | ProviderError | Callable[[], None]
+Scripts = dict[str, list[Sequence[Step]]]
 PRICE = PriceRow("price-1", 10_000, 20_000)
 
 
@@ -134,7 +135,7 @@ def request(**more: object) -> router_pb2.CreateChatCompletionRequest:
 @asynccontextmanager
 async def open_rig(
     tmp_path: Path,
-    scripts: dict[str, list[Sequence[Step]]],
+    scripts: Scripts,
     settings: RouterSettings | None = None,
 ) -> AsyncIterator[Rig]:
     """Deployments in the order of `scripts`, each with its scripts, one for each call."""

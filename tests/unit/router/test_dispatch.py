@@ -8,7 +8,7 @@ import pytest
 from kit.errors import Reason, TurnpikeError
 from services.router.providers.port import Batch, Failure, ProviderError
 from services.router.settings import RouterSettings
-from tests.unit.router.scripted import content, finish, open_rig, request
+from tests.unit.router.scripted import Scripts, content, finish, open_rig, request
 from turnpike.events.v1 import events_pb2
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
@@ -45,7 +45,7 @@ async def test_outcome_is_journalled_before_the_last_batch_is_handed_over(tmp_pa
 
 
 async def test_upstream_that_fails_before_content_is_followed_by_the_next(tmp_path: Path) -> None:
-    scripts = {"a": [[DOWN]], "b": [[content("x"), finish()]]}
+    scripts: Scripts = {"a": [[DOWN]], "b": [[content("x"), finish()]]}
 
     async with open_rig(tmp_path, scripts) as rig:
         batches = await read_all(rig.dispatcher.run(request()))
@@ -57,7 +57,7 @@ async def test_upstream_that_fails_before_content_is_followed_by_the_next(tmp_pa
 
 async def test_chunks_without_content_do_not_commit_to_an_upstream(tmp_path: Path) -> None:
     role = Batch(sse=b"data: role\n\n")
-    scripts = {"a": [[role, DOWN]], "b": [[role, content("x"), finish()]]}
+    scripts: Scripts = {"a": [[role, DOWN]], "b": [[role, content("x"), finish()]]}
 
     async with open_rig(tmp_path, scripts) as rig:
         batches = await read_all(rig.dispatcher.run(request()))
@@ -69,7 +69,10 @@ async def test_answer_that_breaks_after_content_is_an_error_and_charged_as_far_a
     tmp_path: Path,
 ) -> None:
     broken = ProviderError(Failure.INCOMPLETE, "cut")
-    scripts = {"a": [[content("x", completion=1), content("y", completion=2), broken]], "b": []}
+    scripts: Scripts = {
+        "a": [[content("x", completion=1), content("y", completion=2), broken]],
+        "b": [],
+    }
 
     async with open_rig(tmp_path, scripts) as rig:
         batches = await read_all(rig.dispatcher.run(request()))
@@ -222,7 +225,7 @@ async def test_impatient_caller_does_not_hurt_a_deployments_health(tmp_path: Pat
 
 
 async def test_no_more_upstreams_are_tried_than_allowed(tmp_path: Path) -> None:
-    scripts = {name: [[DOWN]] for name in "abcd"}
+    scripts: Scripts = {name: [[DOWN]] for name in "abcd"}
 
     async with open_rig(tmp_path, scripts, RouterSettings(attempts_max=2)) as rig:
         with pytest.raises(TurnpikeError):

@@ -10,6 +10,7 @@ from kit.journal_files import adopt_orphans
 from kit.tasks import background
 from services.router.settings import RouterSettings
 from services.router.usage_events import encode_batch, recover
+from services.router.usage_log import OpenUsage
 from tests.unit.router.scripted import PRICE, Rig, open_rig, usage
 from turnpike.events.v1 import events_pb2
 from turnpike.type.v1 import usage_pb2
@@ -113,7 +114,7 @@ async def test_batches_are_bounded_and_say_that_more_follows(tmp_path: Path) -> 
 
 async def test_full_journal_refuses_before_anything_is_sent(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {}) as rig:
-        opened = []
+        opened: list[OpenUsage] = []
         with pytest.raises(TurnpikeError) as caught:  # noqa: PT012 - the last of many is refused
             while True:
                 opened.append(rig.log.open(intent(f"r{len(opened)}"), 0.0))
