@@ -2,6 +2,10 @@
 
 import os
 
+# Fixtures start processes from one that runs gRPC: its fork handlers would abort the child
+# between fork and exec. Read when grpc is imported, so it is set before anything else.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 from hypothesis import settings
 
 settings.register_profile("default", deadline=None)

@@ -101,7 +101,7 @@ async def test_return_does_not_wait_for_outcomes_that_are_on_their_way(rig: Rig)
     await rig.settle(outcome("r1", lease_id, hold_nusd=60, charge_nusd=10))
 
     assert 90 == returned
-    assert (990, 0, 0) == await rig.balance("a")
+    assert (990, 0, 10) == await rig.balance("a")
 
 
 async def test_return_gives_back_no_more_than_the_lease_has_left(rig: Rig) -> None:
