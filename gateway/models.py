@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import grpc
 import structlog
-from kit.rpc.status import error_from_rpc
 
 from gateway.settings import GatewaySettings
 from gateway.verdicts import Verdict
 from kit.errors import Reason, TurnpikeError
 from kit.money import round_up_nusd
+from kit.rpc.status import error_from_rpc
 from turnpike.router.v1 import router_pb2, router_pb2_grpc
 
 CATALOGUE_SUBJECT = "router.catalogue_changed.v1"
