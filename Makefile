@@ -96,10 +96,13 @@ k8s-check: .venv/.dev-installed ## Check images, manifests and the Tiltfile with
 	$(PYTEST) -q tests/house/test_deploy.py tests/house/test_images.py tests/house/test_tiltfile.py
 
 ##@ Measure
-.PHONY: bench
+.PHONY: bench bench-micro
 bench: .venv/.run-installed bench/peers/.installed ## Compare with nginx and a peer; ONLY= and ROUNDS= narrow it
 	@command -v nginx >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq nginx-light >/dev/null; } || { echo "nginx is missing: apt-get install nginx-light"; exit 1; }
 	$(BIN)/python bench/run.py --only $(ONLY) --rounds $(ROUNDS) --seconds 3 2>bench/peers/rounds.log
+
+bench-micro: .venv/.dev-installed triton ## What a token from a real Triton costs, by transport
+	$(BIN)/python bench/triton.py
 
 bench/peers/.installed: bench/peers.lock | .venv/bin/python
 	@mkdir -p bench/peers
