@@ -147,7 +147,9 @@ async def test_closed_stream_stops_the_generation_and_is_charged_as_delivered(
     seed = 200_000 + triton_site.gateway.port
     seen = 0
     async with await client.chat.completions.create(
-        **ask(seed, model="tiny-paced", max_tokens=400), stream=True
+        **ask(seed, model="tiny-paced", max_tokens=400),
+        stream=True,
+        extra_body={"ignore_eos": True},
     ) as stream:
         async for chunk in stream:
             seen += bool(chunk.choices[0].delta.content)
