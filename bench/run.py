@@ -86,6 +86,7 @@ def make_key(config: Path, state: Path) -> str:
     note = state / "first-run.json"
     while not note.exists():
         if process.poll() is not None or time.monotonic() > until:
+            process.kill()
             sys.exit(f"turnpike did not start; see {config.parent / 'first.log'}")
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
