@@ -4,13 +4,14 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateway.settings import GatewaySettings
 from kit.errors import Reason, TurnpikeError
+from kit.outbox import HeldTransport, Outbox
 
 _BACKLOG: Final = 1024
 _CLOSE_S: Final = 1.0
@@ -21,11 +22,25 @@ Refuse = Callable[[TurnpikeError, BaseException | None], web.Response]
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_refuse",)
+    __slots__ = ("_outbox", "_refuse")
 
-    def __init__(self, server: web.Server, *, refuse: Refuse, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        refuse: Refuse,
+        outbox: Outbox,
+        **options: Any,  # noqa: ANN401 - aiohttp's
+    ) -> None:
         super().__init__(server, **options)
         self._refuse = refuse
+        self._outbox = outbox
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a client's connection; what its answers write leaves with those of others."""
+        # uvloop's transports have the methods without the base class.
+        inner = cast("asyncio.Transport", transport)
+        super().connection_made(HeldTransport(inner, self._outbox))
 
     def close(self) -> None:
         """Take no further request; a connection that waits for one ends at once."""
@@ -81,10 +96,12 @@ async def start_server(
     server = runner.server
     assert server is not None  # noqa: S101 - setup made it
     loop = asyncio.get_running_loop()
+    outbox = Outbox(loop)
     listening = await loop.create_server(
         lambda: Connection(
             server,
             refuse=refuse,
+            outbox=outbox,
             loop=loop,
             access_log=None,
             keepalive_timeout=settings.idle_connection_s,

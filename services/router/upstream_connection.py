@@ -11,6 +11,7 @@ from typing import Final, cast
 
 import httptools
 
+from kit.outbox import HeldTransport, Outbox
 from services.router.upstream_types import (
     HttpLimits,
     ResponseHead,
@@ -54,6 +55,7 @@ class HttpConnection(asyncio.Protocol):
         "_loop",
         "_on_free",
         "_on_lost",
+        "_outbox",
         "_parser",
         "_phase",
         "_silent_bytes",
@@ -72,11 +74,13 @@ class HttpConnection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         limits: HttpLimits,
         *,
+        outbox: Outbox,
         on_free: Callable[["HttpConnection"], None],
         on_lost: Callable[["HttpConnection"], None],
     ) -> None:
         self._loop = loop
         self._limits = limits
+        self._outbox = outbox
         self._on_free = on_free
         self._on_lost = on_lost
         self._parser = httptools.HttpResponseParser(self)
@@ -103,8 +107,6 @@ class HttpConnection(asyncio.Protocol):
         self._unread_bytes = 0
         self._unread_max = self._limits.unread_bytes_max
         self._silent_bytes = 0
-
-    # The exchange's side.
 
     @property
     def is_usable(self) -> bool:
@@ -221,8 +223,6 @@ class HttpConnection(asyncio.Protocol):
         self._arm(self._loop.time() + keep_alive_s(self._headers, self._limits.idle_s))
         self._on_free(self)
 
-    # Waiting.
-
     async def _wait(self, deadline_s: float, phase: str) -> None:
         if self._loop.time() >= deadline_s:
             raise UpstreamTimeoutError(phase)
@@ -271,7 +271,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         # uvloop's transports have the methods without the base class.
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = HeldTransport(cast("asyncio.Transport", transport), self._outbox)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and wake the exchange."""

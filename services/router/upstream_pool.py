@@ -9,6 +9,7 @@ import socket
 import ssl
 from typing import cast
 
+from kit.outbox import Outbox
 from services.router.upstream_connection import HttpConnection
 from services.router.upstream_types import (
     HttpLimits,
@@ -69,6 +70,7 @@ class ConnectionPool:
         self._loop = loop
         self._limits = limits
         self._tls_context = tls_context
+        self._outbox = Outbox(loop)
         self._origins: dict[tuple[str, int, bool], _Origin] = {}
         self._is_closed = False
 
@@ -110,7 +112,11 @@ class ConnectionPool:
     async def _open(self, target: Target, origin: _Origin, connect_s: float) -> HttpConnection:
         def make() -> HttpConnection:
             return HttpConnection(
-                self._loop, self._limits, on_free=origin.on_free, on_lost=origin.on_lost
+                self._loop,
+                self._limits,
+                outbox=self._outbox,
+                on_free=origin.on_free,
+                on_lost=origin.on_lost,
             )
 
         try:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.outbox import Outbox
 from services.router.upstream_connection import HttpConnection
 from services.router.upstream_types import (
     HttpLimits,
@@ -28,6 +29,9 @@ class Wire:
         self.written = b""
         self.is_aborted = False
         self.is_reading = True
+
+    def write(self, part: bytes) -> None:
+        self.written += part
 
     def writelines(self, parts: tuple[bytes, ...]) -> None:
         self.written += b"".join(parts)
@@ -56,12 +60,21 @@ class Rig:
         self.free: list[HttpConnection] = []
         self.lost: list[HttpConnection] = []
         self.wire = Wire()
+        self.outbox = Outbox(self.loop)
         self.connection = HttpConnection(
-            self.loop, limits, on_free=self.free.append, on_lost=self.lost.append
+            self.loop,
+            limits,
+            outbox=self.outbox,
+            on_free=self.free.append,
+            on_lost=self.lost.append,
         )
         wire: Any = self.wire
         self.connection.connection_made(wire)
-        self.connection.send(b"POST / HTTP/1.1\r\n\r\n", b"")
+        self.send(b"POST / HTTP/1.1\r\n\r\n")
+
+    def send(self, head: bytes) -> None:
+        self.connection.send(head, b"")
+        self.outbox.flush()
 
     def feed(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -239,7 +252,7 @@ async def test_complete_answer_frees_the_connection_for_the_next() -> None:
         assert text == (await rig.answer())[2]
         rig.connection.release(may_linger=False)
         assert rig.connection.is_usable
-        rig.connection.send(b"", b"")
+        rig.send(b"")
     assert 2 == len(rig.free)
     assert rig.connection.is_reused
 
