@@ -6,44 +6,43 @@ use of a key, a new rate window or a new credit lease.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import msgspec
+from typing import NamedTuple
 
 from gateway.credentials import check_form, credential
 from gateway.leases import CreditLeases, Draw
-from gateway.models import Models, worst_case_nusd
+from gateway.models import KnownModel, Models
 from gateway.openai.answer import wants_null_usage
 from gateway.openai.dialect import DIALECTS, Dialect
 from gateway.openai.envelope import Bounds, ChatCall, bounds, read_chat
 from gateway.openai.schema import encode
+from gateway.principal import Principal
 from gateway.rates import RateDraw, Rates
 from gateway.settings import GatewaySettings
 from gateway.verdicts import Verdict, Verdicts
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
-from turnpike.type.v1 import principal_pb2, usage_pb2
+from turnpike.type.v1 import usage_pb2
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """A verified caller and the dialect that is spoken with it."""
 
-    principal: principal_pb2.Principal
+    principal: Principal
     verdict: Verdict
     dialect: Dialect
 
 
 @dataclass(slots=True)
 class Ticket:
-    """The right to run one request; it is settled exactly once."""
+    """The right to run one request, once it is drawn; it is settled exactly once."""
 
     caller: Caller
     call: ChatCall
-    model: router_pb2.Model
+    model: KnownModel
     bounds: Bounds
-    rate: RateDraw | None
-    credit: Draw | None
     hold_nusd: int
+    rate: RateDraw | None = None
+    credit: Draw | None = None
 
 
 class Admission:
@@ -64,27 +63,33 @@ class Admission:
         self._rates = rates
         self._leases = leases
 
+    def known(self, headers: Mapping[str, str], dialect: Dialect, scope: str) -> Caller | None:
+        """Return the caller, None when auth has to be asked.
+
+        Raises:
+            TurnpikeError: 400, 401 or 403 as the credential deserves.
+        """
+        verdict = self._verdicts.cached(credential(headers))
+        return None if verdict is None else _caller(verdict, dialect, scope)
+
     async def identify(self, headers: Mapping[str, str], dialect: Dialect, scope: str) -> Caller:
-        """Return the caller.
+        """Return the caller, asking auth when need be.
 
         Raises:
             TurnpikeError: 400, 401, 403 or 503 as the credential deserves.
         """
-        key = credential(headers, self._settings)
+        key = credential(headers)
         verdict = self._verdicts.cached(key)
         if verdict is None:
             check_form(key, self._settings)
             verdict = await self._verdicts.verify(key)
-        if scope not in verdict.scopes:
-            raise TurnpikeError(Reason.KEY_SCOPE, f"The key lacks the scope {scope}.")
-        pinned = DIALECTS.get(verdict.principal.dialect)
-        return Caller(verdict.principal, verdict, pinned or dialect)
+        return _caller(verdict, dialect, scope)
 
-    async def admit(self, caller: Caller, body: bytes) -> Ticket:
-        """Check a chat completion and draw what it needs.
+    def order(self, caller: Caller, body: bytes) -> Ticket:
+        """Check a chat completion and say what it needs; nothing is drawn yet.
 
         Raises:
-            TurnpikeError: The refusal; nothing stays drawn then.
+            TurnpikeError: The refusal.
         """
         call = read_chat(body, caller.dialect, timeout_max_ms=self._settings.timeout_max_ms)
         if not self._models.is_loaded:
@@ -98,19 +103,41 @@ class Admission:
             default_max_tokens=model.default_max_tokens,
             prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
         )
-        hold_nusd = worst_case_nusd(
-            model,
+        hold_nusd = model.worst_case_nusd(
             prompt_tokens_max=limit.prompt_tokens_max,
             completion_tokens_max=limit.completion_tokens_max,
         )
-        rate = await self._draw_rate(caller.principal, limit)
+        return Ticket(caller, call, model, limit, hold_nusd)
+
+    def try_draw(self, ticket: Ticket) -> bool:
+        """Draw what a ticket needs from what is held; False when somebody has to be asked."""
+        principal = ticket.caller.principal
+        if principal.requests_per_minute or principal.tokens_per_minute:
+            ticket.rate = self._rates.try_draw(principal, _tokens(ticket.bounds))
+            if ticket.rate is None:
+                return False
+        if ticket.hold_nusd:
+            ticket.credit = self._leases.try_draw(principal, ticket.hold_nusd)
+            return ticket.credit is not None
+        return True
+
+    async def draw(self, ticket: Ticket) -> None:
+        """Draw what `try_draw` did not find.
+
+        Raises:
+            TurnpikeError: The refusal; nothing stays drawn then.
+        """
+        principal = ticket.caller.principal
+        if ticket.rate is None and (principal.requests_per_minute or principal.tokens_per_minute):
+            ticket.rate = await self._rates.draw(principal, _tokens(ticket.bounds))
+        if ticket.credit is not None or not ticket.hold_nusd:
+            return
         try:
-            credit = await self._draw_credit(caller.principal, hold_nusd)
+            ticket.credit = await self._leases.draw(principal, ticket.hold_nusd)
         except BaseException:
-            if rate is not None:
-                self._rates.settle(rate, 0)
+            if ticket.rate is not None:
+                self._rates.settle(ticket.rate, 0)
             raise
-        return Ticket(caller, call, model, limit, rate, credit, hold_nusd)
 
     def settle(
         self, ticket: Ticket, usage: usage_pb2.TokenUsage | None, charge_nusd: int | None
@@ -129,41 +156,34 @@ class Admission:
         headers["X-RateLimit-Tier"] = caller.principal.tier
         return headers
 
-    async def _draw_rate(
-        self, principal: principal_pb2.Principal, limit: Bounds
-    ) -> RateDraw | None:
-        if not (principal.requests_per_minute or principal.tokens_per_minute):
-            return None
-        tokens = limit.prompt_tokens_max + limit.completion_tokens_max
-        return self._rates.try_draw(principal, tokens) or await self._rates.draw(principal, tokens)
 
-    async def _draw_credit(self, principal: principal_pb2.Principal, hold_nusd: int) -> Draw | None:
-        if not hold_nusd:
-            return None
-        return self._leases.try_draw(principal, hold_nusd) or await self._leases.draw(
-            principal, hold_nusd
-        )
+def _caller(verdict: Verdict, dialect: Dialect, scope: str) -> Caller:
+    if scope not in verdict.scopes:
+        raise TurnpikeError(Reason.KEY_SCOPE, f"The key lacks the scope {scope}.")
+    principal = verdict.principal
+    return Caller(principal, verdict, DIALECTS.get(principal.dialect) or dialect)
+
+
+def _tokens(limit: Bounds) -> int:
+    return limit.prompt_tokens_max + limit.completion_tokens_max
 
 
 def router_request(ticket: Ticket, traceparent: str) -> router_pb2.CreateChatCompletionRequest:
     """Return what the router is asked to do; the body is encoded anew, key by key."""
     call, principal, dialect = ticket.call, ticket.caller.principal, ticket.caller.dialect
-    fields: dict[str, msgspec.Raw] = call.fields
-    return router_pb2.CreateChatCompletionRequest(
-        envelope=router_pb2.Envelope(
-            account_id=principal.account_id,
-            key_id=principal.key_id,
-            model_id=ticket.model.model_id,
-            is_streaming=call.is_streaming,
-            max_tokens=ticket.bounds.max_tokens,
-            lease_id=ticket.credit.lease.lease_id if ticket.credit else "",
-            hold_nusd=ticket.hold_nusd,
-            timeout_ms=call.timeout_ms,
-            id_prefix=dialect.id_prefix,
-            has_null_usage=call.is_streaming
-            and wants_null_usage(dialect, include_usage=call.include_usage),
-            prompt_tokens_max=ticket.bounds.prompt_tokens_max,
-            traceparent=traceparent,
-        ),
-        body=encode(fields),
+    envelope = router_pb2.Envelope(
+        account_id=principal.account_id,
+        key_id=principal.key_id,
+        model_id=ticket.model.model_id,
+        is_streaming=call.is_streaming,
+        max_tokens=ticket.bounds.max_tokens,
+        lease_id=ticket.credit.lease.lease_id if ticket.credit else "",
+        hold_nusd=ticket.hold_nusd,
+        timeout_ms=call.timeout_ms,
+        id_prefix=dialect.id_prefix,
+        has_null_usage=call.is_streaming
+        and wants_null_usage(dialect, include_usage=call.include_usage),
+        prompt_tokens_max=ticket.bounds.prompt_tokens_max,
+        traceparent=traceparent,
     )
+    return router_pb2.CreateChatCompletionRequest(envelope=envelope, body=encode(call.fields))

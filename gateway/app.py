@@ -4,18 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import structlog
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
-from gateway.deps import DEPS, Deps
+from gateway.deps import Deps
 from gateway.leases import RECALL_SUBJECT, CreditLeases
 from gateway.metrics import GatewayMetrics
-from gateway.middleware import border, refuse
 from gateway.models import CATALOGUE_SUBJECT, Models
 from gateway.openai.dialect import PathDialects
 from gateway.rates import Rates
@@ -26,6 +23,7 @@ from gateway.routes.models import get_model, list_models
 from gateway.running import RunningRequests
 from gateway.server import HttpServer, start_server
 from gateway.settings import GatewaySettings
+from gateway.site import Handler, Routes, Site
 from gateway.verdicts import HEARTBEAT_SUBJECT, KEY_CHANGED_SUBJECT, Verdicts
 from kit.bus.port import Bus
 from kit.clock import Clock
@@ -72,21 +70,19 @@ class Gateway:
     deps: Deps
 
 
-def routes_of(settings: GatewaySettings) -> list[web.RouteDef]:
+def routes_of(settings: GatewaySettings) -> Routes:
     """Return every route; a path prefix selects a dialect."""
-    routes = [
-        web.get("/livez", livez),
-        web.get("/readyz", readyz),
-        web.get("/metrics", metrics),
+    routes: list[tuple[str, str, Handler]] = [
+        ("GET", "/livez", livez),
+        ("GET", "/readyz", readyz),
+        ("GET", "/metrics", metrics),
     ]
     for prefix in settings.path_dialects:
         for end in ("", "/"):
-            routes += [
-                web.post(f"{prefix}/chat/completions{end}", create_chat_completion),
-                web.get(f"{prefix}/models{end}", list_models),
-            ]
-        routes.append(web.get(prefix + r"/models/{model_id:.+}", get_model))
-    return routes
+            routes.append(("POST", f"{prefix}/chat/completions{end}", create_chat_completion))
+            routes.append(("GET", f"{prefix}/models{end}", list_models))
+        routes.append(("GET", f"{prefix}/models/*", get_model))
+    return Routes(routes)
 
 
 @asynccontextmanager
@@ -202,7 +198,5 @@ class _Pushes:
 
 
 async def _listen(settings: GatewaySettings, deps: Deps) -> HttpServer:
-    application = web.Application(middlewares=[border], client_max_size=settings.body_bytes_max)
-    application[DEPS] = deps
-    application.add_routes(routes_of(settings))
-    return await start_server(application, settings, refuse=partial(refuse, deps))
+    site = Site(deps, routes_of(settings))
+    return await start_server(site.handle, settings, refuse=site.refuse)

@@ -10,7 +10,7 @@ from kit.secrets import is_token
 _BEARER: Final = "bearer "
 
 
-def credential(headers: Mapping[str, str], settings: GatewaySettings) -> str:
+def credential(headers: Mapping[str, str]) -> str:
     """Return the key of `Authorization: Bearer` or `x-api-key`.
 
     Raises:

@@ -1,9 +1,8 @@
-"""What the handlers need, put together once and found in the application."""
+"""What the handlers need, put together once."""
 
 from dataclasses import dataclass
 
 import structlog
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
@@ -42,6 +41,3 @@ class Deps:
     def new_id(self) -> str:
         """Return an id for an answer that never saw the router."""
         return self.ids.new(self.clock.unix_ms())
-
-
-DEPS = web.AppKey("deps", Deps)

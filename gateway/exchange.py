@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiohttp import web
-
 from gateway.admission import Caller
 from gateway.openai.dialect import Dialect
 from gateway.stream import Report
@@ -26,5 +24,3 @@ class Exchange:
 
 CLIENT_ID_CHARS_MAX: Final = 200
 """How much of a client's own request id is echoed."""
-
-EXCHANGE = web.RequestKey("exchange", Exchange)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import grpc
 import structlog
 
+from gateway.principal import Principal
 from gateway.settings import GatewaySettings
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
@@ -19,7 +20,6 @@ from kit.ids import Uuid7Source
 from kit.rpc.status import error_from_rpc
 from kit.tasks import TaskPool
 from turnpike.payment.v1 import payment_pb2, payment_pb2_grpc
-from turnpike.type.v1 import principal_pb2
 
 RECALL_SUBJECT = "payment.lease_recall.v1"
 _PREFETCH_REQUESTS = 8
@@ -94,7 +94,7 @@ class CreditLeases:
         self._retired: list[Lease] = []
         self._is_closed = False
 
-    def try_draw(self, principal: principal_pb2.Principal, need_nusd: int) -> Draw | None:
+    def try_draw(self, principal: Principal, need_nusd: int) -> Draw | None:
         """Take a hold from what is there; None when payment has to be asked."""
         purse = self._purses.get(principal.key_id)
         if purse is None:
@@ -109,7 +109,7 @@ class CreditLeases:
                 return Draw(lease, need_nusd)
         return None
 
-    async def draw(self, principal: principal_pb2.Principal, need_nusd: int) -> Draw:
+    async def draw(self, principal: Principal, need_nusd: int) -> Draw:
         """Take a hold, asking payment for a lease when there is none to take it from.
 
         Raises:
@@ -186,7 +186,7 @@ class CreditLeases:
             self._retire(purse, purse.leases)
         await self._return_owed()
 
-    def _purse(self, principal: principal_pb2.Principal) -> Purse:
+    def _purse(self, principal: Principal) -> Purse:
         purse = self._purses.get(principal.key_id)
         if purse is None:
             purse = Purse(principal.account_id, principal.key_id)

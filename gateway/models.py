@@ -1,6 +1,7 @@
 """The gateway's copy of the catalogue: names, bounds and ceiling prices."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import grpc
 import structlog
@@ -16,6 +17,42 @@ CATALOGUE_SUBJECT = "router.catalogue_changed.v1"
 _log = structlog.get_logger("gateway.models")
 
 
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model and what admission reads of it; prices are the ceiling's, pico-USD."""
+
+    message: router_pb2.Model
+    model_id: str
+    context_length: int
+    default_max_tokens: int
+    prompt_tokens_per_kilobyte_max: int
+    request_pusd: int
+    input_pusd_per_token: int
+    output_pusd_per_token: int
+
+    @classmethod
+    def of(cls, model: router_pb2.Model) -> "KnownModel":
+        """Return the router's message with its fields read."""
+        return cls(
+            message=model,
+            model_id=model.model_id,
+            context_length=model.context_length,
+            default_max_tokens=model.default_max_tokens,
+            prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
+            request_pusd=model.ceiling_price.request_pusd,
+            input_pusd_per_token=model.ceiling_price.input_pusd_per_token,
+            output_pusd_per_token=model.ceiling_price.output_pusd_per_token,
+        )
+
+    def worst_case_nusd(self, *, prompt_tokens_max: int, completion_tokens_max: int) -> int:
+        """Return the most a request can cost at the ceiling price, nano-USD."""
+        return round_up_nusd(
+            self.request_pusd
+            + prompt_tokens_max * self.input_pusd_per_token
+            + completion_tokens_max * self.output_pusd_per_token
+        )
+
+
 class Models:
     """Models by every name they have; swapped whole."""
 
@@ -24,8 +61,8 @@ class Models:
     ) -> None:
         self._router = router
         self._settings = settings
-        self._by_name: Mapping[str, router_pb2.Model] = {}
-        self._models: tuple[router_pb2.Model, ...] = ()
+        self._by_name: Mapping[str, KnownModel] = {}
+        self._models: tuple[KnownModel, ...] = ()
         self.is_loaded = False
 
     async def refresh(self) -> None:
@@ -37,13 +74,15 @@ class Models:
         except grpc.RpcError as error:
             _log.warning("catalogue_not_fetched", why=error_from_rpc(error).reason)
             return
-        self._models = tuple(answer.models)
+        self._models = tuple(map(KnownModel.of, answer.models))
         self._by_name = {
-            name: model for model in self._models for name in (model.model_id, *model.aliases)
+            name: model
+            for model in self._models
+            for name in (model.model_id, *model.message.aliases)
         }
         self.is_loaded = True
 
-    def find(self, name: str, verdict: Verdict) -> router_pb2.Model:
+    def find(self, name: str, verdict: Verdict) -> KnownModel:
         """Return the model of this name that the caller may use.
 
         Raises:
@@ -56,22 +95,10 @@ class Models:
             )
         return model
 
-    def visible(self, verdict: Verdict) -> list[router_pb2.Model]:
+    def visible(self, verdict: Verdict) -> list[KnownModel]:
         """Return the models the caller may use."""
         return [
             model
             for model in self._models
             if not verdict.models or model.model_id in verdict.models
         ]
-
-
-def worst_case_nusd(
-    model: router_pb2.Model, *, prompt_tokens_max: int, completion_tokens_max: int
-) -> int:
-    """Return the most a request can cost at the model's ceiling price, nano-USD."""
-    price = model.ceiling_price
-    return round_up_nusd(
-        price.request_pusd
-        + prompt_tokens_max * price.input_pusd_per_token
-        + completion_tokens_max * price.output_pusd_per_token
-    )

@@ -4,15 +4,16 @@ import asyncio
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import grpc
 
+from gateway.principal import Principal
 from gateway.settings import GatewaySettings
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import error_from_rpc
 from turnpike.auth.v1 import auth_pb2, auth_pb2_grpc
-from turnpike.type.v1 import principal_pb2
 
 _ASKS_MAX = 3
 _HALF_WINDOW_S = 30.0
@@ -32,12 +33,12 @@ class Window:
     tokens_elsewhere: int = 0
     requests_limit: int = 0
     tokens_limit: int = 0
+    reset_unix_s: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiter_count: int = 0
 
 
-@dataclass(slots=True)
-class RateDraw:
+class RateDraw(NamedTuple):
     """What one request took; given back in part when it used fewer tokens."""
 
     window: Window
@@ -62,12 +63,12 @@ class Rates:
         self._holder_id = holder_id
         self._windows: OrderedDict[str, Window] = OrderedDict()
 
-    def try_draw(self, principal: principal_pb2.Principal, tokens: int) -> RateDraw | None:
+    def try_draw(self, principal: Principal, tokens: int) -> RateDraw | None:
         """Take from what is held already; None when auth has to be asked."""
         window = self._windows.get(principal.key_id)
         return None if window is None else self._take_in_time(window, tokens)
 
-    async def draw(self, principal: principal_pb2.Principal, tokens: int) -> RateDraw:
+    async def draw(self, principal: Principal, tokens: int) -> RateDraw:
         """Take, asking auth for more of the window when it may have more.
 
         Raises:
@@ -86,9 +87,7 @@ class Rates:
         finally:
             window.waiter_count -= 1
 
-    async def _draw_alone(
-        self, principal: principal_pb2.Principal, window: Window, tokens: int
-    ) -> RateDraw:
+    async def _draw_alone(self, principal: Principal, window: Window, tokens: int) -> RateDraw:
         for _ in range(_ASKS_MAX):
             drawn = self._take_in_time(window, tokens)
             if drawn is not None:
@@ -111,20 +110,22 @@ class Rates:
         if window.ends_s == draw.ends_s and tokens < draw.tokens and window.tokens_limit:
             window.tokens_left += draw.tokens - tokens
 
-    def headers(self, principal: principal_pb2.Principal) -> dict[str, str]:
+    def headers(self, principal: Principal) -> dict[str, str]:
         """Return the X-RateLimit headers of the tightest bucket; none without a limit."""
         window = self._windows.get(principal.key_id)
         if window is None or not (window.requests_limit or window.tokens_limit):
             return {}
-        wait_s = max(0.0, window.ends_s - self._clock.monotonic_s())
         limit, left = window.requests_limit, window.requests_left + window.requests_elsewhere
         tokens_left = window.tokens_left + window.tokens_elsewhere
         if window.tokens_limit and (not limit or tokens_left * limit < left * window.tokens_limit):
             limit, left = window.tokens_limit, tokens_left
+        reset_unix_s = window.reset_unix_s
+        if self._clock.monotonic_s() >= window.ends_s:
+            left, reset_unix_s = limit, math.ceil(self._clock.unix_ms() / 1000)
         return {
             "X-RateLimit-Limit": str(limit),
-            "X-RateLimit-Remaining": str(max(0, left) if wait_s else limit),
-            "X-RateLimit-Reset": str(math.ceil(self._clock.unix_ms() / 1000 + wait_s)),
+            "X-RateLimit-Remaining": str(max(0, left)),
+            "X-RateLimit-Reset": str(reset_unix_s),
         }
 
     def _take_in_time(self, window: Window, tokens: int) -> RateDraw | None:
@@ -143,7 +144,7 @@ class Rates:
             window.tokens_left -= tokens
         return RateDraw(window, window.ends_s, tokens)
 
-    def _check_hope(self, principal: principal_pb2.Principal, window: Window, tokens: int) -> None:
+    def _check_hope(self, principal: Principal, window: Window, tokens: int) -> None:
         """Refuse at once what auth would refuse: what nobody holds only shrinks within a window."""
         if self._clock.monotonic_s() >= window.ends_s or (
             (principal.requests_per_minute, principal.tokens_per_minute)
@@ -156,7 +157,7 @@ class Rates:
             raise self._exceeded(window, is_token_limited=True)
 
     async def _lease(
-        self, principal: principal_pb2.Principal, window: Window, tokens: int
+        self, principal: Principal, window: Window, tokens: int
     ) -> auth_pb2.LeaseRateResponse:
         is_over = self._clock.monotonic_s() >= window.ends_s
         requests_left = 0 if is_over else window.requests_left
@@ -182,13 +183,14 @@ class Rates:
                 retry_after_s="1",
             ) from rpc_error
 
-    @staticmethod
-    def _note(window: Window, answer: auth_pb2.LeaseRateResponse, asked_s: float) -> None:
+    def _note(self, window: Window, answer: auth_pb2.LeaseRateResponse, asked_s: float) -> None:
         ends_s = asked_s + answer.window_left.ToMilliseconds() / 1000
         # The minute may turn while auth is asked; its end is then far behind the one known.
         if asked_s >= window.ends_s or ends_s > window.ends_s + _HALF_WINDOW_S:
             window.requests_left = window.tokens_left = 0
             window.ends_s = ends_s
+            wait_s = ends_s - self._clock.monotonic_s()
+            window.reset_unix_s = math.ceil(self._clock.unix_ms() / 1000 + wait_s)
         window.requests_left += answer.granted_request_count
         window.tokens_left += answer.granted_token_count
         window.requests_elsewhere = answer.remaining_request_count

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -15,6 +15,8 @@ from kit.outbox import HeldTransport, Outbox
 
 _BACKLOG: Final = 1024
 _CLOSE_S: Final = 1.0
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+"""Answers a request."""
 Refuse = Callable[[TurnpikeError, BaseException | None], web.Response]
 """Turns a refusal, and what caused it, into an answer."""
 
@@ -73,29 +75,27 @@ class HttpServer:
     """A server that listens."""
 
     port: int
-    _runner: web.AppRunner
+    _server: web.Server
     _listening: asyncio.Server
 
     def leave(self) -> None:
         """Take no connection and no request any more; what runs goes on."""
         self._listening.close()
-        if self._runner.server is not None:
-            self._runner.server.pre_shutdown()
+        self._server.pre_shutdown()
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._runner.cleanup()
+        await self._server.shutdown(_CLOSE_S)
 
 
-async def start_server(
-    application: web.Application, settings: GatewaySettings, *, refuse: Refuse
-) -> HttpServer:
+async def start_server(handle: Handle, settings: GatewaySettings, *, refuse: Refuse) -> HttpServer:
     """Listen where the settings say."""
-    runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=_CLOSE_S)
-    await runner.setup()
-    server = runner.server
-    assert server is not None  # noqa: S101 - setup made it
     loop = asyncio.get_running_loop()
+    server = web.Server(
+        handle,
+        request_factory=_requests(loop, settings.body_bytes_max),
+        handler_cancellation=True,
+    )
     outbox = Outbox(loop)
     listening = await loop.create_server(
         lambda: Connection(
@@ -111,7 +111,22 @@ async def start_server(
         sock=_listener(settings),
         backlog=_BACKLOG,
     )
-    return HttpServer(listening.sockets[0].getsockname()[1], runner, listening)
+    return HttpServer(listening.sockets[0].getsockname()[1], server, listening)
+
+
+def _requests(loop: asyncio.AbstractEventLoop, body_bytes_max: int) -> Callable[..., Any]:
+    def make(
+        message: Any,  # noqa: ANN401 - aiohttp's own types
+        payload: Any,  # noqa: ANN401
+        protocol: web.RequestHandler,
+        writer: Any,  # noqa: ANN401
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, loop, client_max_size=body_bytes_max
+        )
+
+    return make
 
 
 def _listener(settings: GatewaySettings) -> socket.socket:

@@ -14,6 +14,7 @@ from gateway.admission import Ticket
 from gateway.errors import error_event
 from gateway.openai.answer import KEEP_ALIVE, last_events
 from gateway.running import Running
+from gateway.wire import EventStream
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import error_from_rpc
@@ -46,7 +47,7 @@ class Report:
 class StreamAnswer:
     """One streamed answer on its way to the client."""
 
-    request: web.Request
+    request: web.BaseRequest
     ticket: Ticket
     running: Running
     report: Report
@@ -55,7 +56,7 @@ class StreamAnswer:
     keep_alive_s: float
     header_hold_s: float
     start_s: float
-    response: web.StreamResponse | None = None
+    response: EventStream | None = None
     wrote_s: float = field(default=0.0)
 
     async def pump(self, call: "RouterCall") -> web.StreamResponse:
@@ -68,7 +69,7 @@ class StreamAnswer:
         try:
             async for batch in call:
                 if batch.HasField("route"):
-                    await self._begin(batch.route)
+                    self._begin(batch.route)
                 if batch.HasField("finish"):
                     return await self._end(batch)
                 if batch.HasField("error"):
@@ -87,7 +88,7 @@ class StreamAnswer:
         """Send headers or a comment when the upstream has been silent for long."""
         if self.response is None:
             if now_s - self.start_s >= self.header_hold_s:
-                await self._open({"X-Backend": "pending"})
+                self._open({"X-Backend": "pending"})
         elif now_s - self.wrote_s >= self.keep_alive_s:
             await self._write(KEEP_ALIVE)
 
@@ -101,26 +102,24 @@ class StreamAnswer:
             raise error
         return await self._fail(error)
 
-    async def _begin(self, route: router_pb2.Route) -> None:
+    def _begin(self, route: router_pb2.Route) -> None:
         self.report.route = route
         self.report.request_id = route.request_id
         self.report.ttft_s = self.clock.monotonic_s() - self.start_s
         if self.response is None:
-            await self._open(route_headers(route))
+            self._open(route_headers(route))
 
-    async def _open(self, more: dict[str, str]) -> web.StreamResponse:
+    def _open(self, more: dict[str, str]) -> EventStream:
         headers = {**SSE_HEADERS, **self.headers, **more}
         if self.report.request_id:
             headers["X-Request-Id"] = self.report.request_id
-        response = web.StreamResponse(headers=headers)
-        response.enable_chunked_encoding()
-        self.response = response
+        unix_s = self.clock.unix_ms() // 1000
+        self.response = EventStream(self.request, headers, unix_s=unix_s)
         self.wrote_s = self.clock.monotonic_s()
-        await response.prepare(self.request)
-        return response
+        return self.response
 
     async def _write(self, data: bytes) -> None:
-        response = self.response or await self._open({})
+        response = self.response or self._open({})
         self.running.writing_since_s = self.wrote_s = self.clock.monotonic_s()
         await response.write(data)
         self.running.writing_since_s = 0.0
@@ -149,9 +148,9 @@ class StreamAnswer:
         return await self._close(before + event)
 
     async def _close(self, data: bytes) -> web.StreamResponse:
-        response = self.response or await self._open({})
+        response = self.response or self._open({})
         self.running.writing_since_s = self.wrote_s = self.clock.monotonic_s()
-        await response.write_eof(data)
+        await response.finish(data)
         self.running.writing_since_s = 0.0
         return response
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from gateway.principal import Principal
 from gateway.settings import GatewaySettings
 from kit.clock import Clock
 from kit.errors import OUTWARD, Reason, TurnpikeError
@@ -28,7 +29,7 @@ _NEVER_S = float("-inf")
 class Verdict:
     """A believed principal; times are monotonic seconds."""
 
-    principal: principal_pb2.Principal
+    principal: Principal
     scopes: frozenset[str]
     models: frozenset[str]
     verified_s: float
@@ -160,7 +161,7 @@ def _verdict(principal: principal_pb2.Principal, now_s: float) -> Verdict:
     if principal.HasField("expire_time"):
         expires_unix_ms = principal.expire_time.ToMilliseconds()
     return Verdict(
-        principal=principal,
+        principal=Principal.of(principal),
         scopes=frozenset(principal.scopes),
         models=frozenset(principal.models),
         verified_s=now_s,

@@ -106,12 +106,12 @@ class AccessLog:
         self._is_closed = False
         self.dropped_count = 0
 
-    def add(self, fields: dict[str, object]) -> None:
+    def add(self, fields: dict[str, object] | msgspec.Struct) -> None:
         """Add a line. Its fields are the caller's own choice: nothing is masked here."""
         try:
             line = _encode(fields)
         except (TypeError, ValueError, OverflowError):
-            line = _encode_odd(fields)
+            line = _encode_odd(_by_name(fields))
         lines = self._lines
         lines.append(line if line.isascii() else _to_ascii(line))
         if len(lines) > self._lines_max:
@@ -199,6 +199,13 @@ def _render(_logger: object, _method: str, event: Event) -> str:
     except (TypeError, ValueError, OverflowError):
         line = _encode_odd(fields)
     return (line if line.isascii() else _to_ascii(line)).decode()
+
+
+def _by_name(fields: dict[str, object] | msgspec.Struct) -> dict[str, object]:
+    if isinstance(fields, dict):
+        return fields
+    named = msgspec.structs.asdict(fields)
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _encode_odd(fields: Mapping[str, object]) -> bytes:

@@ -1,8 +1,7 @@
 """From an OpenAI body to what the router needs: checks, defaults and bounds; pure."""
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -25,8 +24,7 @@ TOKENS_MAX: Final = 2**31 - 1
 N_MAX: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ChatCall:
+class ChatCall(NamedTuple):
     """A checked request; `prompt_bytes` is the size of what the prompt is made of."""
 
     request: ChatRequest
@@ -39,8 +37,7 @@ class ChatCall:
     choice_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What a request may use at most."""
 
     max_tokens: int

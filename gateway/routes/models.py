@@ -2,30 +2,29 @@
 
 from aiohttp import web
 
-from gateway.deps import DEPS
-from gateway.exchange import EXCHANGE
+from gateway.deps import Deps
+from gateway.exchange import Exchange
 from gateway.openai.schema import encode
 from kit.money import PUSD_PER_TOKEN_PER_USD_PER_MILLION
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
 
-async def list_models(request: web.Request) -> web.Response:
+async def list_models(deps: Deps, request: web.BaseRequest, exchange: Exchange) -> web.Response:
     """List the models the caller may use."""
-    deps, exchange = request.app[DEPS], request[EXCHANGE]
     exchange.route = "GET /v1/models"
     caller = await deps.admission.identify(request.headers, exchange.dialect, "models")
-    found = [model_object(model) for model in deps.models.visible(caller.verdict)]
-    return _json(request, {"object": "list", "data": found})
+    found = [model_object(model.message) for model in deps.models.visible(caller.verdict)]
+    return _json(deps, {"object": "list", "data": found})
 
 
-async def get_model(request: web.Request) -> web.Response:
+async def get_model(deps: Deps, request: web.BaseRequest, exchange: Exchange) -> web.Response:
     """Return one model, by any of its names."""
-    deps, exchange = request.app[DEPS], request[EXCHANGE]
     exchange.route = "GET /v1/models/{id}"
     caller = await deps.admission.identify(request.headers, exchange.dialect, "models")
-    model = deps.models.find(request.match_info["model_id"], caller.verdict)
-    return _json(request, model_object(model))
+    name = request.path.partition("/models/")[2]
+    model = deps.models.find(name, caller.verdict)
+    return _json(deps, model_object(model.message))
 
 
 def model_object(model: router_pb2.Model) -> dict[str, object]:
@@ -55,11 +54,11 @@ def _usd(price_pusd_per_token: int) -> str:
     return f"{whole}.{part:06d}".rstrip("0").ljust(len(str(whole)) + 3, "0")
 
 
-def _json(request: web.Request, value: object) -> web.Response:
+def _json(deps: Deps, value: object) -> web.Response:
     return web.Response(
         body=encode(value),
         headers={
             "Content-Type": "application/json; charset=utf-8",
-            "X-Request-Id": request.app[DEPS].new_id(),
+            "X-Request-Id": deps.new_id(),
         },
     )

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.leases import CreditLeases, Draw
+from gateway.principal import Principal
 from gateway.settings import GatewaySettings
 from kit.clock import ManualClock
 from kit.errors import Reason, TurnpikeError
@@ -17,12 +18,11 @@ from kit.tasks import TaskPool
 from tests.fakes.ledger import Ledger, as_wanted, need_only
 from tests.fakes.openai_calls import eventually
 from turnpike.payment.v1 import payment_pb2_grpc
-from turnpike.type.v1 import principal_pb2
 
 HOLD = 1_000
-CALLER = principal_pb2.Principal(account_id="account", key_id="key")
-NEIGHBOUR = principal_pb2.Principal(account_id="account", key_id="other key")
-STRANGER = principal_pb2.Principal(account_id="other account", key_id="third key")
+CALLER = Principal(account_id="account", key_id="key")
+NEIGHBOUR = Principal(account_id="account", key_id="other key")
+STRANGER = Principal(account_id="other account", key_id="third key")
 
 
 class Desk:
@@ -42,7 +42,7 @@ class Desk:
             tasks=self.tasks,
         )
 
-    async def draw(self, need_nusd: int = HOLD, caller: principal_pb2.Principal = CALLER) -> Draw:
+    async def draw(self, need_nusd: int = HOLD, caller: Principal = CALLER) -> Draw:
         drawn = self.leases.try_draw(caller, need_nusd) or await self.leases.draw(caller, need_nusd)
         self.open.append(drawn)
         return drawn

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from gateway.principal import Principal
 from gateway.rates import Rates
 from gateway.settings import GatewaySettings
 from kit.clock import ManualClock
@@ -14,7 +15,6 @@ from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import rpc_error
 from tests.fakes.openai_calls import eventually
 from turnpike.auth.v1 import auth_pb2, auth_pb2_grpc
-from turnpike.type.v1 import principal_pb2
 
 WINDOW_S = 60.0
 
@@ -84,8 +84,8 @@ class Desk:
         self.clock = ManualClock()
         self.auth = Minutes(self.clock, requests=requests, tokens=tokens)
         self.auth.share = share
-        self.caller = principal_pb2.Principal(
-            key_id="key", requests_per_minute=requests, tokens_per_minute=tokens
+        self.caller = Principal(
+            account_id="", key_id="key", requests_per_minute=requests, tokens_per_minute=tokens
         )
         self.rates = Rates(
             auth=cast("auth_pb2_grpc.AuthServiceAsyncStub", self.auth),
@@ -333,6 +333,6 @@ async def test_key_without_limits_has_no_headers() -> None:
 async def test_windows_of_few_keys_are_kept() -> None:
     desk = Desk(requests=10)
     for key_id in ("a", "b", "c"):
-        await desk.rates.draw(principal_pb2.Principal(key_id=key_id, requests_per_minute=10), 1)
+        await desk.rates.draw(Principal("", key_id, requests_per_minute=10), 1)
 
     assert ["b", "c"] == list(desk.rates._windows)

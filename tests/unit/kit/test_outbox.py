@@ -102,7 +102,7 @@ async def test_an_aborted_or_closing_connection_gets_nothing_more() -> None:
 
 async def test_everything_else_is_asked_of_the_inner_transport() -> None:
     class Inner(Wire):
-        def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - any method
+        def __getattribute__(self, name: str) -> Any:
             if name in {"pause_reading", "resume_reading", "set_write_buffer_limits"}:
                 return lambda *given: self.log.append((name, repr(given).encode()))
             return super().__getattribute__(name)

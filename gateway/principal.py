@@ -1,0 +1,29 @@
+"""Who a key speaks for: auth's answer in plain fields, read many times for each request."""
+
+from dataclasses import dataclass
+
+from turnpike.type.v1 import principal_pb2
+
+
+@dataclass(slots=True)
+class Principal:
+    """A verified caller; a limit of 0 means that there is none."""
+
+    account_id: str
+    key_id: str
+    tier: str = ""
+    dialect: str = ""
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+
+    @classmethod
+    def of(cls, message: principal_pb2.Principal) -> "Principal":
+        """Return the fields of auth's message."""
+        return cls(
+            account_id=message.account_id,
+            key_id=message.key_id,
+            tier=message.tier,
+            dialect=message.dialect,
+            requests_per_minute=message.requests_per_minute,
+            tokens_per_minute=message.tokens_per_minute,
+        )
