@@ -3,12 +3,16 @@
 What is appended survives the end of the process, however sudden; with `is_synced` and `sync` it
 survives a power loss. A record that is no longer needed is released; a segment goes when all of
 its records are. The next process finds what was left by `adopt_orphans`.
+
+Records are written into mapped files whose room on the disk was taken before: no system call and
+no other thread comes between, and a disk without room is noticed before anything depends on it.
 """
 
 import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import mmap
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -20,7 +24,7 @@ from kit.journal_files import (
     lock_path,
     segment_path,
 )
-from kit.journal_segment import frame
+from kit.journal_segment import HEADER, write_frame
 
 __all__ = ["Journal", "JournalFullError", "Orphan", "Ticket", "adopt_orphans", "open_journal"]
 
@@ -29,8 +33,9 @@ Ticket: TypeAlias = int
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 _IDLE_BYTES_MAX: Final = 64 * 1024
+_STEP_BYTES: Final = 256 * 1024
 _RESERVE_SHARE: Final = 8
-_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL
 
 
 class JournalFullError(TurnpikeError):
@@ -41,16 +46,51 @@ class JournalFullError(TurnpikeError):
 
 
 class _Segment:
-    """A file of records: how many bytes it has, how many of its records are still needed."""
+    """A file of records: how many bytes it has, how many of its records are still needed.
 
-    __slots__ = ("bytes", "is_torn", "live_count", "number", "path")
+    While it is written it is mapped and has room for more; then it is cut to what it holds.
+    """
 
-    def __init__(self, path: Path, number: int) -> None:
+    __slots__ = ("bytes", "descriptor", "live_count", "number", "path", "room", "room_bytes")
+
+    def __init__(self, path: Path, number: int, room_bytes: int) -> None:
         self.path = path
         self.number = number
         self.bytes = 0
         self.live_count = 0
-        self.is_torn = False
+        self.room_bytes = room_bytes
+        self.descriptor = os.open(path, _FLAGS, 0o600)
+        try:
+            os.posix_fallocate(self.descriptor, 0, room_bytes)
+            self.room = mmap(self.descriptor, room_bytes)
+        except OSError:
+            os.close(self.descriptor)
+            path.unlink(missing_ok=True)
+            raise
+
+    def grow(self, room_bytes: int) -> None:
+        """Take more room on the disk.
+
+        Raises:
+            OSError: There is none; nothing has changed.
+        """
+        os.posix_fallocate(self.descriptor, 0, room_bytes)
+        self.room.resize(room_bytes)
+        self.room_bytes = room_bytes
+
+    def empty(self, room_bytes: int) -> None:
+        """Forget every record and keep at most `room_bytes`."""
+        self.room[: self.bytes] = bytes(self.bytes)
+        self.bytes = 0
+        if self.room_bytes > room_bytes:
+            self.room.resize(room_bytes)
+            self.room_bytes = room_bytes
+
+    def seal(self) -> int:
+        """Write no more; returns the open descriptor."""
+        self.room.close()
+        os.ftruncate(self.descriptor, self.bytes)
+        return self.descriptor
 
 
 class Journal:
@@ -79,8 +119,7 @@ class Journal:
         self._sync_lock = asyncio.Lock()
         self._unsynced: list[int] = []
         self._has_sync_failed = False
-        self._descriptor = -1
-        self._active = self._open_segment(1)
+        self._active = self._open_segment(1, 0)
 
     @property
     def live_count(self) -> int:
@@ -89,7 +128,7 @@ class Journal:
 
     @property
     def live_bytes(self) -> int:
-        """Bytes on disk: all of every segment that still holds a needed record, and the active."""
+        """Bytes of records: of every segment that still holds a needed one, and the active."""
         return self._live_bytes
 
     @property
@@ -98,28 +137,20 @@ class Journal:
         return self._live_bytes * _RESERVE_SHARE >= self._bytes_max * (_RESERVE_SHARE - 1)
 
     def append(self, payload: bytes) -> Ticket:
-        """Write a record by one system call and return its ticket.
+        """Write a record and return its ticket.
 
         Raises:
             JournalFullError: `bytes_max` would be passed, or the disk refuses; nothing is kept.
         """
-        record = frame(payload)
-        size = len(record)
-        active = self._active
-        if active.is_torn or (active.bytes and active.bytes + size > self._segment_bytes):
-            active = self._rotate()
+        size = HEADER.size + len(payload)
         if self._live_bytes + size > self._bytes_max:
             raise JournalFullError(
                 f"The journal holds {self._live_bytes} of {self._bytes_max} bytes."
             )
-        try:
-            written = os.write(self._descriptor, record)
-        except OSError as error:
-            raise JournalFullError(f"The journal cannot be written: {error.strerror}.") from error
-        if written != size:
-            self._cut_back(active)
-            raise JournalFullError("The disk has no room for the journal.")
-        active.bytes += size
+        active = self._active
+        if active.bytes + size > active.room_bytes:
+            active = self._make_room(size)
+        active.bytes = write_frame(active.room, active.bytes, payload)
         active.live_count += 1
         self._live_bytes += size
         self._live_count += 1
@@ -142,7 +173,8 @@ class Journal:
         if segment is not self._active:
             self._remove(segment)
         elif segment.bytes > self._idle_bytes_max:
-            self._empty(segment)
+            self._live_bytes -= segment.bytes
+            segment.empty(self._room_bytes(0))
 
     async def sync(self) -> None:
         """Wait until what was appended so far is on the disk; calls at one time share an fsync.
@@ -177,36 +209,51 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the files; those without a needed record are deleted."""
-        for descriptor in (*self._unsynced, self._descriptor):
+        for descriptor in (*self._unsynced, self._active.seal()):
             os.close(descriptor)
-        self._unsynced, self._descriptor = [], -1
+        self._unsynced = []
         for segment in list(self._segments.values()):
             if segment.live_count == 0:
                 self._remove(segment)
 
     def _copies_to_sync(self) -> list[int]:
-        copies = [os.dup(descriptor) for descriptor in (*self._unsynced, self._descriptor)]
+        copies = [os.dup(descriptor) for descriptor in (*self._unsynced, self._active.descriptor)]
         if self._unsynced or self._synced_count == 0:
             copies.append(os.open(self._directory, os.O_RDONLY))
         return copies
 
-    def _rotate(self) -> _Segment:
-        old, old_descriptor = self._active, self._descriptor
+    def _make_room(self, size: int) -> _Segment:
+        """Return a segment with room for `size` bytes: the active one, grown, or the next."""
+        active = self._active
+        needed = active.bytes + size
         try:
-            self._active = self._open_segment(old.number + 1)
+            if active.bytes and needed > self._segment_bytes:
+                return self._rotate(size)
+            active.grow(self._room_bytes(needed))
         except OSError as error:
             raise JournalFullError(f"The journal cannot grow: {error.strerror}.") from error
+        return active
+
+    def _room_bytes(self, needed: int) -> int:
+        """Return how much room to take for `needed` bytes: whole steps, at most a segment's."""
+        steps = -(-needed // _STEP_BYTES) or 1
+        return max(needed, min(steps * _STEP_BYTES, self._segment_bytes))
+
+    def _rotate(self, size: int) -> _Segment:
+        old = self._active
+        self._active = self._open_segment(old.number + 1, size)
+        descriptor = old.seal()
         if self._is_synced:
-            self._unsynced.append(old_descriptor)
+            self._unsynced.append(descriptor)
         else:
-            os.close(old_descriptor)
+            os.close(descriptor)
         if old.live_count == 0:
             self._remove(old)
         return self._active
 
-    def _open_segment(self, number: int) -> _Segment:
-        segment = _Segment(segment_path(self._directory, self._worker, number), number)
-        self._descriptor = os.open(segment.path, _FLAGS, 0o600)
+    def _open_segment(self, number: int, needed: int) -> _Segment:
+        path = segment_path(self._directory, self._worker, number)
+        segment = _Segment(path, number, self._room_bytes(needed))
         self._segments[number] = segment
         return segment
 
@@ -214,17 +261,6 @@ class Journal:
         del self._segments[segment.number]
         self._live_bytes -= segment.bytes
         segment.path.unlink(missing_ok=True)
-
-    def _empty(self, segment: _Segment) -> None:
-        os.ftruncate(self._descriptor, 0)
-        self._live_bytes -= segment.bytes
-        segment.bytes = 0
-
-    def _cut_back(self, segment: _Segment) -> None:
-        try:
-            os.ftruncate(self._descriptor, segment.bytes)
-        except OSError:
-            segment.is_torn = True
 
 
 @contextmanager
@@ -241,7 +277,7 @@ def open_journal(
 
     Args:
         directory: Shared by the workers of one machine; on a local disk, for `flock`'s sake.
-        bytes_max: Most bytes on disk.
+        bytes_max: Most bytes of records; a step of room for more comes on top on the disk.
         segment_bytes: A segment that would grow beyond this is followed by a new one.
         is_synced: Whether `sync` makes records safe from a power loss.
 

@@ -73,7 +73,7 @@ class Orphan:
         for path in self._segments:
             data = path.read_bytes()
             payloads, read_bytes = read_frames(data)
-            self.skipped_bytes += len(data) - read_bytes
+            self.skipped_bytes += len(data[read_bytes:].rstrip(b"\0"))
             yield from payloads
 
     def discard(self) -> None:
