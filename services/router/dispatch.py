@@ -5,7 +5,7 @@ the first content another candidate may be tried; after it the answer stands or 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -23,7 +23,7 @@ from services.router.fleet import Attempt, Fleet
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.settings import RouterSettings
 from services.router.traces import Trace
-from services.router.usage_events import UsageEvent
+from services.router.usage_events import UsageEvent, price_message
 from services.router.usage_log import OpenUsage, UsageLog
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
@@ -99,17 +99,16 @@ class Dispatcher:
         outcome = UsageEvent.OUTCOME_CLIENT_CLOSED
         try:
             for number, deployment in enumerate(deployments, 1):
-                deadline_s = self._deadline_s(run, loop.time(), len(deployments) - number + 1)
-                self._route(run, deployment, number)
+                left = len(deployments) - number + 1
                 with self._fleet.attempt(deployment) as attempt:
                     try:
-                        stream = self._stream(run, attempt, deployment, deadline_s)
+                        stream = self._stream(run, attempt, deployment, number, left)
                         async with aclosing(stream) as batches:
                             async for batch in batches:
                                 now_s = loop.time()
                                 if self._accept(run, deployment, batch, now_s):
                                     if run.usage.is_closed:
-                                        attempt.succeeded()
+                                        attempt.succeeded(now_s)
                                     yield batch
                                     self._handed_over(run, now_s)
                         run.check_ended()
@@ -133,7 +132,7 @@ class Dispatcher:
 
     def _start(
         self, request: router_pb2.CreateChatCompletionRequest, now_s: float
-    ) -> tuple[Run, tuple[Deployment, ...]]:
+    ) -> tuple[Run, Sequence[Deployment]]:
         envelope = request.envelope
         model = self._catalogue().find(envelope.model_id)
         if model is None:
@@ -141,18 +140,21 @@ class Dispatcher:
                 Reason.MODEL_NOT_FOUND, f"There is no model {envelope.model_id}.", param="model"
             )
         body = _decode_body(request.body)
+        prompt_tokens_max = envelope.prompt_tokens_max
         choice = choose(
             model,
             hold_nusd=envelope.hold_nusd,
-            prompt_tokens_max=envelope.prompt_tokens_max,
+            prompt_tokens_max=prompt_tokens_max,
             max_tokens=envelope.max_tokens,
-            wait_s=lambda deployment: self._fleet.wait_s(deployment, now_s),
+            wait_s=self._fleet.wait_s,
+            now_s=now_s,
         )
         if not choice.deployments:
             raise none_available(model, choice)
         unix_ms = self._clock.unix_ms()
         request_id = self._ids.new(unix_ms)
-        usage = self._usage.open(self._intent(request_id, envelope, unix_ms), now_s)
+        first = choice.deployments[0]
+        usage = self._usage.open(_intent(request_id, envelope, first, unix_ms), first.price, now_s)
         run = Run(
             request_id=request_id,
             envelope=envelope,
@@ -161,7 +163,7 @@ class Dispatcher:
             start_s=now_s,
             deadline_s=now_s + envelope.timeout_ms / 1000,
             create_unix_s=unix_ms // 1000,
-            delivered=Delivered(prompt_tokens_max=envelope.prompt_tokens_max),
+            delivered=Delivered(prompt_tokens_max=prompt_tokens_max),
             usage=usage,
             attempts=Attempts(),
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
@@ -169,39 +171,17 @@ class Dispatcher:
         )
         return run, choice.deployments[: self._settings.attempts_max]
 
-    def _intent(self, request_id: str, envelope: router_pb2.Envelope, unix_ms: int) -> UsageEvent:
-        return UsageEvent(
-            event_id=f"{request_id}:intent",
-            kind=UsageEvent.KIND_INTENT,
-            request_id=request_id,
-            account_id=envelope.account_id,
-            key_id=envelope.key_id,
-            lease_id=envelope.lease_id,
-            hold_nusd=envelope.hold_nusd,
-            model_id=envelope.model_id,
-            start_unix_ms=unix_ms,
-            is_streaming=envelope.is_streaming,
-        )
-
-    def _deadline_s(self, run: Run, now_s: float, left: int) -> float:
-        """Return until when the next attempt may take; `left` candidates share the time."""
-        share_s = max(self._settings.attempt_min_s, (run.deadline_s - now_s) / left)
-        return min(run.deadline_s, now_s + share_s)
-
-    def _route(self, run: Run, deployment: Deployment, number: int) -> None:
-        event = run.usage.event
-        event.deployment = deployment.name
-        event.provider = deployment.kind
-        event.attempt_count = number
-        price = event.price
-        price.price_id = deployment.price.price_id
-        price.input_pusd_per_token = deployment.price.input_pusd_per_token
-        price.output_pusd_per_token = deployment.price.output_pusd_per_token
-        price.request_pusd = deployment.price.request_pusd
-
     def _stream(
-        self, run: Run, attempt: Attempt, deployment: Deployment, deadline_s: float
+        self, run: Run, attempt: Attempt, deployment: Deployment, number: int, left: int
     ) -> AsyncGenerator[Batch, None]:
+        """Return the batches of attempt `number`; `left` candidates share the time that is left."""
+        deadline_s = run.deadline_s
+        if number > 1:
+            run.usage.reroute(deployment, number)
+        if left > 1:
+            now_s = asyncio.get_running_loop().time()
+            share_s = max(self._settings.attempt_min_s, (deadline_s - now_s) / left)
+            deadline_s = min(deadline_s, now_s + share_s)
         stream = attempt.provider.stream(
             self._call(run, deployment), run.body, deadline_s=deadline_s
         )
@@ -242,13 +222,7 @@ class Dispatcher:
     def _call(self, run: Run, deployment: Deployment) -> Call:
         envelope = run.envelope
         answer_id = envelope.id_prefix + run.request_id
-        head = b'{"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
-            _encode(answer_id),
-            run.create_unix_s,
-            _encode(run.model.model_id),
-        )
-        if envelope.has_null_usage:
-            head += b'"usage":null,'
+        head = _chunk_head(run, answer_id) if envelope.is_streaming else b""
         return Call(
             request_id=run.request_id,
             answer_id=answer_id,
@@ -303,6 +277,37 @@ class Dispatcher:
             run.checkpoint_due_s = now_s + self._settings.checkpoint_s
             run.checkpoint_due_tokens = tokens + self._settings.checkpoint_tokens
             run.usage.checkpoint(run.delivered.usage())
+
+
+def _intent(
+    request_id: str, envelope: router_pb2.Envelope, deployment: Deployment, unix_ms: int
+) -> UsageEvent:
+    return UsageEvent(
+        event_id=request_id + ":intent",
+        kind=UsageEvent.KIND_INTENT,
+        request_id=request_id,
+        account_id=envelope.account_id,
+        key_id=envelope.key_id,
+        lease_id=envelope.lease_id,
+        hold_nusd=envelope.hold_nusd,
+        model_id=envelope.model_id,
+        deployment=deployment.name,
+        provider=deployment.kind,
+        price=price_message(deployment.price),
+        start_unix_ms=unix_ms,
+        attempt_count=1,
+        is_streaming=envelope.is_streaming,
+    )
+
+
+def _chunk_head(run: Run, answer_id: str) -> bytes:
+    """Return what every chunk of a streamed answer begins with."""
+    head = b'{"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
+        _encode(answer_id),
+        run.create_unix_s,
+        _encode(run.model.model_id),
+    )
+    return head + b'"usage":null,' if run.envelope.has_null_usage else head
 
 
 def _held(held: bytes, more: bytes) -> bytes:

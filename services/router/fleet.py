@@ -63,11 +63,11 @@ class Attempt:
         """The adapter to call."""
         return self._member.provider
 
-    def succeeded(self) -> None:
-        """The upstream gave a whole answer."""
+    def succeeded(self, now_s: float) -> None:
+        """The upstream gave a whole answer, at this loop time."""
         self._is_told = True
         self._count("ok")
-        self._member.breaker.succeeded(asyncio.get_running_loop().time())
+        self._member.breaker.succeeded(now_s)
 
     def failed(self, error: ProviderError) -> None:
         """The upstream failed in a way that says something about its health."""

@@ -7,11 +7,10 @@ from grpc import aio
 from kit.tracing import Tracing
 from services.router.catalog import Catalogue, Model
 from services.router.dispatch import Dispatcher
-from services.router.pricing import PriceRow
 from services.router.providers.port import Batch
 from services.router.traces import dispatched
+from services.router.usage_events import price_message
 from turnpike.router.v1 import router_pb2, router_pb2_grpc
-from turnpike.type.v1 import usage_pb2
 
 _SUPPORTED = ("max_tokens", "max_completion_tokens", "stop", "stream", "temperature", "top_p")
 Context = aio.ServicerContext[router_pb2.CreateChatCompletionRequest, Batch]
@@ -58,18 +57,9 @@ def _model(model: Model) -> router_pb2.Model:
         owner=model.owner,
         context_length=model.context_length,
         default_max_tokens=model.default_max_tokens,
-        ceiling_price=_price(model.ceiling),
-        floor_price=_price(model.floor),
+        ceiling_price=price_message(model.ceiling),
+        floor_price=price_message(model.floor),
         prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
         create_unix_s=model.create_unix_s,
         supported_parameters=_SUPPORTED,
-    )
-
-
-def _price(row: PriceRow) -> usage_pb2.Price:
-    return usage_pb2.Price(
-        price_id=row.price_id,
-        input_pusd_per_token=row.input_pusd_per_token,
-        output_pusd_per_token=row.output_pusd_per_token,
-        request_pusd=row.request_pusd,
     )

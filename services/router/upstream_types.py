@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 _FIELD: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -61,8 +61,7 @@ class HttpLimits:
     stale_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """Status and headers; names are in lower case, repeated ones are joined with a comma."""
 
     status: int
@@ -127,5 +126,6 @@ def build_headers(target: Target, fields: Mapping[str, str]) -> bytes:
 
 def keep_alive_s(headers: Mapping[bytes, bytes], idle_s: float) -> float:
     """Return how long to keep an idle connection: a second less than the server says it does."""
-    told = _KEEP_ALIVE_S.search(headers.get(b"keep-alive", b""))
+    value = headers.get(b"keep-alive")
+    told = None if value is None else _KEEP_ALIVE_S.search(value)
     return idle_s if told is None else min(idle_s, max(0.0, int(told[1]) - 1.0))

@@ -37,8 +37,20 @@ def price_of(event: UsageEvent) -> PriceRow:
     )
 
 
-def settle(event: UsageEvent, usage: TokenUsage, outcome: UsageEvent.Outcome.ValueType) -> None:
-    """Turn an intent into its outcome: fill in usage, charge and id.
+def price_message(row: PriceRow) -> usage_pb2.Price:
+    """Return a price row as it is written."""
+    return usage_pb2.Price(
+        price_id=row.price_id,
+        input_pusd_per_token=row.input_pusd_per_token,
+        output_pusd_per_token=row.output_pusd_per_token,
+        request_pusd=row.request_pusd,
+    )
+
+
+def settle(
+    event: UsageEvent, price: PriceRow, usage: TokenUsage, outcome: UsageEvent.Outcome.ValueType
+) -> None:
+    """Turn an intent into its outcome: fill in usage, charge and id; `price` is the event's.
 
     Nothing was delivered when no completion token was, and then nothing is charged.
     """
@@ -46,16 +58,15 @@ def settle(event: UsageEvent, usage: TokenUsage, outcome: UsageEvent.Outcome.Val
     event.kind = UsageEvent.KIND_OUTCOME
     event.outcome = outcome
     event.usage.CopyFrom(usage)
-    is_delivered = usage.completion_token_count > 0 or outcome == UsageEvent.OUTCOME_COMPLETED
-    event.charge_nusd = (
-        charge_nusd(
-            price_of(event),
+    completion_tokens = usage.completion_token_count
+    if completion_tokens > 0 or outcome == UsageEvent.OUTCOME_COMPLETED:
+        event.charge_nusd = charge_nusd(
+            price,
             prompt_tokens=usage.prompt_token_count,
-            completion_tokens=usage.completion_token_count,
+            completion_tokens=completion_tokens,
         )
-        if is_delivered
-        else 0
-    )
+    else:
+        event.charge_nusd = 0
 
 
 def recover(records: Iterable[bytes], *, now_unix_ms: int) -> list[UsageEvent]:
@@ -78,7 +89,7 @@ def recover(records: Iterable[bytes], *, now_unix_ms: int) -> list[UsageEvent]:
             event.end_unix_ms = now_unix_ms
             usage = TokenUsage()
             usage.CopyFrom(event.usage)
-            settle(event, usage, UsageEvent.OUTCOME_RECOVERED)
+            settle(event, price_of(event), usage, UsageEvent.OUTCOME_RECOVERED)
     return list(last.values())
 
 

@@ -16,8 +16,16 @@ from kit.bus.port import Bus, BusUnavailableError, StreamSpec
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.journal import Journal, JournalFullError
+from services.router.catalog import Deployment
+from services.router.pricing import PriceRow
 from services.router.settings import USAGE_STREAM, USAGE_SUBJECT, RouterSettings
-from services.router.usage_events import TokenUsage, UsageEvent, encode_batch, settle
+from services.router.usage_events import (
+    TokenUsage,
+    UsageEvent,
+    encode_batch,
+    price_message,
+    settle,
+)
 
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 2.0
@@ -26,17 +34,28 @@ _log = structlog.get_logger("router.usage")
 
 
 class OpenUsage:
-    """One running request: its intent, and what was delivered so far."""
+    """One running request: its intent, what it is priced by, and what was delivered so far."""
 
-    __slots__ = ("_log", "event", "is_closed", "is_published", "renewed_s", "tickets")
+    __slots__ = ("_log", "event", "is_closed", "is_published", "price", "renewed_s", "tickets")
 
-    def __init__(self, log: "UsageLog", event: UsageEvent, ticket: int, now_s: float) -> None:
+    def __init__(
+        self, log: "UsageLog", event: UsageEvent, price: PriceRow, ticket: int, now_s: float
+    ) -> None:
         self._log = log
         self.event = event
+        self.price = price
         self.tickets = [ticket]
         self.is_published = False
         self.is_closed = False
         self.renewed_s = now_s
+
+    def reroute(self, deployment: Deployment, attempt_count: int) -> None:
+        """Note that another deployment is tried, and what it costs."""
+        event, self.price = self.event, deployment.price
+        event.deployment = deployment.name
+        event.provider = deployment.kind
+        event.attempt_count = attempt_count
+        event.price.CopyFrom(price_message(deployment.price))
 
     def checkpoint(self, usage: TokenUsage) -> None:
         """Journal what was delivered so far; a full journal is not an error here."""
@@ -48,7 +67,7 @@ class OpenUsage:
         if self.is_closed:
             return
         self.is_closed = True
-        settle(self.event, usage, outcome)
+        settle(self.event, self.price, usage, outcome)
         self._log.write_outcome(self)
 
 
@@ -79,8 +98,8 @@ class UsageLog:
         """Outcomes that the stream does not have yet."""
         return len(self._outbox)
 
-    def open(self, intent: UsageEvent, now_s: float) -> OpenUsage:
-        """Journal an intent.
+    def open(self, intent: UsageEvent, price: PriceRow, now_s: float) -> OpenUsage:
+        """Journal an intent, which carries `price`.
 
         Raises:
             TurnpikeError: `JOURNAL_FULL` when too much usage is still unpublished.
@@ -91,7 +110,7 @@ class UsageLog:
             ticket = self._journal.append(intent.SerializeToString())
         except JournalFullError as error:
             raise _full() from error
-        entry = OpenUsage(self, intent, ticket, now_s)
+        entry = OpenUsage(self, intent, price, ticket, now_s)
         self._open[intent.request_id] = entry
         return entry
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -29,7 +28,7 @@ _CALL = Call(
 
 def make_call(**changes: Any) -> Call:
     """Return an attempt; streaming unless told otherwise."""
-    return replace(_CALL, **changes)
+    return _CALL._replace(**changes)
 
 
 def make_body(prompt: str = "hello", **fields: Any) -> Body:

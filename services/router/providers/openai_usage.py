@@ -4,8 +4,7 @@ Pure. Source: OpenAI API reference, object `usage` of chat completions (read 202
 `prompt_cache_hit_tokens` is DeepSeek's name for cached tokens.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -44,8 +43,7 @@ _typed: Final = msgspec.json.Decoder(_Usage)
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts, and the upstream's usage object with its three main fields made true."""
 
     tokens: usage_pb2.TokenUsage
@@ -75,6 +73,12 @@ def read_usage(raw: bytes) -> Usage | None:
             prompt = total - completion
     if prompt is None or completion is None:
         return None
+    if len(fields) == 3 and total == prompt + completion and _are_plain(usage):
+        # The usual object, as OpenAI's API and vLLM write it: nothing to put right.
+        tokens = usage_pb2.TokenUsage(
+            prompt_token_count=prompt, completion_token_count=completion, source=UPSTREAM
+        )
+        return Usage(tokens, raw)
     reasoning = _reasoning(usage)
     if reasoning > 0 and total == prompt + completion + reasoning:
         completion += reasoning
@@ -108,6 +112,18 @@ def _count(number: _Number) -> int | None:
     if number != int(number):
         raise _impossible()
     return int(number)
+
+
+def _are_plain(usage: _Usage) -> bool:
+    """Return whether the figures are whole numbers in range, written as such."""
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    return (
+        type(prompt) is int
+        and type(completion) is int
+        and type(usage.total_tokens) is int
+        and 0 <= prompt <= TOKENS_MAX
+        and 0 <= completion <= TOKENS_MAX
+    )
 
 
 def _reasoning(usage: _Usage) -> int:

@@ -5,9 +5,9 @@ there is no other form in between. Nothing here speaks a wire protocol.
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -69,8 +69,7 @@ class ProviderError(Exception):
         return self.failure not in FINAL
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One attempt, as a provider needs to see it.
 
     `chunk_head` is the constant start of every chunk of the answer, up to and with the comma
@@ -88,7 +87,7 @@ class Call:
     max_tokens: int
     chunk_head: bytes
     idle_s: float
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
 
 
 Body = dict[str, msgspec.Raw]

@@ -41,7 +41,7 @@ async def kinds(rig: Rig) -> list[tuple[str, int]]:
 
 async def test_short_request_is_published_as_its_outcome_alone(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {}) as rig:
-        rig.log.open(intent("r1"), 0.0).close(usage(1, 2), Event.OUTCOME_COMPLETED)
+        rig.log.open(intent("r1"), PRICE, 0.0).close(usage(1, 2), Event.OUTCOME_COMPLETED)
 
         published = await kinds(rig)
 
@@ -50,7 +50,7 @@ async def test_short_request_is_published_as_its_outcome_alone(tmp_path: Path) -
 
 async def test_running_request_is_published_as_intent_then_outcome(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {}) as rig:
-        running = rig.log.open(intent("r1"), 0.0)
+        running = rig.log.open(intent("r1"), PRICE, 0.0)
         await rig.log.publish_once()
         running.close(usage(1, 2), Event.OUTCOME_COMPLETED)
 
@@ -63,7 +63,7 @@ async def test_intent_is_published_once_and_renewed_while_it_runs(tmp_path: Path
     settings = RouterSettings(hold_renew_s=0.000001)
 
     async with open_rig(tmp_path, {}, settings) as rig:
-        rig.log.open(intent("r1"), 0.0)
+        rig.log.open(intent("r1"), PRICE, 0.0)
         await rig.log.publish_once()
 
         published = await kinds(rig)
@@ -73,7 +73,7 @@ async def test_intent_is_published_once_and_renewed_while_it_runs(tmp_path: Path
 
 async def test_only_the_first_close_counts(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {}) as rig:
-        running = rig.log.open(intent("r1"), 0.0)
+        running = rig.log.open(intent("r1"), PRICE, 0.0)
         running.close(usage(1, 2), Event.OUTCOME_COMPLETED)
         running.close(usage(9, 9), Event.OUTCOME_CLIENT_CLOSED)
 
@@ -87,7 +87,9 @@ async def test_every_event_survives_a_bus_that_is_away(tmp_path: Path) -> None:
         rig.bus.disconnect()
         async with background(rig.log.run, name="publisher", restart_delay_s=0.01):
             for number in range(20):
-                rig.log.open(intent(f"r{number}"), 0.0).close(usage(1, 2), Event.OUTCOME_COMPLETED)
+                rig.log.open(intent(f"r{number}"), PRICE, 0.0).close(
+                    usage(1, 2), Event.OUTCOME_COMPLETED
+                )
             is_drained_without_bus = await rig.log.drained(wait_s=0.05)
             rig.bus.reconnect()
             is_drained = await rig.log.drained(wait_s=10)
@@ -101,7 +103,9 @@ async def test_every_event_survives_a_bus_that_is_away(tmp_path: Path) -> None:
 async def test_batches_are_bounded_and_say_that_more_follows(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {}, RouterSettings(batch_events_max=2)) as rig:
         for number in range(3):
-            rig.log.open(intent(f"r{number}"), 0.0).close(usage(1, 2), Event.OUTCOME_COMPLETED)
+            rig.log.open(intent(f"r{number}"), PRICE, 0.0).close(
+                usage(1, 2), Event.OUTCOME_COMPLETED
+            )
 
         await rig.log.publish_once()
         await rig.log.publish_once()
@@ -117,7 +121,7 @@ async def test_full_journal_refuses_before_anything_is_sent(tmp_path: Path) -> N
         opened: list[OpenUsage] = []
         with pytest.raises(TurnpikeError) as caught:  # noqa: PT012 - the last of many is refused
             while True:
-                opened.append(rig.log.open(intent(f"r{len(opened)}"), 0.0))
+                opened.append(rig.log.open(intent(f"r{len(opened)}"), PRICE, 0.0))
         for running in opened:
             running.close(usage(1, 2), Event.OUTCOME_COMPLETED)
 
@@ -130,11 +134,11 @@ async def test_full_journal_refuses_before_anything_is_sent(tmp_path: Path) -> N
 async def test_dead_routers_requests_are_settled_from_their_last_record(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     async with open_rig(tmp_path, {}) as rig:
-        rig.log.open(intent("whole"), 0.0).close(usage(1, 2), Event.OUTCOME_COMPLETED)
-        running = rig.log.open(intent("cut"), 0.0)
+        rig.log.open(intent("whole"), PRICE, 0.0).close(usage(1, 2), Event.OUTCOME_COMPLETED)
+        running = rig.log.open(intent("cut"), PRICE, 0.0)
         running.checkpoint(usage(5, 10))
         running.checkpoint(usage(5, 20))
-        rig.log.open(intent("silent"), 0.0)
+        rig.log.open(intent("silent"), PRICE, 0.0)
         shutil.copytree(tmp_path / "journal", copy)
 
     (orphan,) = adopt_orphans(copy)
