@@ -9,9 +9,10 @@ import binascii
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _JWT: Final = re.compile(r"BEGIN NATS USER JWT-+\s+(\S+)")
 _SEED: Final = re.compile(r"\b(SU[A-Z2-7]{56})\b")
@@ -26,7 +27,7 @@ class NatsLogin:
 
     public_key: str
     jwt: str = field(repr=False)
-    _key: Ed25519PrivateKey = field(repr=False)
+    _key: "Ed25519PrivateKey" = field(repr=False)
 
     def sign(self, nonce: str) -> bytes:
         """Return the base64 signature of the server's nonce."""
@@ -40,6 +41,10 @@ def read_nats_login(path: Path) -> NatsLogin:
         OSError: The file cannot be read.
         ValueError: It holds no user's seed, or a mistyped one.
     """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - 12 MiB
+        Ed25519PrivateKey,
+    )
+
     text = path.read_text()
     seed = _SEED.search(text)
     if seed is None:
@@ -60,7 +65,7 @@ def _seed_bytes(text: str, path: Path) -> bytes:
     return body[2:]
 
 
-def _public_text(key: Ed25519PrivateKey) -> str:
+def _public_text(key: "Ed25519PrivateKey") -> str:
     body = bytes([_PREFIX_USER]) + key.public_key().public_bytes_raw()
     return base64.b32encode(body + _crc16(body)).decode().rstrip("=")
 
