@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 _SQLITE_BUSY_TIMEOUT_MS: Final = 10_000
+_SQLITE_CACHE_KIB: Final = 512
 _POSTGRES_STATEMENT_TIMEOUT_MS: Final = 10_000
 _READ: Final = "turnpike_read"
 
@@ -123,6 +124,7 @@ def set_up_sqlite(engine: Engine) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA cache_size={-_SQLITE_CACHE_KIB}")
         cursor.execute(f"PRAGMA busy_timeout={_SQLITE_BUSY_TIMEOUT_MS}")
         cursor.close()
 
