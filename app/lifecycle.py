@@ -1,8 +1,6 @@
 """The life of a process: start in order, say that it is ready, drain, and end in reverse."""
 
 import asyncio
-import ctypes
-import gc
 import os
 import shutil
 import sys
@@ -26,6 +24,7 @@ from app.embedded_triton import HOST as TRITON_HOST
 from app.first_run import Note, Stubs, greet
 from app.kept_secrets import fill_secrets
 from app.links import Links
+from app.memory import bound_arenas, settle_memory
 from app.modules import MODULES, TARGETS, Opened, Parts, Register
 from app.readings import watch_access_log, watch_bus
 from app.settings import Loaded, Settings
@@ -35,7 +34,6 @@ from kit.clock import SystemClock
 from kit.logs import AccessLog, configure_logs
 from kit.redaction import Redactor
 from kit.rpc.local import HandlerTable
-from kit.rpc.server import open_server
 from kit.rpc.transcode import Transcoder
 from kit.telemetry import Telemetry
 from kit.tracing import open_tracing
@@ -46,31 +44,12 @@ from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from turnpike.router.v1.router_pb2_grpc import RouterServiceStub
 
 EVERYTHING: Final = "all"
-_M_ARENA_MAX: Final = -8
-"""Source: glibc, malloc.h."""
-_ARENAS_MAX: Final = 2
-_GC_THRESHOLDS: Final = (20_000, 20, 50)
-"""Requests make no cycles to speak of; young collections at every 700 objects find nothing."""
 GATEWAY: Final = "gateway"
 _OWNER_ONLY: Final = 0o077
 _TOKENIZER: Final = "examples/triton/models/tiny-chat/1/tokenizer_config.json"
 _EVERY_INTERFACE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - shown, not bound
 _log = structlog.get_logger("app.lifecycle")
 T = TypeVar("T")
-
-
-def _bound_arenas() -> None:
-    """Let all threads share two heaps: one for each thread would keep what its bursts took."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, _ARENAS_MAX)
-
-
-def _settle_memory() -> None:
-    """Take what start-up made out of the collector's sight: it lives as long as the process."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def run(loaded: Loaded, target: str) -> int:
@@ -80,7 +59,7 @@ def run(loaded: Loaded, target: str) -> int:
         StartError: It cannot start.
     """
     os.umask(_OWNER_ONLY)
-    _bound_arenas()
+    bound_arenas()
     settings = fill_secrets(loaded.settings, target=target)
     _configure_logs(settings)
     run_dir = settings.state_dir / "run" / target
@@ -162,7 +141,7 @@ class Process:
         else:
             await self._listen(self._target, services[self._target])
         self.is_ready = True
-        _settle_memory()
+        settle_memory()
         if self._gateway is not None and self._target == EVERYTHING:
             await self._greet(self._gateway.port, admin, embedded)
         _log.info("process_ready", target=self._target, admin_port=admin.port)
@@ -192,6 +171,8 @@ class Process:
         return register
 
     async def _listen(self, name: str, register: Register) -> None:
+        from kit.rpc.server import open_server  # noqa: PLC0415 - no use where all is one process
+
         peers = self._settings.peers
         part = open_server(
             getattr(peers, name),

@@ -1,0 +1,25 @@
+"""A process that runs everything loads nothing that it has no use for: it would stay resident."""
+
+import subprocess
+import sys
+
+from tests.house.tree import ROOT
+
+UNUSED = (
+    "alembic",
+    "cryptography",
+    "grpc_health.v1",
+    "grpc_reflection.v1alpha",
+    "opentelemetry",
+    "tritonclient",
+)
+
+
+def test_serving_everything_loads_no_library_that_only_others_use() -> None:
+    program = "import sys, app.cli, app.lifecycle; print(*sys.modules)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert set() == set(done.stdout.split()) & set(UNUSED)
