@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kit.clock import Clock
 from services.router.catalog import Catalogue, Deployment
@@ -11,11 +12,11 @@ from services.router.catalog_file import CatalogueFile, OpenAiCompatEntry, Trito
 from services.router.fleet import Wanted
 from services.router.providers.openai_compat import OpenAiCompatSettings, open_openai_compat
 from services.router.providers.port import Provider
-from services.router.providers.triton import open_triton
-from services.router.providers.triton_port import TritonConfig
 from services.router.settings import RouterSettings
-from services.router.template import load_chat_template
 from services.router.upstream import HttpPool
+
+if TYPE_CHECKING:
+    from services.router.providers.triton_port import TritonConfig
 
 
 def wanted(file: CatalogueFile, catalogue: Catalogue) -> Iterator[Wanted]:
@@ -39,6 +40,8 @@ def opener(
     def open_adapter(item: Wanted) -> AbstractAsyncContextManager[Provider]:
         if isinstance(item.entry, OpenAiCompatEntry):
             return open_openai_compat(_openai(item.entry), pool=pool, clock=clock)
+        from services.router.providers.triton import open_triton  # noqa: PLC0415 - brings jinja2
+
         config = _triton(item.entry, item.deployment, settings, clock)
         return open_triton(config, http_pool=pool)
 
@@ -56,7 +59,10 @@ def _openai(entry: OpenAiCompatEntry) -> OpenAiCompatSettings:
 
 def _triton(
     entry: TritonEntry, deployment: Deployment, settings: RouterSettings, clock: Clock
-) -> TritonConfig:
+) -> "TritonConfig":
+    from services.router.providers.triton_port import TritonConfig  # noqa: PLC0415 - jinja2
+    from services.router.template import load_chat_template  # noqa: PLC0415
+
     return TritonConfig(
         model_name=deployment.upstream_model,
         template=load_chat_template(Path(deployment.options["chat_template"]), clock=clock),

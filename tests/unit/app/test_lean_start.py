@@ -10,6 +10,7 @@ UNUSED = (
     "cryptography",
     "grpc_health.v1",
     "grpc_reflection.v1alpha",
+    "jinja2",
     "opentelemetry",
     "tritonclient",
 )
