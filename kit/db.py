@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 _SQLITE_BUSY_TIMEOUT_MS: Final = 10_000
 _SQLITE_CACHE_KIB: Final = 512
+SQLITE_OPTIONS: Final = {"cached_statements": 32}
+"""For the driver. A statement holds up to 100 KiB, and each size of a batch is one of its own."""
 _POSTGRES_STATEMENT_TIMEOUT_MS: Final = 10_000
 _READ: Final = "turnpike_read"
 
@@ -138,6 +140,6 @@ def _sqlite_engine(url: str) -> AsyncEngine:
     path = url.partition(":///")[2]
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, connect_args=SQLITE_OPTIONS)
     set_up_sqlite(engine.sync_engine)
     return engine

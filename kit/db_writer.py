@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
-from kit.db import Database, set_up_sqlite
+from kit.db import SQLITE_OPTIONS, Database, set_up_sqlite
 
 T = TypeVar("T")
 
@@ -65,6 +65,7 @@ def _in_thread(kept: Connection, threads: ThreadPoolExecutor) -> Writer:
 
 def _sqlite_engine(url: str) -> Engine:
     # The loop's thread closes the one connection when the thread that used it has ended.
-    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    options = {**SQLITE_OPTIONS, "check_same_thread": False}
+    engine = create_engine(url, poolclass=StaticPool, connect_args=options)
     set_up_sqlite(engine)
     return engine
