@@ -74,6 +74,8 @@ class RunningRequests:
     def leave(self, running: Running) -> None:
         """Forget a request that has ended."""
         self._all.discard(running)
+        # A stream's answer refers back to it: without this each one waits for the collector.
+        running.answer = None
         self._left.set()
 
     def end_key(self, key_id: str) -> None:

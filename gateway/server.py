@@ -44,6 +44,11 @@ class Connection(web.RequestHandler):
         inner = cast("asyncio.Transport", transport)
         super().connection_made(HeldTransport(inner, self._outbox))
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
+        """Read again; a connection that was never stopped has nothing left to parse."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def close(self) -> None:
         """Take no further request; a connection that waits for one ends at once."""
         is_waiting = self._waiter is not None

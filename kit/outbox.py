@@ -37,11 +37,12 @@ class Outbox:
 class HeldTransport(asyncio.Transport):
     """A transport whose writes wait in an outbox; everything else is the inner one's."""
 
-    __slots__ = ("_inner", "_outbox", "_parts", "_size")
+    __slots__ = ("_inner", "_is_closing", "_outbox", "_parts", "_size")
 
     def __init__(self, inner: asyncio.Transport, outbox: Outbox) -> None:
         super().__init__()
         self._inner = inner
+        self._is_closing = inner.is_closing
         self._outbox = outbox
         self._parts: list[Any] = []
         self._size = 0
@@ -57,8 +58,14 @@ class HeldTransport(asyncio.Transport):
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Write several pieces at the end of the turn."""
+        parts = self._parts
+        if not parts:
+            self._outbox.add(self.flush)
         for data in list_of_data:
-            self.write(data)
+            parts.append(data)
+            self._size += len(data)
+        if self._size > HELD_BYTES_MAX:
+            self.flush()
 
     def flush(self) -> None:
         """Write what is held; nothing when the connection is on its way down."""
@@ -66,7 +73,7 @@ class HeldTransport(asyncio.Transport):
         if not parts:
             return
         self._parts, self._size = [], 0
-        if self._inner.is_closing():
+        if self._is_closing():
             return
         if len(parts) == 1:
             self._inner.write(parts[0])
@@ -90,7 +97,7 @@ class HeldTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Return whether the connection is on its way down."""
-        return self._inner.is_closing()
+        return self._is_closing()
 
     def pause_reading(self) -> None:
         """Read nothing until `resume_reading`."""

@@ -65,13 +65,16 @@ def read_chat(body: bytes, dialect: Dialect, *, timeout_max_ms: int) -> ChatCall
     if request.top_logprobs is not None and not request.logprobs:
         raise _wrong("top_logprobs", "top_logprobs needs logprobs to be true.")
     _check_messages(request)
-    count = _whole("n", request.n, 1, N_MAX) or 1
-    _whole("top_logprobs", request.top_logprobs, 0, 20)
-    _whole("seed", request.seed, -(2**63), 2**63 - 1)
-    timeout_ms = _whole("timeout_ms", request.timeout_ms, 1, timeout_max_ms) or timeout_max_ms
+    _check_figures(request)
+    count = 1 if request.n is None else _whole("n", request.n, 1, N_MAX)
+    timeout_ms = timeout_max_ms
+    if request.timeout_ms is not None:
+        timeout_ms = _whole("timeout_ms", request.timeout_ms, 1, timeout_max_ms)
     asked = _asked_max_tokens(request)
     _apply_defaults(fields, request, dialect)
-    prompt_bytes = sum(len(fields[name]) for name in ("messages", "tools") if name in fields)
+    prompt_bytes = len(fields["messages"])
+    if "tools" in fields:
+        prompt_bytes += len(fields["tools"])
     return ChatCall(
         request=request,
         fields=fields,
@@ -147,9 +150,7 @@ def _wrong(param: str, message: str) -> TurnpikeError:
     return TurnpikeError(Reason.INVALID_VALUE, message, param=param)
 
 
-def _whole(name: str, value: Whole | None, least: int, most: int) -> int | None:
-    if value is None:
-        return None
+def _whole(name: str, value: Whole, least: int, most: int) -> int:
     if isinstance(value, float) and not value.is_integer():
         raise _wrong(name, f"{name} is {value}; it must be a whole number.")
     if not least <= value <= most:
@@ -157,33 +158,43 @@ def _whole(name: str, value: Whole | None, least: int, most: int) -> int | None:
     return int(value)
 
 
+def _check_figures(request: ChatRequest) -> None:
+    if request.top_logprobs is not None:
+        _whole("top_logprobs", request.top_logprobs, 0, 20)
+    if request.seed is not None:
+        _whole("seed", request.seed, -(2**63), 2**63 - 1)
+
+
 def _asked_max_tokens(request: ChatRequest) -> int | None:
-    plain = _whole("max_tokens", request.max_tokens, 1, TOKENS_MAX)
-    other = _whole("max_completion_tokens", request.max_completion_tokens, 1, TOKENS_MAX)
-    if plain is not None and other is not None and plain != other:
+    plain, other = request.max_tokens, request.max_completion_tokens
+    if plain is not None:
+        plain = _whole("max_tokens", plain, 1, TOKENS_MAX)
+    if other is None:
+        return plain
+    other = _whole("max_completion_tokens", other, 1, TOKENS_MAX)
+    if plain is not None and plain != other:
         raise _wrong(
             "max_completion_tokens",
             f"max_tokens is {plain} and max_completion_tokens is {other}; give one.",
         )
-    return plain if plain is not None else other
+    return other
 
 
 def _check_messages(request: ChatRequest) -> None:
     known: set[str] = set()
     for index, message in enumerate(request.messages):
-        where = f"messages[{index}]"
-        if message.role == "assistant":
-            ids = (call.get("id") for call in message.tool_calls or ())
-            known.update(call_id for call_id in ids if isinstance(call_id, str))
+        role = message.role
+        if role == "assistant":
+            for call in message.tool_calls or ():
+                if isinstance(call_id := call.get("id"), str):
+                    known.add(call_id)
             continue
-        if message.role == "tool" and message.tool_call_id not in known:
-            raise _wrong(
-                f"{where}.tool_call_id", f"{where}.tool_call_id answers no earlier tool call."
-            )
+        if role == "tool" and message.tool_call_id not in known:
+            where = f"messages[{index}].tool_call_id"
+            raise _wrong(where, f"{where} answers no earlier tool call.")
         if message.content is None:
-            raise TurnpikeError(
-                Reason.MISSING_FIELD, f"{where}.content is required.", param=f"{where}.content"
-            )
+            where = f"messages[{index}].content"
+            raise TurnpikeError(Reason.MISSING_FIELD, f"{where} is required.", param=where)
 
 
 def _apply_defaults(fields: dict[str, msgspec.Raw], request: ChatRequest, dialect: Dialect) -> None:

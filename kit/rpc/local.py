@@ -61,6 +61,7 @@ class LocalChannel(aio.Channel):
     def __init__(self, table: HandlerTable, *, mode: LocalMode = LocalMode.BY_REFERENCE) -> None:
         self._table = table
         self._mode = mode
+        self._by_reference = _Carrier(LocalMode.BY_REFERENCE)
 
     def unary_unary(self, method: str, *_codecs: object, **_options: object) -> Any:  # noqa: ANN401
         """Return what calls a unary method."""
@@ -72,7 +73,7 @@ class LocalChannel(aio.Channel):
             metadata: Any = None,  # noqa: ANN401 - gRPC's metadata forms
             **_more: object,
         ) -> Any:  # noqa: ANN401 - any message
-            carrier = _Carrier(self._mode)
+            carrier = self._carrier()
             context = LocalContext(metadata=metadata, timeout_s=timeout)
             try:
                 behaviour = self._handler(method).unary_unary
@@ -107,7 +108,7 @@ class LocalChannel(aio.Channel):
             metadata: Any = None,  # noqa: ANN401 - gRPC's metadata forms
             **_more: object,
         ) -> LocalStream:
-            carrier = _Carrier(self._mode)
+            carrier = self._carrier()
             context = LocalContext(metadata=metadata, timeout_s=timeout)
             try:
                 messages = self._handler(method).unary_stream(carrier.take(request), context)
@@ -149,6 +150,12 @@ class LocalChannel(aio.Channel):
 
     async def __aexit__(self, *_error: object) -> None:
         return None
+
+    def _carrier(self) -> "_Carrier":
+        """Return what carries one call; messages by reference leave nothing to remember."""
+        if self._mode is LocalMode.BY_REFERENCE:
+            return self._by_reference
+        return _Carrier(self._mode)
 
     def _handler(self, method: str) -> Handler:
         handler = self._table.find(method)
@@ -211,6 +218,8 @@ class LocalStream:
         Raises:
             RuntimeError: Another task waits for a message of this stream.
         """
+        if self._context.is_done:
+            return
         if self._messages.ag_running:
             raise RuntimeError("A stream is closed by the task that reads it.")
         try:
@@ -264,6 +273,8 @@ class _Carrier:
         Raises:
             AssertionError: Somebody changed a message after passing it.
         """
+        if not self._passed:
+            return
         passed, self._passed = self._passed, []
         for message, data in passed:
             if message.SerializeToString(deterministic=True) != data:

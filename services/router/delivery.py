@@ -17,34 +17,20 @@ _PROMPT_SHARE: Final = 2
 class Delivered:
     """Counts what was handed over of one answer."""
 
-    __slots__ = ("_events", "_exact", "_pending", "_prompt_tokens_max")
+    __slots__ = ("_events", "_exact", "_prompt_tokens_max")
 
     def __init__(self, *, prompt_tokens_max: int) -> None:
         self._prompt_tokens_max = prompt_tokens_max
         self._events = 0
         self._exact: TokenUsage | None = None
-        self._pending: Batch | None = None
-
-    @property
-    def has_content(self) -> bool:
-        """Whether any content was handed over, or is about to be."""
-        return self._events > 0 or self._pending is not None
 
     @property
     def token_count(self) -> int:
         """Completion tokens handed over so far."""
         return self._exact.completion_token_count if self._exact else self._events
 
-    def offer(self, batch: Batch) -> None:
-        """Remember a batch that is being handed over."""
-        self._pending = batch
-
-    def confirm(self) -> None:
-        """Count the batch that was offered: the consumer came back for more."""
-        batch = self._pending
-        if batch is None:
-            return
-        self._pending = None
+    def add(self, batch: Batch) -> None:
+        """Count a batch that was handed over: the consumer came back for more."""
         self._events += batch.content_event_count
         if batch.HasField("running_usage"):
             self._exact = batch.running_usage

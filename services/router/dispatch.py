@@ -6,7 +6,6 @@ the first content another candidate may be tried; after it the answer stands or 
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,7 +50,9 @@ class Run:
     checkpoint_due_s: float
     checkpoint_due_tokens: int
     held: bytes = b""
+    last: Batch | None = None
     is_committed: bool = False
+    is_refused: bool = False
     trace: Trace | None = None
 
     def check_ended(self) -> None:
@@ -101,26 +102,23 @@ class Dispatcher:
             for number, deployment in enumerate(deployments, 1):
                 left = len(deployments) - number + 1
                 with self._fleet.attempt(deployment) as attempt:
+                    stream = self._stream(run, attempt, deployment, number, left)
                     try:
-                        stream = self._stream(run, attempt, deployment, number, left)
-                        async with aclosing(stream) as batches:
-                            async for batch in batches:
-                                now_s = loop.time()
-                                if self._accept(run, deployment, batch, now_s):
-                                    if run.usage.is_closed:
-                                        attempt.succeeded(now_s)
-                                    yield batch
-                                    self._handed_over(run, now_s)
+                        async for batch in stream:
+                            now_s = loop.time()
+                            if self._accept(run, attempt, deployment, batch, now_s):
+                                yield batch
+                                self._handed_over(run, batch, now_s)
                         run.check_ended()
                     except ProviderError as error:
                         self._failed(run, attempt, error)
-                        if run.is_committed:
-                            yield self._broken(run, error)
-                            return
-                        if not error.is_retryable or loop.time() >= run.deadline_s:
-                            break
-                    else:
-                        return
+                    finally:
+                        await stream.aclose()
+                if run.last is not None:
+                    yield run.last
+                    return
+                if run.is_refused or loop.time() >= run.deadline_s:
+                    break
             raise run.attempts.verdict()
         except TurnpikeError as error:
             outcome = UsageEvent.OUTCOME_REFUSED
@@ -189,8 +187,14 @@ class Dispatcher:
             return stream
         return run.trace.attempt(deployment, run.usage.event.attempt_count, stream)
 
-    def _accept(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> bool:
-        """Take a batch from the upstream; False while it is kept back, for it has no content."""
+    def _accept(
+        self, run: Run, attempt: Attempt, deployment: Deployment, batch: Batch, now_s: float
+    ) -> bool:
+        """Take a batch from the upstream; whether it is to be handed over now.
+
+        One without content is kept back before the first one that has some; the last one is kept
+        until the attempt is over, so that nothing of it outlives the answer.
+        """
         is_last = batch.HasField("finish")
         if not run.is_committed:
             if not (batch.content_event_count or is_last):
@@ -201,16 +205,24 @@ class Dispatcher:
                 batch.sse = run.held + batch.sse
         if is_last:
             self._finish(run, batch)
-        elif now_s > run.start_s + self._settings.stream_total_s:
+            attempt.succeeded(now_s)
+            run.last = batch
+            return False
+        if now_s > run.start_s + self._settings.stream_total_s:
             raise ProviderError(Failure.TIMEOUT, "The stream outlived its time limit.")
-        run.delivered.offer(batch)
         return True
 
     def _failed(self, run: Run, attempt: Attempt, error: ProviderError) -> None:
+        """Take an attempt's failure; one behind the end of an answer changes nothing."""
+        if run.last is not None:
+            return
         run.held = b""
         run.attempts.add(run.usage.event.deployment, error)
         if self._is_telling(run, error):
             attempt.failed(error)
+        if run.is_committed:
+            run.last = self._broken(run, error)
+        run.is_refused = not error.is_retryable
 
     def _is_telling(self, run: Run, error: ProviderError) -> bool:
         """Return whether a failure says something about the deployment's health."""
@@ -268,10 +280,8 @@ class Dispatcher:
             error=router_pb2.StreamError(reason=reason, message=message, charge_nusd=charge_nusd)
         )
 
-    def _handed_over(self, run: Run, now_s: float) -> None:
-        run.delivered.confirm()
-        if run.usage.is_closed:
-            return
+    def _handed_over(self, run: Run, batch: Batch, now_s: float) -> None:
+        run.delivered.add(batch)
         tokens = run.delivered.token_count
         if now_s >= run.checkpoint_due_s or tokens >= run.checkpoint_due_tokens:
             run.checkpoint_due_s = now_s + self._settings.checkpoint_s

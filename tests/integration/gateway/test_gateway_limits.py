@@ -218,9 +218,10 @@ async def test_two_models_are_charged_to_one_account_by_two_keys(site: Site) -> 
     assert [200, 200] == [answer.status for answer in answers]
     assert "[DONE]" == events_of(answers[1].body)[-1]
 
-    async def is_charged() -> bool:
-        return (await site.balance(first)).charged_nusd == 2 * price_nusd(12, 16)
+    async def is_settled() -> bool:
+        is_charged = (await site.balance(first)).charged_nusd == 2 * price_nusd(12, 16)
+        return is_charged and 2 == len(await site.records(first) + await site.records(second))
 
-    await until(is_charged)
+    await until(is_settled)
     assert [SMALL] == [record.model_id for record in await site.records(first)]
     assert [TWICE] == [record.model_id for record in await site.records(second)]
