@@ -58,7 +58,8 @@ class _Answer(web.StreamResponse):
 
     def __init__(self, request: web.BaseRequest, headers: dict[str, str]) -> None:
         # Not aiohttp's own: it makes maps of headers and cookies that nobody would look at.
-        self._request = request
+        self._protocol = request.protocol
+        self._writer = request.writer
         self._is_kept = request.keep_alive
         self._lines = headers
 
@@ -88,18 +89,11 @@ class _Answer(web.StreamResponse):
         Raises:
             ConnectionResetError: The client has gone.
         """
-        request = self._request
-        transport = request.transport
+        transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("The client has gone.")
-        request.writer.output_size += len(data)
+        self._writer.output_size += len(data)
         transport.write(data)
-
-    async def _drained(self) -> None:
-        """Wait while the client does not read."""
-        request = self._request
-        if request.protocol.writing_paused:
-            await request.writer.drain()
 
 
 class WholeAnswer(_Answer):
@@ -119,7 +113,8 @@ class WholeAnswer(_Answer):
     async def write_eof(self, data: bytes = b"") -> None:
         """Write everything; aiohttp calls it once."""
         self._put(self._data + data)
-        await self._drained()
+        if self._protocol.writing_paused:
+            await self._writer.drain()
 
 
 class EventStream(_Answer):
@@ -144,7 +139,8 @@ class EventStream(_Answer):
             ConnectionResetError: The client has gone.
         """
         self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-        await self._drained()
+        if self._protocol.writing_paused:
+            await self._writer.drain()
 
     async def finish(self, data: bytes) -> None:
         """Write the last piece, which is not empty."""
@@ -152,7 +148,8 @@ class EventStream(_Answer):
         if self._is_chunked:
             data = b"%x\r\n%b\r\n%b" % (len(data), data, _LAST_CHUNK)
         self._put(data)
-        await self._drained()
+        if self._protocol.writing_paused:
+            await self._writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End what was not finished, by ending the connection; aiohttp calls it once."""

@@ -53,7 +53,15 @@ class _Request(NamedTuple):
 class HttpExchange:
     """One request and its answer; the holder closes it, always."""
 
-    __slots__ = ("_connection", "_is_over", "_loop", "_pool", "_request", "_response", "_stale_s")
+    __slots__ = (
+        "_connection",
+        "_is_compressed",
+        "_is_over",
+        "_loop",
+        "_pool",
+        "_request",
+        "_stale_s",
+    )
 
     def __init__(
         self,
@@ -69,7 +77,7 @@ class HttpExchange:
         self._connection = connection
         self._loop = loop
         self._stale_s = stale_s
-        self._response: ResponseHead | None = None
+        self._is_compressed = False
         self._is_over = False
 
     async def head(self, deadline_s: float) -> ResponseHead:
@@ -85,7 +93,7 @@ class HttpExchange:
             UpstreamError: There is no answer; see the subclasses.
         """
         try:
-            self._response = await self._connection.head(deadline_s)
+            head = await self._connection.head(deadline_s)
         except UpstreamClosedError as error:
             now_s = self._loop.time()
             if not (
@@ -98,8 +106,10 @@ class HttpExchange:
             connect_s = min(request.connect_s, deadline_s - now_s)
             self._connection = await self._pool.connect(request.target, connect_s=connect_s)
             self._connection.send(request.head, request.body)
-            self._response = await self._connection.head(deadline_s)
-        return self._response
+            head = await self._connection.head(deadline_s)
+        coding = head.headers.get(b"content-encoding")
+        self._is_compressed = coding is not None and coding.lower() != b"identity"
+        return head
 
     async def read(self, deadline_s: float) -> bytes:
         """Return all the body that has come since the last read, joined; empty at the end.
@@ -110,7 +120,8 @@ class HttpExchange:
         Raises:
             UpstreamError: The answer broke off, stalled or is not as asked for.
         """
-        self._refuse_compressed()
+        if self._is_compressed:
+            raise _compressed()
         return await self._connection.read(deadline_s)
 
     async def read_all(self, deadline_s: float, bytes_max: int) -> bytes:
@@ -119,7 +130,8 @@ class HttpExchange:
         Raises:
             UpstreamError: The answer broke off, stalled, is too long or is not as asked for.
         """
-        self._refuse_compressed()
+        if self._is_compressed:
+            raise _compressed()
         return await self._connection.read_all(deadline_s, bytes_max)
 
     def close(self) -> None:
@@ -139,13 +151,9 @@ class HttpExchange:
             self._is_over = True
             self._connection.release(may_linger=may_linger)
 
-    def _refuse_compressed(self) -> None:
-        response = self._response
-        if response is None:
-            return
-        coding = response.headers.get(b"content-encoding")
-        if coding is not None and coding.lower() != b"identity":
-            raise UpstreamProtocolError("The upstream compressed its answer, which was not asked.")
+
+def _compressed() -> UpstreamProtocolError:
+    return UpstreamProtocolError("The upstream compressed its answer, which was not asked.")
 
 
 class HttpPool:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 _FIELD: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FORBIDDEN: Final = re.compile(r"[^\x20-\x7e]")
 _KEEP_ALIVE_S: Final = re.compile(rb"timeout=(\d{1,6})")
+_USUAL_TYPES: Final = frozenset({b"application/json", b"text/event-stream", b""})
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -70,7 +71,10 @@ class ResponseHead(NamedTuple):
     @property
     def media_type(self) -> bytes:
         """The content type in lower case, without parameters; empty when there is none."""
-        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        value = self.headers.get(b"content-type", b"")
+        if value in _USUAL_TYPES:
+            return value
+        return value.partition(b";")[0].strip().lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,6 @@ class OpenAiCompatProvider:
         if kind not in (b"", _JSON, b"text/plain") and not kind.endswith(b"+json"):
             raise invalid("The upstream's answer is not JSON.")
         answer = await exchange.read_all(deadline_s, self._pool.limits.body_bytes_max)
-        exchange.close()
         return read_completion(call, answer, choice_count=count)
 
     async def _check_stream(

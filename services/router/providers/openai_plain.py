@@ -3,13 +3,13 @@
 Pure.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from services.router.providers.openai_errors import JUNK, error_in_answer
 from services.router.providers.openai_forward import FINISH_REASONS, invalid
-from services.router.providers.openai_usage import estimate, read_usage
+from services.router.providers.openai_usage import Usage, estimate, read_usage
 from services.router.providers.port import Batch, Call
 from turnpike.router.v1 import router_pb2
 
@@ -44,33 +44,32 @@ def read_completion(call: Call, body: bytes, *, choice_count: int) -> Batch:
         ProviderError: It is an error object, no completion, or one that has not ended.
     """
     try:
-        body.decode("utf-8")
-        answer = _fields.decode(body)
+        if not body.isascii():
+            # msgspec does not look into text that it carries along unread.
+            body.decode("utf-8")
+        answer: dict[str, Any] = _fields.decode(body)
     except JUNK:
         raise invalid("The upstream's answer is not a JSON object.") from None
-    if answer.get("error", _NULL) != _NULL or answer.get("object") == _ERROR_OBJECT:
+    if ("error" in answer and answer["error"] != _NULL) or answer.get("object") == _ERROR_OBJECT:
         raise error_in_answer(body)
     choices = _read_choices(answer.get("choices", _NULL))
     if len(choices) < choice_count:
         raise invalid("The upstream's answer has too few choices.")
     raw_usage = answer.pop("usage", _NULL)
-    usage = read_usage(bytes(raw_usage)) if raw_usage != _NULL else None
-    completion: dict[str, object] = {
-        "id": call.answer_id,
-        "object": "chat.completion",
-        "created": call.create_unix_s,
-        "model": call.model_id,
-    }
-    completion.update((name, raw) for name, raw in answer.items() if name not in completion)
+    usage = None if raw_usage is _NULL else _usage(bytes(raw_usage))
+    answer["id"] = call.answer_id
+    answer["object"] = "chat.completion"
+    answer["created"] = call.create_unix_s
+    answer["model"] = call.model_id
     if usage is not None:
-        completion["usage"] = msgspec.Raw(usage.json)
-    first = min(choices, key=lambda choice: choice.index)
+        answer["usage"] = msgspec.Raw(usage.json)
+    first = choices[0] if len(choices) == 1 else min(choices, key=lambda choice: choice.index)
     finish = router_pb2.Finish(
         usage_json=usage.json if usage is not None else b"",
         usage=usage.tokens if usage is not None else estimate(_estimated_tokens(choices)),
         finish_reason=first.finish_reason,
     )
-    return Batch(completion=msgspec.json.encode(completion), finish=finish)
+    return Batch(completion=msgspec.json.encode(answer), finish=finish)
 
 
 def _read_choices(raw: msgspec.Raw) -> list[_Choice]:
@@ -78,9 +77,17 @@ def _read_choices(raw: msgspec.Raw) -> list[_Choice]:
         choices = _choices.decode(raw)
     except JUNK:
         raise invalid("The upstream's answer has no valid choices.") from None
-    if not choices or any(choice.finish_reason not in FINISH_REASONS for choice in choices):
-        raise invalid("The upstream's answer has no choice that ended as it should.")
-    return choices
+    for choice in choices:
+        if choice.finish_reason not in FINISH_REASONS:
+            break
+    else:
+        if choices:
+            return choices
+    raise invalid("The upstream's answer has no choice that ended as it should.")
+
+
+def _usage(raw: bytes) -> Usage | None:
+    return None if raw == b"null" else read_usage(raw)
 
 
 def _estimated_tokens(choices: list[_Choice]) -> int:
