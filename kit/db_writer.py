@@ -5,12 +5,14 @@ transaction where the async driver takes one for each statement. On PostgreSQL i
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from kit.db import SQLITE_OPTIONS, Database, set_up_sqlite
@@ -54,8 +56,14 @@ def _on_asyncpg(database: Database) -> Writer:
 
 def _in_thread(kept: Connection, threads: ThreadPoolExecutor) -> Writer:
     def transact(work: Callable[[Connection], T]) -> T:
-        with kept.begin():
-            return work(kept)
+        try:
+            with kept.begin():
+                return work(kept)
+        except sqlite3.Error as error:
+            # A statement that went straight to the driver fails as one of SQLAlchemy's does.
+            raise DBAPIError.instance(
+                None, None, error, sqlite3.Error, dialect=kept.dialect
+            ) from error
 
     async def write(work: Callable[[Connection], T], /) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, transact, work)

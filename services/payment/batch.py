@@ -5,10 +5,10 @@ id; what an outcome costs is taken from its lease, and only when that no longer 
 the balance. Orders that differ from the router's own (redelivery) lead to the same books.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from services.payment.ledger import (
     ACCOUNT_ID_LENGTH_MAX,
@@ -26,6 +26,8 @@ AMOUNT_NUSD_MAX: Final = 1_000_000_000_000_000
 ID_LENGTH_MAX: Final = 200
 BATCH_POSITION: Final = -1
 _HOLDING: Final = (UsageEvent.KIND_INTENT, UsageEvent.KIND_CHECKPOINT)
+_OUTCOME: Final = UsageEvent.KIND_OUTCOME
+_NOTHING: Final = Split(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,53 @@ class Parcel:
     stream_seq: int
     data: bytes
     batch: UsageBatch | None
+
+
+class Claim(NamedTuple):
+    """What this room reads of an event."""
+
+    kind: int
+    event_id: str
+    request_id: str
+    account_id: str
+    key_id: str
+    lease_id: str
+    model_id: str
+    deployment: str
+    hold_nusd: int
+    charge_nusd: int
+
+
+_read_claim: Final = attrgetter(*Claim._fields)
+
+
+class Charge(NamedTuple):
+    """An outcome as it is charged; the fields are the first columns of `charges`, in order."""
+
+    event_id: str
+    request_id: str
+    account_id: str
+    key_id: str
+    lease_id: str
+    model_id: str
+    deployment: str
+    charge_nusd: int
+    charged_nusd: int
+    writeoff_nusd: int
+    is_late: int
+    stream_seq: int
+
+
+_hashed: Final = attrgetter("event_id", "charge_nusd", "charged_nusd", "writeoff_nusd")
+
+
+class Hold(NamedTuple):
+    """What a running request may cost; the fields are the columns of `holds`, in order."""
+
+    request_id: str
+    lease_id: str
+    amount_nusd: int
+    expires_at_unix_ms: int
 
 
 @dataclass(slots=True)
@@ -76,11 +125,14 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Plan:
-    """Rows to write; `charges` and `holds` by column name, `posted` pairs drafts with charges."""
+    """What to write; `posted` pairs drafts with their charges, `free` are those that cost nothing.
 
-    charges: list[dict[str, Any]] = field(default_factory=list)
-    posted: list[tuple[Draft, list[dict[str, Any]]]] = field(default_factory=list)
-    holds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    `holds` are by request id.
+    """
+
+    posted: list[tuple[Draft, list[Charge]]] = field(default_factory=list)
+    free: list[Charge] = field(default_factory=list)
+    holds: dict[str, Hold] = field(default_factory=dict)
     ended_requests: list[str] = field(default_factory=list)
     drawn_leases: dict[str, LeaseState] = field(default_factory=dict)
     watermarks: dict[str, int] = field(default_factory=dict)
@@ -89,157 +141,168 @@ class Plan:
     late_count: int = 0
     unknown_lease_count: int = 0
 
+    @property
+    def charges(self) -> list[Charge]:
+        """Every charge."""
+        return [*self.free, *(charge for _, charges in self.posted for charge in charges)]
+
 
 def outcome_id(request_id: str) -> str:
     """Return the event id of a request's one outcome."""
     return f"{request_id}:outcome"
 
 
-def events_of(parcels: Iterable[Parcel]) -> Iterator[UsageEvent]:
-    """Yield the readable events of deliveries in order."""
-    for parcel in parcels:
-        if parcel.batch is not None:
-            yield from parcel.batch.events
+def claims_of(parcel: Parcel) -> list[Claim]:
+    """Read the events of a delivery; one that could not be read has none."""
+    events = parcel.batch.events if parcel.batch is not None else ()
+    return [Claim._make(_read_claim(event)) for event in events]
 
 
-def flaw_of(event: UsageEvent) -> str | None:
+def flaw_of(claim: Claim) -> str | None:
     """Return why an event cannot be applied, None when it can."""
-    if event.kind not in (*_HOLDING, UsageEvent.KIND_OUTCOME):
+    is_outcome = claim.kind == _OUTCOME
+    if not is_outcome and claim.kind not in _HOLDING:
         return "unknown kind"
-    if not event.request_id or len(event.request_id) > ID_LENGTH_MAX:
+    if not 0 < len(claim.request_id) <= ID_LENGTH_MAX:
         return "request_id is missing or too long"
-    if not event.account_id or len(event.account_id) > ACCOUNT_ID_LENGTH_MAX:
+    if not 0 < len(claim.account_id) <= ACCOUNT_ID_LENGTH_MAX:
         return "account_id is missing or too long"
-    if not (0 <= event.charge_nusd <= AMOUNT_NUSD_MAX and 0 <= event.hold_nusd <= AMOUNT_NUSD_MAX):
+    if not (0 <= claim.charge_nusd <= AMOUNT_NUSD_MAX and 0 <= claim.hold_nusd <= AMOUNT_NUSD_MAX):
         return "amount is out of range"
-    is_outcome = event.kind == UsageEvent.KIND_OUTCOME
-    if is_outcome and event.event_id != outcome_id(event.request_id):
+    if is_outcome and claim.event_id != outcome_id(claim.request_id):
         return "event_id is not the outcome's of its request"
     return None
 
 
 def plan_batch(
-    parcels: Sequence[Parcel], known: Known, *, reference: str, now_ms: int, hold_ttl_ms: int
+    opened: Iterable[tuple[Parcel, Sequence[Claim]]],
+    known: Known,
+    *,
+    reference: str,
+    now_ms: int,
+    hold_ttl_ms: int,
 ) -> Plan:
-    """Return what deliveries, in stream order, change."""
+    """Return what deliveries with their claims, in stream order, change."""
     planner = _Planner(known, expires_at_ms=now_ms + hold_ttl_ms)
-    for parcel in parcels:
-        planner.take(parcel)
-    plan = planner.plan
-    plan.posted = list(_drafts(plan.charges, planner.splits, reference, now_ms))
-    return plan
+    for parcel, claims in opened:
+        planner.take(parcel, claims)
+    planner.plan.posted = list(_drafts(planner.bills, reference, now_ms))
+    return planner.plan
+
+
+@dataclass(slots=True)
+class _Bill:
+    """What an account is charged, and where it is taken from."""
+
+    charges: list[Charge] = field(default_factory=list)
+    from_held_nusd: int = 0
+    from_available_nusd: int = 0
+    writeoff_nusd: int = 0
 
 
 class _Planner:
     def __init__(self, known: Known, *, expires_at_ms: int) -> None:
         self.plan = Plan()
-        self.splits: dict[str, Split] = {}
+        self.bills: dict[str, _Bill] = {}
         self._known = known
         self._expires_at_ms = expires_at_ms
 
-    def take(self, parcel: Parcel) -> None:
+    def take(self, parcel: Parcel, claims: Sequence[Claim]) -> None:
         if parcel.batch is None:
             self._bury(parcel.stream_seq, BATCH_POSITION, "unreadable batch", parcel.data)
             return
         if parcel.batch.router_id:
             self.plan.watermarks[parcel.batch.router_id] = parcel.batch.watermark_unix_ms
-        for position, event in enumerate(parcel.batch.events):
-            flaw = flaw_of(event)
+        for position, claim in enumerate(claims):
+            flaw = flaw_of(claim)
             if flaw is not None:
-                self._bury(parcel.stream_seq, position, flaw, event.SerializeToString())
-            elif event.kind == UsageEvent.KIND_OUTCOME:
-                self._settle(event, parcel.stream_seq)
+                data = parcel.batch.events[position].SerializeToString()
+                self._bury(parcel.stream_seq, position, flaw, data)
+            elif claim.kind == _OUTCOME:
+                self._settle(claim, parcel.stream_seq)
             else:
-                self._name_hold(event)
+                self._name_hold(claim)
 
     def _bury(self, stream_seq: int, position: int, reason: str, data: bytes) -> None:
         self.plan.dead_letters.append(DeadLetter(stream_seq, position, reason, data))
 
-    def _name_hold(self, event: UsageEvent) -> None:
-        request_id = event.request_id
-        lease = self._known.leases.get(event.lease_id)
-        if outcome_id(request_id) in self._known.settled or not event.hold_nusd:
+    def _name_hold(self, claim: Claim) -> None:
+        request_id, lease_id = claim.request_id, claim.lease_id
+        lease = self._known.leases.get(lease_id)
+        if outcome_id(request_id) in self._known.settled or not claim.hold_nusd:
             return
         if lease is None or not lease.left_nusd:
             return
-        self.plan.holds[request_id] = {
-            "request_id": request_id,
-            "lease_id": event.lease_id,
-            "amount_nusd": event.hold_nusd,
-            "expires_at_unix_ms": self._expires_at_ms,
-        }
+        hold = Hold(request_id, lease_id, claim.hold_nusd, self._expires_at_ms)
+        self.plan.holds[request_id] = hold
 
-    def _settle(self, event: UsageEvent, stream_seq: int) -> None:
-        event_id = event.event_id
-        if event_id in self._known.settled:
-            self.plan.duplicate_count += 1
+    def _settle(self, claim: Claim, stream_seq: int) -> None:
+        plan, settled, event_id = self.plan, self._known.settled, claim.event_id
+        if event_id in settled:
+            plan.duplicate_count += 1
             return
-        self._known.settled.add(event_id)
-        self.plan.ended_requests.append(event.request_id)
-        self.plan.holds.pop(event.request_id, None)
-        split = self._take_charge(event)
+        settled.add(event_id)
+        plan.ended_requests.append(claim.request_id)
+        plan.holds.pop(claim.request_id, None)
+        split = self._take_charge(claim) if claim.charge_nusd else _NOTHING
+        charged_nusd = split.charged_nusd
         is_late = split.from_available_nusd > 0 or (
-            split.writeoff_nusd > 0 and split.charged_nusd < event.hold_nusd
+            split.writeoff_nusd > 0 and charged_nusd < claim.hold_nusd
         )
-        self.plan.late_count += is_late
-        self.splits[event_id] = split
-        self.plan.charges.append(
-            {
-                "event_id": event_id,
-                "request_id": event.request_id,
-                "account_id": event.account_id,
-                "key_id": event.key_id,
-                "lease_id": event.lease_id,
-                "model_id": event.model_id,
-                "deployment": event.deployment,
-                "charge_nusd": event.charge_nusd,
-                "charged_nusd": split.charged_nusd,
-                "writeoff_nusd": split.writeoff_nusd,
-                "is_late": int(is_late),
-                "stream_seq": stream_seq,
-                "txn_seq": None,
-            }
+        plan.late_count += is_late
+        charge = Charge(
+            *claim[1:8],
+            claim.charge_nusd,
+            charged_nusd,
+            split.writeoff_nusd,
+            int(is_late),
+            stream_seq,
         )
+        if claim.charge_nusd:
+            self._add_up(charge, split)
+        else:
+            plan.free.append(charge)
 
-    def _take_charge(self, event: UsageEvent) -> Split:
-        if not event.charge_nusd:
-            return Split(0, 0, 0)
-        lease = self._known.leases.get(event.lease_id)
-        if lease is None or lease.account_id != event.account_id:
+    def _take_charge(self, claim: Claim) -> Split:
+        hold_nusd, charge_nusd = claim.hold_nusd, claim.charge_nusd
+        lease = self._known.leases.get(claim.lease_id)
+        if lease is None or lease.account_id != claim.account_id:
             self.plan.unknown_lease_count += 1
             lease = None
-        purse = available(event.account_id)
+        left_nusd = lease.left_nusd if lease else 0
+        is_covered = charge_nusd <= left_nusd or hold_nusd <= left_nusd
+        purse = "" if is_covered else available(claim.account_id)
         split = split_charge(
-            event.charge_nusd,
-            hold_nusd=event.hold_nusd,
-            lease_left_nusd=lease.left_nusd if lease else 0,
+            charge_nusd,
+            hold_nusd=hold_nusd,
+            lease_left_nusd=left_nusd,
             available_nusd=max(0, self._known.available.get(purse, 0)),
         )
         if lease is not None and split.from_held_nusd:
             lease.captured_nusd += split.from_held_nusd
-            self.plan.drawn_leases[event.lease_id] = lease
+            self.plan.drawn_leases[claim.lease_id] = lease
         if split.from_available_nusd:
             self._known.available[purse] -= split.from_available_nusd
         return split
 
+    def _add_up(self, charge: Charge, split: Split) -> None:
+        bill = self.bills.get(charge.account_id)
+        if bill is None:
+            bill = self.bills[charge.account_id] = _Bill()
+        bill.charges.append(charge)
+        bill.from_held_nusd += split.from_held_nusd
+        bill.from_available_nusd += split.from_available_nusd
+        bill.writeoff_nusd += split.writeoff_nusd
+
 
 def _drafts(
-    charges: Iterable[dict[str, Any]], splits: Mapping[str, Split], reference: str, now_ms: int
-) -> Iterator[tuple[Draft, list[dict[str, Any]]]]:
-    by_account: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for charge in charges:
-        if charge["charge_nusd"]:
-            by_account[charge["account_id"]].append(charge)
-    for account_id, rows in sorted(by_account.items()):
-        parts = [splits[row["event_id"]] for row in rows]
-        total = Split(
-            sum(part.from_held_nusd for part in parts),
-            sum(part.from_available_nusd for part in parts),
-            sum(part.writeoff_nusd for part in parts),
-        )
-        detail = charges_hash(charge_fields(row) for row in rows)
+    bills: Mapping[str, _Bill], reference: str, now_ms: int
+) -> Iterator[tuple[Draft, list[Charge]]]:
+    for account_id, bill in sorted(bills.items()):
+        total = Split(bill.from_held_nusd, bill.from_available_nusd, bill.writeoff_nusd)
+        detail = charges_hash(map(_hashed, bill.charges))
         postings = capture(account_id, total)
-        yield Draft(Kind.SETTLEMENT, reference, now_ms, postings, detail), rows
+        yield Draft(Kind.SETTLEMENT, reference, now_ms, postings, detail), bill.charges
 
 
 def charge_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 REVENUE: Final = "revenue"
 WRITEOFF: Final = "writeoff"
@@ -87,8 +87,7 @@ class Draft:
         return sum(p.amount_nusd for p in self.postings if p.ledger_account in {REVENUE, WRITEOFF})
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(NamedTuple):
     """Where a charge is taken from; what the customer pays is the first two."""
 
     from_held_nusd: int
@@ -189,8 +188,11 @@ def account_hash(previous: bytes, account_seq: int, of_transaction: bytes) -> by
 
 def charges_hash(rows: Iterable[tuple[str, int, int, int]]) -> bytes:
     """Return the hash over charges (event id, charge, charged, written off), in any order."""
-    fields = [str(value) for row in sorted(rows) for value in row]
-    return hashlib.sha256(_framed(fields)).digest()
+    parts = []
+    for event_id, *amounts in sorted(rows):
+        parts.append(f"{len(event_id.encode())}:{event_id}")
+        parts += [f"{len(text)}:{text}" for text in map(str, amounts)]
+    return hashlib.sha256("".join(parts).encode()).digest()
 
 
 def _framed(fields: Iterable[str]) -> bytes:

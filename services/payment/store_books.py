@@ -5,10 +5,11 @@ and every check-then-write in the same transaction safe, on both engines.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from kit.db_statements import KeyedStatement, Statement
 from services.payment.ledger import (
     GENESIS_HASH,
     Draft,
@@ -21,22 +22,25 @@ from services.payment.store_tables import (
     accounts,
     balances,
     entries,
+    insert,
     ledger_head,
     transactions,
     upsert,
 )
 
-_LOCK: Final = select(ledger_head.c.seq, ledger_head.c.hash).with_for_update()
-_MOVE: Final = update(ledger_head).values(seq=bindparam("new_seq"), hash=bindparam("new_hash"))
-_BALANCES: Final = select(balances.c.ledger_account, balances.c.balance_nusd).where(
-    balances.c.ledger_account.in_(bindparam("names", expanding=True))
+_LOCK: Final = Statement(select(ledger_head.c.seq, ledger_head.c.hash).with_for_update())
+_MOVE: Final = Statement(
+    update(ledger_head).values(seq=bindparam("new_seq"), hash=bindparam("new_hash")),
+    "new_seq",
+    "new_hash",
 )
-_ACCOUNTS: Final = select(accounts).where(
-    accounts.c.account_id.in_(bindparam("names", expanding=True))
-)
-_ENTRIES: Final = entries.insert()
-_TRANSACTIONS: Final = transactions.insert()
-_LINKS: Final = account_chain.insert()
+_BALANCES: Final = KeyedStatement(select(balances), balances.c.ledger_account)
+_ACCOUNTS: Final = KeyedStatement(select(accounts), accounts.c.account_id)
+_ENTRIES: Final = insert(entries)
+_TRANSACTIONS: Final = insert(transactions)
+_LINKS: Final = insert(account_chain)
+_KEEP_BALANCES: Final = upsert(balances)
+_KEEP_ACCOUNTS: Final = upsert(accounts)
 
 
 class Books:
@@ -44,15 +48,13 @@ class Books:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._seq, self._hash = connection.execute(_LOCK).one()
+        ((self._seq, self._hash),) = _LOCK.rows(connection)
         self._posted: list[tuple[int, bytes, Draft]] = []
 
     def balances(self, names: Iterable[str]) -> dict[str, int]:
         """Return the stored balances of ledger accounts; one that was never used has zero."""
         found = dict.fromkeys(names, 0)
-        if found:
-            rows = self._connection.execute(_BALANCES, {"names": list(found)})
-            found.update((name, balance) for name, balance in rows)
+        found.update((name, balance) for name, balance in _BALANCES.rows(self._connection, found))
         return found
 
     def post(self, draft: Draft) -> int:
@@ -66,12 +68,12 @@ class Books:
         """Write the posted transactions, their chains and the balances they change."""
         if not self._posted:
             return
-        execute = self._connection.execute
-        execute(_ENTRIES, _entry_rows(self._posted))
-        execute(_TRANSACTIONS, _transaction_rows(self._posted))
+        connection = self._connection
+        _ENTRIES.run_all(connection, _entry_rows(self._posted))
+        _TRANSACTIONS.run_all(connection, _transaction_rows(self._posted))
         self._write_chains()
         self._write_balances()
-        execute(_MOVE, {"new_seq": self._seq, "new_hash": self._hash})
+        _MOVE.run(connection, self._seq, self._hash)
         self._posted = []
 
     def _write_balances(self) -> None:
@@ -81,46 +83,34 @@ class Books:
                 name = posting.ledger_account
                 changes[name] = changes.get(name, 0) + posting.amount_nusd
         before = self.balances(sorted(changes))
-        rows = [
-            {"ledger_account": name, "balance_nusd": before[name] + change}
-            for name, change in sorted(changes.items())
-        ]
-        self._connection.execute(upsert(self._connection, balances), rows)
+        rows = [(name, before[name] + change) for name, change in sorted(changes.items())]
+        _KEEP_BALANCES.run_all(self._connection, rows)
 
     def _write_chains(self) -> None:
         touched = sorted({name for _, _, draft in self._posted for name in draft.customers()})
-        if not touched:
-            return
-        rows = self._connection.execute(_ACCOUNTS, {"names": touched}).mappings()
         heads: dict[str, Row] = {name: new_account(name) for name in touched}
-        heads.update((row["account_id"], dict(row)) for row in rows)
+        for row in _ACCOUNTS.rows(self._connection, touched):
+            heads[row[0]] = dict(zip(accounts.c.keys(), row, strict=True))
         links = [
             _link(heads[name], seq, of_transaction, draft)
             for seq, of_transaction, draft in self._posted
             for name in draft.customers()
         ]
-        self._connection.execute(_LINKS, links)
-        self._connection.execute(upsert(self._connection, accounts), list(heads.values()))
+        _LINKS.run_all(self._connection, links)
+        _KEEP_ACCOUNTS.run_all(self._connection, [[*head.values()] for head in heads.values()])
 
 
-def _entry_rows(posted: Sequence[tuple[int, bytes, Draft]]) -> list[Row]:
+def _entry_rows(posted: Sequence[tuple[int, bytes, Draft]]) -> list[tuple[int, str, int]]:
     return [
-        {"txn_seq": seq, "ledger_account": line.ledger_account, "amount_nusd": line.amount_nusd}
+        (seq, line.ledger_account, line.amount_nusd)
         for seq, _, draft in posted
         for line in draft.postings
     ]
 
 
-def _transaction_rows(posted: Sequence[tuple[int, bytes, Draft]]) -> list[Row]:
+def _transaction_rows(posted: Sequence[tuple[int, bytes, Draft]]) -> list[tuple[Any, ...]]:
     return [
-        {
-            "seq": seq,
-            "kind": draft.kind,
-            "reference": draft.reference,
-            "unix_ms": draft.unix_ms,
-            "detail_hash": draft.detail_hash,
-            "hash": chained,
-        }
+        (seq, str(draft.kind), draft.reference, draft.unix_ms, draft.detail_hash, chained)
         for seq, chained, draft in posted
     ]
 
@@ -135,13 +125,8 @@ def new_account(account_id: str) -> Row:
     }
 
 
-def _link(head: Row, seq: int, of_transaction: bytes, draft: Draft) -> Row:
+def _link(head: Row, seq: int, of_transaction: bytes, draft: Draft) -> tuple[str, int, int, bytes]:
     head["chain_seq"] += 1
     head["chain_hash"] = account_hash(head["chain_hash"], head["chain_seq"], of_transaction)
     head["charged_nusd"] += draft.charged_nusd()
-    return {
-        "account_id": head["account_id"],
-        "account_seq": head["chain_seq"],
-        "txn_seq": seq,
-        "hash": head["chain_hash"],
-    }
+    return head["account_id"], head["chain_seq"], seq, head["chain_hash"]

@@ -7,13 +7,15 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from kit.db_statements import KeyedStatement, Statement
 from services.payment import ledger
 from services.payment.batch import (
+    Claim,
     Known,
     LeaseState,
     Parcel,
     Plan,
-    events_of,
+    claims_of,
     outcome_id,
     plan_batch,
 )
@@ -23,6 +25,7 @@ from services.payment.store_tables import (
     charges,
     dead_letters,
     holds,
+    insert,
     insert_once,
     leases,
     router_watermarks,
@@ -31,26 +34,37 @@ from services.payment.store_tables import (
 )
 
 _BEYOND_MAX: Final = 4_096
-_SETTLED: Final = select(charges.c.event_id).where(
-    charges.c.event_id.in_(bindparam("ids", expanding=True))
-)
-_LEASES: Final = select(
+_SETTLED: Final = KeyedStatement(select(charges.c.event_id), charges.c.event_id)
+_LEASES: Final = KeyedStatement(
+    select(
+        leases.c.lease_id,
+        leases.c.account_id,
+        leases.c.granted_nusd,
+        leases.c.captured_nusd,
+        leases.c.released_nusd,
+    ),
     leases.c.lease_id,
-    leases.c.account_id,
-    leases.c.granted_nusd,
-    leases.c.captured_nusd,
-    leases.c.released_nusd,
-).where(leases.c.lease_id.in_(bindparam("ids", expanding=True)))
-_CAPTURE: Final = (
+)
+_CAPTURE: Final = Statement(
     update(leases)
     .where(leases.c.lease_id == bindparam("lease"))
-    .values(captured_nusd=bindparam("captured"), state=bindparam("new_state"))
+    .values(captured_nusd=bindparam("captured"), state=bindparam("new_state")),
+    "lease",
+    "captured",
+    "new_state",
 )
-_CHARGES: Final = charges.insert()
-_END_HOLDS: Final = delete(holds).where(holds.c.request_id.in_(bindparam("ids", expanding=True)))
-_POSITION: Final = select(stream_position.c.applied_seq, stream_position.c.beyond).where(
-    stream_position.c.stream == bindparam("name")
+_CHARGES: Final = insert(charges)
+_HOLDS: Final = upsert(holds)
+_END_HOLDS: Final = KeyedStatement(delete(holds), holds.c.request_id)
+_WATERMARKS: Final = upsert(router_watermarks)
+_DEAD_LETTERS: Final = insert_once(dead_letters)
+_POSITION: Final = Statement(
+    select(stream_position.c.applied_seq, stream_position.c.beyond).where(
+        stream_position.c.stream == bindparam("name")
+    ),
+    "name",
 )
+_KEEP_POSITION: Final = upsert(stream_position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +85,16 @@ def settle(
 ) -> Applied:
     """Apply deliveries; those applied before change nothing but the routers' watermarks."""
     books = Books(connection)
-    known = _known(connection, books, parcels)
+    opened = [(parcel, claims_of(parcel)) for parcel in parcels]
+    known = _known(connection, books, [claim for _, claims in opened for claim in claims])
     reference = f"{stream}:{parcels[0].stream_seq}-{parcels[-1].stream_seq}"
-    plan = plan_batch(parcels, known, reference=reference, now_ms=now_ms, hold_ttl_ms=hold_ttl_ms)
-    for draft, rows in plan.posted:
+    plan = plan_batch(opened, known, reference=reference, now_ms=now_ms, hold_ttl_ms=hold_ttl_ms)
+    rows: list[tuple[object, ...]] = [(*charge, None) for charge in plan.free]
+    for draft, posted in plan.posted:
         seq = books.post(draft)
-        for row in rows:
-            row["txn_seq"] = seq
+        rows += [(*charge, seq) for charge in posted]
     books.flush()
-    _write_charges(connection, plan)
+    _CHARGES.run_all(connection, rows)
     _write_state(connection, plan, now_ms=now_ms)
     _advance(connection, stream, (parcel.stream_seq for parcel in parcels))
     return _summary(plan)
@@ -90,9 +105,8 @@ def bury(
 ) -> Applied:
     """Keep a delivery that could not be applied and count its position as applied."""
     poison = Parcel(parcel.stream_seq, parcel.data, None)
-    plan = plan_batch(
-        [poison], Known(set(), {}, {}), reference=stream, now_ms=now_ms, hold_ttl_ms=0
-    )
+    nothing = Known(set(), {}, {})
+    plan = plan_batch([(poison, ())], nothing, reference=stream, now_ms=now_ms, hold_ttl_ms=0)
     _write_dead_letters(connection, plan, now_ms=now_ms, reason=reason)
     _advance(connection, stream, [parcel.stream_seq])
     return _summary(plan)
@@ -100,54 +114,31 @@ def bury(
 
 def applied_seq(connection: Connection, stream: str) -> int:
     """Return the last position up to which everything was applied; 0 when nothing was."""
-    row = connection.execute(_POSITION, {"name": stream}).one_or_none()
-    return int(row.applied_seq) if row else 0
+    rows = _POSITION.rows(connection, stream)
+    return int(rows[0][0]) if rows else 0
 
 
-def _known(connection: Connection, books: Books, parcels: Sequence[Parcel]) -> Known:
-    requests: set[str] = set()
-    lease_ids: set[str] = set()
-    account_ids: set[str] = set()
-    for event in events_of(parcels):
-        requests.add(event.request_id)
-        lease_ids.add(event.lease_id)
-        account_ids.add(event.account_id)
-    if not requests:
-        return Known(set(), {}, {})
-    ids = [outcome_id(request_id) for request_id in requests]
-    settled = set(connection.execute(_SETTLED, {"ids": ids}).scalars())
-    lease_ids.discard("")
-    found = connection.execute(_LEASES, {"ids": list(lease_ids)}) if lease_ids else ()
-    states = {lease_id: LeaseState(*state) for lease_id, *state in found}
-    return Known(settled, states, books.balances(map(ledger.available, sorted(account_ids))))
-
-
-def _write_charges(connection: Connection, plan: Plan) -> None:
-    if plan.charges:
-        connection.execute(_CHARGES, plan.charges)
-    if plan.drawn_leases:
-        rows = [
-            {
-                "lease": lease_id,
-                "captured": lease.captured_nusd,
-                "new_state": OPEN if lease.left_nusd else CLOSED,
-            }
-            for lease_id, lease in plan.drawn_leases.items()
-        ]
-        connection.execute(_CAPTURE, rows)
+def _known(connection: Connection, books: Books, claims: Sequence[Claim]) -> Known:
+    ids = {outcome_id(claim.request_id) for claim in claims}
+    lease_ids = {claim.lease_id for claim in claims if claim.lease_id}
+    account_ids = {claim.account_id for claim in claims}
+    return Known(
+        {event_id for (event_id,) in _SETTLED.rows(connection, sorted(ids))},
+        {lease_id: LeaseState(*state) for lease_id, *state in _LEASES.rows(connection, lease_ids)},
+        books.balances(map(ledger.available, sorted(account_ids))),
+    )
 
 
 def _write_state(connection: Connection, plan: Plan, *, now_ms: int) -> None:
-    if plan.ended_requests:
-        connection.execute(_END_HOLDS, {"ids": plan.ended_requests})
-    if plan.holds:
-        connection.execute(upsert(connection, holds), list(plan.holds.values()))
-    if plan.watermarks:
-        rows = [
-            {"router_id": router_id, "watermark_unix_ms": moment, "seen_unix_ms": now_ms}
-            for router_id, moment in plan.watermarks.items()
-        ]
-        connection.execute(upsert(connection, router_watermarks), rows)
+    drawn = [
+        (lease_id, lease.captured_nusd, OPEN if lease.left_nusd else CLOSED)
+        for lease_id, lease in plan.drawn_leases.items()
+    ]
+    _CAPTURE.run_all(connection, drawn)
+    _END_HOLDS.run(connection, plan.ended_requests)
+    _HOLDS.run_all(connection, list(plan.holds.values()))
+    watermarks = [(router_id, moment, now_ms) for router_id, moment in plan.watermarks.items()]
+    _WATERMARKS.run_all(connection, watermarks)
     _write_dead_letters(connection, plan, now_ms=now_ms)
 
 
@@ -155,27 +146,18 @@ def _write_dead_letters(
     connection: Connection, plan: Plan, *, now_ms: int, reason: str = ""
 ) -> None:
     rows = [
-        {
-            "stream_seq": letter.stream_seq,
-            "position": letter.position,
-            "reason": reason or letter.reason,
-            "data": letter.data,
-            "unix_ms": now_ms,
-        }
+        (letter.stream_seq, letter.position, reason or letter.reason, letter.data, now_ms)
         for letter in plan.dead_letters
     ]
-    if rows:
-        connection.execute(insert_once(connection, dead_letters), rows)
+    _DEAD_LETTERS.run_all(connection, rows)
 
 
 def _advance(connection: Connection, stream: str, seqs: Iterable[int]) -> None:
-    row = connection.execute(_POSITION, {"name": stream}).one_or_none()
+    found = _POSITION.rows(connection, stream)
     ordered = sorted(set(seqs))
-    position = row.applied_seq if row else ordered[0] - 1
-    waiting = json.loads(row.beyond) if row else []
-    position, waiting = advance(position, waiting, ordered)
-    changed = {"stream": stream, "applied_seq": position, "beyond": json.dumps(waiting)}
-    connection.execute(upsert(connection, stream_position), changed)
+    position, beyond = found[0] if found else (ordered[0] - 1, "[]")
+    position, waiting = advance(position, json.loads(beyond), ordered)
+    _KEEP_POSITION.run(connection, stream, position, json.dumps(waiting))
 
 
 def advance(position: int, waiting: Sequence[int], seqs: Iterable[int]) -> tuple[int, list[int]]:
@@ -193,12 +175,13 @@ def advance(position: int, waiting: Sequence[int], seqs: Iterable[int]) -> tuple
 
 
 def _summary(plan: Plan) -> Applied:
+    found = plan.charges
     return Applied(
-        charge_count=len(plan.charges),
+        charge_count=len(found),
         duplicate_count=plan.duplicate_count,
         late_count=plan.late_count,
         unknown_lease_count=plan.unknown_lease_count,
         dead_letter_count=len(plan.dead_letters),
-        charged_nusd=sum(row["charged_nusd"] for row in plan.charges),
-        writeoff_nusd=sum(row["writeoff_nusd"] for row in plan.charges),
+        charged_nusd=sum(charge.charged_nusd for charge in found),
+        writeoff_nusd=sum(charge.writeoff_nusd for charge in found),
     )

@@ -5,17 +5,15 @@ migration refuse anything else, seal a transaction once its entries sum to zero,
 gapless. Everything else is a projection or working state.
 """
 
-from functools import cache
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    Connection,
     ForeignKeyConstraint,
     Index,
-    Insert,
     Integer,
     LargeBinary,
     MetaData,
@@ -25,7 +23,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from kit.db_statements import Statement
+
 Row: TypeAlias = dict[str, Any]
+_Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
 METADATA: Final = MetaData()
 # Names sort by code point on both engines, so that pages and merges agree.
@@ -191,20 +192,30 @@ dead_letters: Final = Table(
 )
 
 
-def upsert(connection: Connection, table: Table) -> Insert:
-    """Return an insert that replaces the row of the same key."""
-    return _upsert(connection.dialect.name, table)
+def insert(table: Table, *names: str) -> Statement:
+    """Return an insert; `names` are the columns in the order of a row, all of them by default."""
+    return Statement(table.insert(), *(names or table.columns.keys()))
 
 
-def insert_once(connection: Connection, table: Table) -> Insert:
-    """Return an insert that leaves a row of the same key as it is."""
-    return _insert(connection.dialect.name, table).on_conflict_do_nothing()
+def upsert(table: Table) -> Statement:
+    """Return an insert that replaces the row of the same key; rows are in the columns' order."""
+    return _insert(table, _or_replace)
 
 
-# Building a statement costs as much as running it; these are built once for each table.
-@cache
-def _upsert(dialect: str, table: Table) -> Insert:
-    statement = _insert(dialect, table)
+def insert_once(table: Table) -> Statement:
+    """Return an insert that leaves a row of the same key; rows are in the columns' order."""
+    return _insert(table, lambda statement, _: statement.on_conflict_do_nothing())
+
+
+def _insert(table: Table, finish: Callable[[_Insert, Table], _Insert]) -> Statement:
+    return Statement(
+        finish(postgresql.insert(table), table),
+        *table.columns.keys(),
+        on_sqlite=finish(sqlite.insert(table), table),
+    )
+
+
+def _or_replace(statement: _Insert, table: Table) -> _Insert:
     keys = {column.name for column in table.primary_key}
     values = {
         column.name: statement.excluded[column.name]
@@ -212,7 +223,3 @@ def _upsert(dialect: str, table: Table) -> Insert:
         if column.name not in keys
     }
     return statement.on_conflict_do_update(index_elements=sorted(keys), set_=values)
-
-
-def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

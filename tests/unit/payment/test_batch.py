@@ -2,7 +2,16 @@
 
 import pytest
 
-from services.payment.batch import AMOUNT_NUSD_MAX, Known, LeaseState, Parcel, Plan, plan_batch
+from services.payment.batch import (
+    AMOUNT_NUSD_MAX,
+    Hold,
+    Known,
+    LeaseState,
+    Parcel,
+    Plan,
+    claims_of,
+    plan_batch,
+)
 from services.payment.ledger import REVENUE, WRITEOFF, available, held
 from services.payment.store_settlement import advance
 from tests.unit.payment.rig import ROUTER, checkpoint, intent, outcome
@@ -12,7 +21,8 @@ from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent
 def plan(*events: UsageEvent, known: Known | None = None) -> Plan:
     batch = UsageBatch(router_id=ROUTER, watermark_unix_ms=7, events=events)
     parcel = Parcel(1, batch.SerializeToString(), batch)
-    return plan_batch([parcel], known or one_lease(), reference="t", now_ms=100, hold_ttl_ms=50)
+    opened = [(parcel, claims_of(parcel))]
+    return plan_batch(opened, known or one_lease(), reference="t", now_ms=100, hold_ttl_ms=50)
 
 
 def one_lease(*, granted: int = 100, spendable: int = 0, settled: tuple[str, ...] = ()) -> Known:
@@ -37,8 +47,7 @@ def test_outcomes_of_an_account_become_one_transaction() -> None:
 def test_intent_names_a_hold_and_a_checkpoint_keeps_it() -> None:
     found = plan(intent("r1", "l", 40), checkpoint("r1", "l", 40))
 
-    hold = {"request_id": "r1", "lease_id": "l", "amount_nusd": 40, "expires_at_unix_ms": 150}
-    assert {"r1": hold} == found.holds
+    assert {"r1": Hold("r1", "l", 40, 150)} == found.holds
 
 
 def test_intent_and_outcome_together_leave_no_hold() -> None:
@@ -80,7 +89,7 @@ def test_outcome_twice_in_one_batch_is_charged_once() -> None:
 def test_free_outcome_is_recorded_and_posts_nothing() -> None:
     found = plan(outcome("r1", "", hold_nusd=0, charge_nusd=0))
 
-    assert ["r1:outcome"] == [charge["event_id"] for charge in found.charges]
+    assert ["r1:outcome"] == [charge.event_id for charge in found.charges]
     assert [] == found.posted
     assert 0 == found.unknown_lease_count
 
@@ -134,12 +143,14 @@ def test_event_that_cannot_be_applied_is_buried_and_the_rest_is_applied(
     found = plan(broken, outcome("r2", "l", hold_nusd=40, charge_nusd=10))
 
     assert [0] == [letter.position for letter in found.dead_letters]
-    assert ["r2:outcome"] == [charge["event_id"] for charge in found.charges]
+    assert ["r2:outcome"] == [charge.event_id for charge in found.charges]
 
 
 def test_unreadable_batch_is_buried_whole() -> None:
+    poison = Parcel(3, b"junk", None)
+
     found = plan_batch(
-        [Parcel(3, b"junk", None)], one_lease(), reference="t", now_ms=0, hold_ttl_ms=0
+        [(poison, claims_of(poison))], one_lease(), reference="t", now_ms=0, hold_ttl_ms=0
     )
 
     letter = found.dead_letters[0]
