@@ -8,6 +8,7 @@ that loop costs alone: what is left holds the handing over of the interpreter to
 """
 
 import asyncio
+import gc
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ SIZES = (1, 50, 400)
 EVENTS = {1: 300, 50: 6_000, 400: 16_000}
 DELIVERY_EVENTS_MAX = 50
 LEASES = 8
+GC_THRESHOLDS = (20_000, 20, 50)  # as app/lifecycle.py has them
 ACCOUNT = "01996f0a-6c40-7aaa-8f00-0123456789ab"
 KEY = "01996f0a-6c41-7bbb-8f00-0123456789ab"
 CLOCK = SystemClock()
@@ -176,6 +178,8 @@ async def measure(open_room: Callable[..., object], size: int, *, is_busy: bool)
         async with open_room(Path(folder)) as (apply, leases):  # type: ignore[attr-defined]
             waiting = groups(leases, size)
             await apply(waiting.pop(0))
+            gc.collect()
+            gc.freeze()
             cost_s = await turn_cost_s() if is_busy else 0.0
             busy = BusyLoop()
             begin = time.process_time()
@@ -190,6 +194,7 @@ async def measure(open_room: Callable[..., object], size: int, *, is_busy: bool)
 
 
 def main() -> None:
+    gc.set_threshold(*GC_THRESHOLDS)
     for is_busy in (False, True):
         print("beside a busy loop" if is_busy else "alone")
         print("| events | metering µs/event | payment µs/event | both |\n|---|---|---|---|")

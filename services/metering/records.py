@@ -7,6 +7,7 @@ either database.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -21,6 +22,7 @@ _TEXT_LENGTH_MAX: Final = 200
 _AMOUNT_NUSD_MAX: Final = 1_000_000_000_000_000
 _COUNT_MAX: Final = 1_000_000_000_000
 _UNIX_MS_MAX: Final = 253_402_300_799_999
+_OUTCOME: Final = UsageEvent.KIND_OUTCOME
 _RUNNING: Final = (UsageEvent.KIND_INTENT, UsageEvent.KIND_CHECKPOINT)
 _OUTCOMES: Final[dict[int, str]] = {
     UsageEvent.OUTCOME_COMPLETED: "completed",
@@ -59,9 +61,37 @@ class Record(NamedTuple):
     start_unix_ms: int
     duration_ms: int
     ttft_ms: int
-    is_streaming: bool
+    is_streaming: int
     attempt_count: int
     stream_seq: int
+
+
+_read_event: Final = attrgetter(
+    "event_id",
+    "account_id",
+    "key_id",
+    "model_id",
+    "deployment",
+    "provider",
+    "outcome",
+    "finish_reason",
+    "charge_nusd",
+    "start_unix_ms",
+    "end_unix_ms",
+    "ttft_ms",
+    "is_streaming",
+    "attempt_count",
+    "kind",
+    "request_id",
+    "hold_nusd",
+)
+_read_usage: Final = attrgetter(
+    "prompt_token_count",
+    "completion_token_count",
+    "cached_prompt_token_count",
+    "reasoning_token_count",
+    "source",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +134,11 @@ def _read(batch: UsageBatch, stream_seq: int, opened: Opened) -> None:
     for position, event in enumerate(batch.events):
         if event.kind in _RUNNING:
             continue
-        record = _record(event, stream_seq)
+        record, flaw = _record(event, stream_seq)
         texts = "".join(record[:8])
-        is_plain = len(texts) <= _TEXT_LENGTH_MAX and texts.isprintable()
-        if not is_plain:
+        if len(texts) > _TEXT_LENGTH_MAX or not texts.isprintable():
             record = _cleaned(record)
-        flaw = _flaw(record, event) or ("" if is_plain else _flaw_of_ids(record))
+            flaw = flaw or _flaw_of_ids(record)
         if flaw:
             opened.dead_letters.append(
                 DeadLetter(stream_seq, position, flaw, event.SerializeToString())
@@ -118,30 +147,29 @@ def _read(batch: UsageBatch, stream_seq: int, opened: Opened) -> None:
             records[record.event_id] = record
 
 
-def _record(event: UsageEvent, stream_seq: int) -> Record:
-    usage, start = event.usage, event.start_unix_ms
-    return Record(
-        event.event_id,
-        event.account_id,
-        event.key_id,
-        event.model_id,
-        event.deployment,
-        event.provider,
-        _OUTCOMES.get(event.outcome, "unknown"),
-        event.finish_reason,
-        usage.prompt_token_count,
-        usage.completion_token_count,
-        usage.cached_prompt_token_count,
-        usage.reasoning_token_count,
-        usage.source,
-        event.charge_nusd,
-        start,
-        max(0, event.end_unix_ms - start),
-        event.ttft_ms,
-        event.is_streaming,
-        event.attempt_count,
-        stream_seq,
+def _record(event: UsageEvent, stream_seq: int) -> tuple[Record, str]:
+    """Return the record of an event, and why it cannot be stored or nothing."""
+    # Each field is read once and looked at as a local: this is what an event costs this room.
+    # fmt: off
+    (
+        event_id, account_id, key_id, model_id, deployment, provider, outcome, finish_reason,
+        charge_nusd, start, end, ttft, is_streaming, attempts, kind, request_id, hold_nusd,
+    ) = _read_event(event)
+    prompt, completion, cached, reasoning, source = _read_usage(event.usage)
+    duration = end - start if end > start else 0
+    flaw = (
+        _flaw_of_claim(kind, request_id, hold_nusd, event_id, account_id, charge_nusd)
+        or _flaw_of_figures(prompt, completion, cached, reasoning, (start, duration, ttft))
     )
+    fields = (
+        event_id, account_id, key_id, model_id, deployment, provider,
+        _OUTCOMES.get(outcome, "unknown"), finish_reason,
+        prompt, completion, cached, reasoning, source, charge_nusd, start, duration, ttft,
+        # The driver of SQLite takes an integer as it is and asks around about a bool.
+        1 if is_streaming else 0, attempts, stream_seq,
+    )
+    # fmt: on
+    return tuple.__new__(Record, fields), flaw
 
 
 def _cleaned(record: Record) -> Record:
@@ -158,21 +186,20 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text[:_TEXT_LENGTH_MAX])
 
 
-def _flaw(record: Record, event: UsageEvent) -> str:
-    if event.kind != UsageEvent.KIND_OUTCOME:
+def _flaw_of_claim(
+    kind: int, request_id: str, hold_nusd: int, event_id: str, account_id: str, charge_nusd: int
+) -> str:
+    if kind != _OUTCOME:
         return "unknown kind"
-    request_id = event.request_id
-    if not request_id or len(request_id) > _REQUEST_ID_LENGTH_MAX:
+    if not 0 < len(request_id) <= _REQUEST_ID_LENGTH_MAX:
         return "request_id is missing or too long"
-    if not record.account_id or len(record.account_id) > _ACCOUNT_ID_LENGTH_MAX:
+    if not 0 < len(account_id) <= _ACCOUNT_ID_LENGTH_MAX:
         return "account_id is missing or too long"
-    if not (
-        0 <= record.charge_nusd <= _AMOUNT_NUSD_MAX and 0 <= event.hold_nusd <= _AMOUNT_NUSD_MAX
-    ):
+    if not (0 <= charge_nusd <= _AMOUNT_NUSD_MAX and 0 <= hold_nusd <= _AMOUNT_NUSD_MAX):
         return "amount is out of range"
-    if record.event_id != request_id + OUTCOME_SUFFIX:
+    if event_id != request_id + OUTCOME_SUFFIX:
         return "event_id is not the outcome's of its request"
-    return _flaw_of_figures(record)
+    return ""
 
 
 def _flaw_of_ids(record: Record) -> str:
@@ -181,14 +208,17 @@ def _flaw_of_ids(record: Record) -> str:
     return ""
 
 
-def _flaw_of_figures(record: Record) -> str:
-    counts = record[8:12]
-    if min(counts) < 0 or max(counts) > _COUNT_MAX:
-        return "token count is out of range"
+def _flaw_of_figures(
+    prompt: int, completion: int, cached: int, reasoning: int, times_ms: tuple[int, int, int]
+) -> str:
     if not (
-        0 <= record.start_unix_ms <= _UNIX_MS_MAX
-        and record.duration_ms <= _UNIX_MS_MAX
-        and 0 <= record.ttft_ms <= _UNIX_MS_MAX
+        0 <= prompt <= _COUNT_MAX
+        and 0 <= completion <= _COUNT_MAX
+        and 0 <= cached <= _COUNT_MAX
+        and 0 <= reasoning <= _COUNT_MAX
     ):
+        return "token count is out of range"
+    start, duration, ttft = times_ms
+    if not (0 <= start <= _UNIX_MS_MAX and duration <= _UNIX_MS_MAX and 0 <= ttft <= _UNIX_MS_MAX):
         return "time is out of range"
     return ""

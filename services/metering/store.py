@@ -6,9 +6,9 @@ PostgreSQL through SQLAlchemy, which there groups rows into statements that retu
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Row,
     Table,
     bindparam,
+    literal_column,
     select,
     tuple_,
     update,
@@ -29,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.clock import Clock
 from kit.db import Database
+from kit.db_statements import Statement, sqlite_driver
 from kit.db_writer import Writer
 from kit.errors import Reason, TurnpikeError
 from services.metering.records import WHOLE_BATCH, DeadLetter, Parcel, Record, open_parcels
@@ -215,7 +217,7 @@ def _apply(
     opened = open_parcels(parcels)
     new = _insert_new(connection, opened.records) if opened.records else []
     if new:
-        _add_up(connection, roll_up(new))
+        _ADD.run_all(connection, roll_up(new))
     _bury(connection, opened.dead_letters, now_ms=now_ms)
     _advance(connection, stream, (parcel.stream_seq for parcel in parcels))
     return Applied(
@@ -229,38 +231,29 @@ def _apply(
 def _insert_new(connection: Connection, records: Mapping[str, Record]) -> list[Record]:
     # Sorted, so that two writers with the same events never wait for each other in a circle.
     rows = [records[event_id] for event_id in sorted(records)]
-    if connection.dialect.name == "sqlite":
-        last = connection.exec_driver_sql(_LAST_ROW).scalar_one()
-        if connection.exec_driver_sql(_INSERT_SQLITE, rows).rowcount == len(rows):
+    if (driver := sqlite_driver(connection)) is not None:
+        ((last,),) = driver.execute(_LAST_ROW).fetchall()
+        if _INSERT.run_on_sqlite(driver, rows) == len(rows):
             return rows
-        found = connection.exec_driver_sql(_ROWS_SINCE, (last,))
+        new = {event_id for (event_id,) in driver.execute(_ROWS_SINCE, (last,))}
     else:
-        found = connection.execute(_INSERT_POSTGRES, [row._asdict() for row in rows])
-    new = set(found.scalars())
+        named = [{**row._asdict(), "is_streaming": bool(row.is_streaming)} for row in rows]
+        new = set(connection.execute(_INSERT_POSTGRES, named).scalars())
     return [row for row in rows if row.event_id in new]
 
 
-def _add_up(connection: Connection, sums: Sequence[HourSum]) -> None:
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(_ADD_SQLITE, list(sums))
-    else:
-        connection.execute(_ADD_POSTGRES, [each._asdict() for each in sums])
-
-
 def _bury(connection: Connection, letters: Iterable[DeadLetter], *, now_ms: int) -> None:
-    rows = [{**asdict(letter), "unix_ms": now_ms} for letter in letters]
-    if rows:
-        connection.execute(_once(_insert(connection.dialect.name, DEAD_LETTERS)), rows)
+    rows = [(*astuple(letter), now_ms) for letter in letters]
+    _BURY.run_all(connection, rows)
 
 
 def _advance(connection: Connection, stream: str, seqs: Iterable[int]) -> None:
     seqs = sorted(set(seqs))
     first, last = seqs[0], seqs[-1]
-    if last - first + 1 == len(seqs):
-        # Nearly always deliveries follow those before: one statement, no look at what is there.
-        step = {"name": stream, "before": first - 1, "last": last}
-        if connection.execute(_STEP, step).rowcount == 1:
-            return
+    is_gapless = last - first + 1 == len(seqs)
+    # Nearly always deliveries follow those before: one statement, no look at what is there.
+    if is_gapless and _STEP.run(connection, last, stream, first - 1) == 1:
+        return
     row = connection.execute(_position(stream).with_for_update()).one_or_none()
     if row is None:
         # The stream may have lost its oldest messages before this room read it for the first time.
@@ -308,18 +301,30 @@ def _adding(insert: Insert) -> Insert:
     return insert.on_conflict_do_update(index_elements=_HOUR_KEY, set_=added)
 
 
-_STEP: Final = (
+def _dual(table: Table, finish: Callable[[Insert], Insert]) -> Statement:
+    """Return an insert for both engines; rows are in the order of the columns."""
+    return Statement(
+        finish(postgresql.insert(table)),
+        *table.columns.keys(),
+        on_sqlite=finish(sqlite.insert(table)),
+    )
+
+
+_STEP: Final = Statement(
     update(STREAM_POSITION)
     .where(
         STREAM_POSITION.c.stream == bindparam("name"),
         STREAM_POSITION.c.applied_seq == bindparam("before"),
-        STREAM_POSITION.c.ahead == "[]",
+        STREAM_POSITION.c.ahead == literal_column("'[]'"),
     )
-    .values(applied_seq=bindparam("last"))
+    .values(applied_seq=bindparam("last")),
+    "last",
+    "name",
+    "before",
 )
+_INSERT: Final = _dual(USAGE_RECORDS, _once)
 _INSERT_POSTGRES: Final = _once(postgresql.insert(USAGE_RECORDS)).returning(
     USAGE_RECORDS.c.event_id
 )
-_INSERT_SQLITE: Final = str(_once(sqlite.insert(USAGE_RECORDS)).compile(dialect=sqlite.dialect()))
-_ADD_POSTGRES: Final = _adding(postgresql.insert(USAGE_HOURS))
-_ADD_SQLITE: Final = str(_adding(sqlite.insert(USAGE_HOURS)).compile(dialect=sqlite.dialect()))
+_ADD: Final = _dual(USAGE_HOURS, _adding)
+_BURY: Final = _dual(DEAD_LETTERS, _once)

@@ -5,6 +5,7 @@ id; what an outcome costs is taken from its lease, and only when that no longer 
 the balance. Orders that differ from the router's own (redelivery) lead to the same books.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -27,7 +28,6 @@ ID_LENGTH_MAX: Final = 200
 BATCH_POSITION: Final = -1
 _HOLDING: Final = (UsageEvent.KIND_INTENT, UsageEvent.KIND_CHECKPOINT)
 _OUTCOME: Final = UsageEvent.KIND_OUTCOME
-_NOTHING: Final = Split(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,6 @@ class Plan:
     posted: list[tuple[Draft, list[Charge]]] = field(default_factory=list)
     free: list[Charge] = field(default_factory=list)
     holds: dict[str, Hold] = field(default_factory=dict)
-    ended_requests: list[str] = field(default_factory=list)
     drawn_leases: dict[str, LeaseState] = field(default_factory=dict)
     watermarks: dict[str, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -186,24 +185,15 @@ def plan_batch(
     planner = _Planner(known, expires_at_ms=now_ms + hold_ttl_ms)
     for parcel, claims in opened:
         planner.take(parcel, claims)
-    planner.plan.posted = list(_drafts(planner.bills, reference, now_ms))
+    planner.plan.posted = list(planner.drafts(reference, now_ms))
     return planner.plan
-
-
-@dataclass(slots=True)
-class _Bill:
-    """What an account is charged, and where it is taken from."""
-
-    charges: list[Charge] = field(default_factory=list)
-    from_held_nusd: int = 0
-    from_available_nusd: int = 0
-    writeoff_nusd: int = 0
 
 
 class _Planner:
     def __init__(self, known: Known, *, expires_at_ms: int) -> None:
         self.plan = Plan()
-        self.bills: dict[str, _Bill] = {}
+        self._bills: defaultdict[str, list[Charge]] = defaultdict(list)
+        self._from_available: defaultdict[str, int] = defaultdict(int)
         self._known = known
         self._expires_at_ms = expires_at_ms
 
@@ -237,72 +227,73 @@ class _Planner:
         self.plan.holds[request_id] = hold
 
     def _settle(self, claim: Claim, stream_seq: int) -> None:
-        plan, settled, event_id = self.plan, self._known.settled, claim.event_id
+        # fmt: off
+        (
+            _, event_id, request_id, account_id, key_id, lease_id, model_id, deployment,
+            hold_nusd, charge_nusd,
+        ) = claim
+        # fmt: on
+        plan, settled = self.plan, self._known.settled
         if event_id in settled:
             plan.duplicate_count += 1
             return
         settled.add(event_id)
-        plan.ended_requests.append(claim.request_id)
-        plan.holds.pop(claim.request_id, None)
-        split = self._take_charge(claim) if claim.charge_nusd else _NOTHING
-        charged_nusd = split.charged_nusd
-        is_late = split.from_available_nusd > 0 or (
-            split.writeoff_nusd > 0 and charged_nusd < claim.hold_nusd
+        if plan.holds:
+            plan.holds.pop(request_id, None)
+        charged_nusd, writeoff_nusd, is_late = charge_nusd, 0, 0
+        if charge_nusd:
+            lease = self._known.leases.get(lease_id)
+            if lease is None or lease.account_id != account_id:
+                plan.unknown_lease_count += 1
+                lease = None
+            if lease and charge_nusd <= hold_nusd and charge_nusd <= lease.left_nusd:
+                # Nearly always the lease has it all.
+                lease.captured_nusd += charge_nusd
+                plan.drawn_leases[lease_id] = lease
+            else:
+                charged_nusd, writeoff_nusd, is_late = self._take_apart(claim, lease)
+        # fmt: off
+        fields = (
+            event_id, request_id, account_id, key_id, lease_id, model_id, deployment,
+            charge_nusd, charged_nusd, writeoff_nusd, is_late, stream_seq,
         )
-        plan.late_count += is_late
-        charge = Charge(
-            *claim[1:8],
-            claim.charge_nusd,
-            charged_nusd,
-            split.writeoff_nusd,
-            int(is_late),
-            stream_seq,
-        )
-        if claim.charge_nusd:
-            self._add_up(charge, split)
-        else:
-            plan.free.append(charge)
+        # fmt: on
+        charges = self._bills[account_id] if charge_nusd else plan.free
+        charges.append(tuple.__new__(Charge, fields))
 
-    def _take_charge(self, claim: Claim) -> Split:
-        hold_nusd, charge_nusd = claim.hold_nusd, claim.charge_nusd
-        lease = self._known.leases.get(claim.lease_id)
-        if lease is None or lease.account_id != claim.account_id:
-            self.plan.unknown_lease_count += 1
-            lease = None
-        left_nusd = lease.left_nusd if lease else 0
-        is_covered = charge_nusd <= left_nusd or hold_nusd <= left_nusd
-        purse = "" if is_covered else available(claim.account_id)
+    def _take_apart(self, claim: Claim, lease: LeaseState | None) -> tuple[int, int, int]:
+        """Take a charge from wherever there is money; return what is charged, lost, and late."""
+        purse = available(claim.account_id)
         split = split_charge(
-            charge_nusd,
-            hold_nusd=hold_nusd,
-            lease_left_nusd=left_nusd,
+            claim.charge_nusd,
+            hold_nusd=claim.hold_nusd,
+            lease_left_nusd=lease.left_nusd if lease else 0,
             available_nusd=max(0, self._known.available.get(purse, 0)),
         )
-        if lease is not None and split.from_held_nusd:
+        if lease and split.from_held_nusd:
             lease.captured_nusd += split.from_held_nusd
             self.plan.drawn_leases[claim.lease_id] = lease
         if split.from_available_nusd:
             self._known.available[purse] -= split.from_available_nusd
-        return split
+            self._from_available[claim.account_id] += split.from_available_nusd
+        is_late = split.from_available_nusd > 0 or (
+            split.writeoff_nusd > 0 and split.charged_nusd < claim.hold_nusd
+        )
+        self.plan.late_count += is_late
+        return split.charged_nusd, split.writeoff_nusd, int(is_late)
 
-    def _add_up(self, charge: Charge, split: Split) -> None:
-        bill = self.bills.get(charge.account_id)
-        if bill is None:
-            bill = self.bills[charge.account_id] = _Bill()
-        bill.charges.append(charge)
-        bill.from_held_nusd += split.from_held_nusd
-        bill.from_available_nusd += split.from_available_nusd
-        bill.writeoff_nusd += split.writeoff_nusd
-
-
-def _drafts(
-    bills: Mapping[str, _Bill], reference: str, now_ms: int
-) -> Iterator[tuple[Draft, list[Charge]]]:
-    for account_id, bill in sorted(bills.items()):
-        total = Split(bill.from_held_nusd, bill.from_available_nusd, bill.writeoff_nusd)
-        detail = charges_hash(map(_hashed, bill.charges))
-        postings = capture(account_id, total)
-        yield Draft(Kind.SETTLEMENT, reference, now_ms, postings, detail), bill.charges
+    def drafts(self, reference: str, now_ms: int) -> Iterator[tuple[Draft, list[Charge]]]:
+        """Yield one transaction for each account that is charged, with its charges."""
+        for account_id, charges in sorted(self._bills.items()):
+            from_available_nusd = self._from_available[account_id]
+            total = Split(
+                sum(charge.charged_nusd for charge in charges) - from_available_nusd,
+                from_available_nusd,
+                sum(charge.writeoff_nusd for charge in charges),
+            )
+            detail = charges_hash(map(_hashed, charges))
+            postings = capture(account_id, total)
+            yield Draft(Kind.SETTLEMENT, reference, now_ms, postings, detail), charges
 
 
 def charge_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:

@@ -188,10 +188,12 @@ def account_hash(previous: bytes, account_seq: int, of_transaction: bytes) -> by
 
 def charges_hash(rows: Iterable[tuple[str, int, int, int]]) -> bytes:
     """Return the hash over charges (event id, charge, charged, written off), in any order."""
+    # Framed as `_framed` does, at half its price: this runs once for every charge.
     parts = []
-    for event_id, *amounts in sorted(rows):
-        parts.append(f"{len(event_id.encode())}:{event_id}")
-        parts += [f"{len(text)}:{text}" for text in map(str, amounts)]
+    for event_id, charge_nusd, charged_nusd, writeoff_nusd in sorted(rows):
+        one, two, three = str(charge_nusd), str(charged_nusd), str(writeoff_nusd)
+        head = f"{len(event_id.encode())}:{event_id}"
+        parts.append(f"{head}{len(one)}:{one}{len(two)}:{two}{len(three)}:{three}")
     return hashlib.sha256("".join(parts).encode()).digest()
 
 

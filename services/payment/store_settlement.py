@@ -135,7 +135,7 @@ def _write_state(connection: Connection, plan: Plan, *, now_ms: int) -> None:
         for lease_id, lease in plan.drawn_leases.items()
     ]
     _CAPTURE.run_all(connection, drawn)
-    _END_HOLDS.run(connection, plan.ended_requests)
+    _END_HOLDS.run(connection, [charge.request_id for charge in plan.charges])
     _HOLDS.run_all(connection, list(plan.holds.values()))
     watermarks = [(router_id, moment, now_ms) for router_id, moment in plan.watermarks.items()]
     _WATERMARKS.run_all(connection, watermarks)

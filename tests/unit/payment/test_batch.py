@@ -40,7 +40,7 @@ def test_outcomes_of_an_account_become_one_transaction() -> None:
     )
 
     assert [{held("a"): -15, REVENUE: 15}] == amounts(found)
-    assert ["r1", "r2"] == found.ended_requests
+    assert ["r1", "r2"] == [charge.request_id for charge in found.charges]
     assert 15 == found.drawn_leases["l"].captured_nusd
 
 
