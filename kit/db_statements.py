@@ -10,12 +10,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Delete, Insert, Select, Update, bindparam
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+)
 from sqlalchemy.dialects import sqlite
 
 Values: TypeAlias = Sequence[Any]
 Core: TypeAlias = Select[Any] | Insert | Update | Delete
+_Filtered: TypeAlias = Select[Any] | Update | Delete
 STEP_ROWS_MAX: Final = 64
+_ROWS: Final = (STEP_ROWS_MAX, 16, 4)
 _KEYS: Final = (4, 16, STEP_ROWS_MAX)
 _SQLITE: Final = "sqlite"
 
@@ -35,7 +46,7 @@ class Statement:
         if sorted(order) != sorted(names):
             raise ValueError(f"The statement takes {order}; {names} are named.")
         self._arrange = itemgetter(*map(names.index, order)) if order != list(names) else None
-        self._sql_of_step = _repeated(self._sql, len(names), STEP_ROWS_MAX)
+        self._steps = [(size, _repeated(self._sql, len(names), size)) for size in _ROWS]
 
     def rows(self, connection: Connection, *values: Any) -> list[Values]:  # noqa: ANN401 - of a row
         """Return what a query finds."""
@@ -62,15 +73,14 @@ class Statement:
         """Run it for each row and return how many rows changed."""
         if self._arrange is not None:
             rows = [self._arrange(row) for row in rows]
-        if self._sql_of_step is None:
-            return driver.executemany(self._sql, rows).rowcount
         changed = done = 0
-        while len(rows) - done >= STEP_ROWS_MAX:
-            step: list[Any] = []
-            for row in rows[done : done + STEP_ROWS_MAX]:
-                step += row
-            changed += driver.execute(self._sql_of_step, step).rowcount
-            done += STEP_ROWS_MAX
+        for size, sql in self._steps:
+            while sql and len(rows) - done >= size:
+                values: list[Any] = []
+                for row in rows[done : done + size]:
+                    values += row
+                changed += driver.execute(sql, values).rowcount
+                done += size
         if done < len(rows):
             changed += driver.executemany(self._sql, rows[done:]).rowcount
         return changed
@@ -86,11 +96,11 @@ class Statement:
 
 
 class KeyedStatement:
-    """A query or a deletion of the rows whose `column` is one of given keys."""
+    """A query, change or deletion of the rows whose `column` is one of given keys."""
 
-    def __init__(self, core: Select[Any] | Delete, column: ColumnElement[str]) -> None:
+    def __init__(self, core: _Filtered, column: ColumnElement[str]) -> None:
         # A few forms that a repeated key fills up: each number of keys would be a new statement.
-        self._steps = [(size, _compiled(_with_keys(core, column, size))[0]) for size in _KEYS]
+        self._steps = [(size, _of_keys_alone(core, column, size)) for size in _KEYS]
         self._core = core.where(column.in_(bindparam("keys", expanding=True)))
 
     def rows(self, connection: Connection, keys: Iterable[str]) -> list[Values]:
@@ -101,7 +111,7 @@ class KeyedStatement:
         return [*connection.execute(self._core, {"keys": chosen})] if chosen else []
 
     def run(self, connection: Connection, keys: Iterable[str]) -> None:
-        """Run a deletion."""
+        """Run a change or a deletion."""
         if (driver := sqlite_driver(connection)) is not None:
             for sql, step in self._filled(keys):
                 driver.execute(sql, step)
@@ -129,10 +139,12 @@ def _compiled(core: Core) -> tuple[str, list[str]]:
     return str(compiled), list(compiled.positiontup or ())
 
 
-def _with_keys(
-    core: Select[Any] | Delete, column: ColumnElement[str], count: int
-) -> Select[Any] | Delete:
-    return core.where(column.in_([bindparam(f"key_{number}") for number in range(count)]))
+def _of_keys_alone(core: _Filtered, column: ColumnElement[str], count: int) -> str:
+    keys: list[BindParameter[str]] = [bindparam(f"key_{number}") for number in range(count)]
+    sql, order = _compiled(core.where(column.in_(keys)))
+    if len(order) != count:
+        raise ValueError(f"The statement takes {order}; only keys are given.")
+    return sql
 
 
 def _repeated(sql: str, value_count: int, row_count: int) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
 
 from kit.db_statements import KeyedStatement, Statement
 from services.payment import ledger
@@ -20,7 +20,7 @@ from services.payment.batch import (
     plan_batch,
 )
 from services.payment.store_books import Books
-from services.payment.store_leases import CLOSED, OPEN
+from services.payment.store_leases import CLOSED
 from services.payment.store_tables import (
     charges,
     dead_letters,
@@ -48,10 +48,12 @@ _LEASES: Final = KeyedStatement(
 _CAPTURE: Final = Statement(
     update(leases)
     .where(leases.c.lease_id == bindparam("lease"))
-    .values(captured_nusd=bindparam("captured"), state=bindparam("new_state")),
+    .values(captured_nusd=bindparam("captured")),
     "lease",
     "captured",
-    "new_state",
+)
+_CLOSE: Final = KeyedStatement(
+    update(leases).values(state=literal_column(f"'{CLOSED}'")), leases.c.lease_id
 )
 _CHARGES: Final = insert(charges)
 _HOLDS: Final = upsert(holds)
@@ -130,11 +132,10 @@ def _known(connection: Connection, books: Books, claims: Sequence[Claim]) -> Kno
 
 
 def _write_state(connection: Connection, plan: Plan, *, now_ms: int) -> None:
-    drawn = [
-        (lease_id, lease.captured_nusd, OPEN if lease.left_nusd else CLOSED)
-        for lease_id, lease in plan.drawn_leases.items()
-    ]
-    _CAPTURE.run_all(connection, drawn)
+    drawn = plan.drawn_leases.items()
+    _CAPTURE.run_all(connection, [(lease_id, lease.captured_nusd) for lease_id, lease in drawn])
+    # Apart, as to name the state moves a lease in an index even when it stays what it is.
+    _CLOSE.run(connection, [lease_id for lease_id, lease in drawn if not lease.left_nusd])
     _END_HOLDS.run(connection, [charge.request_id for charge in plan.charges])
     _HOLDS.run_all(connection, list(plan.holds.values()))
     watermarks = [(router_id, moment, now_ms) for router_id, moment in plan.watermarks.items()]

@@ -161,6 +161,28 @@ async def test_event_delivered_again_and_again_is_charged_once(rig: Rig) -> None
     assert 0 == (await rig.verify()).open_hold_count
 
 
+async def test_hundreds_of_events_with_some_known_among_them_are_charged_once_each(
+    rig: Rig,
+) -> None:
+    await rig.credit("a", 10_000)
+    leases = [(await rig.lease("a", 1_000))[0] for _ in range(3)]
+    ended = [
+        outcome(f"r{number:03d}", leases[number % 3], hold_nusd=9, charge_nusd=number % 7)
+        for number in range(300)
+    ]
+    named = [intent(f"r{number:03d}", leases[number % 3], 9) for number in range(310)]
+
+    await rig.settle(*named[:150], *ended[100:103])
+    applied = await rig.settle(*ended, *named)
+
+    assert (297, 3) == (applied.charge_count, applied.duplicate_count)
+    costs = [number % 7 for number in range(300) if number % 7]
+    proof = await rig.verify()
+    assert proof.is_clean
+    assert (len(costs), 10) == (proof.charge_count, proof.open_hold_count)
+    assert (7_000, 3_000 - sum(costs), sum(costs)) == await rig.balance("a")
+
+
 async def test_late_outcome_is_charged_to_the_balance_and_marked(rig: Rig) -> None:
     await rig.credit("a", 100)
     lease_id, _ = await rig.lease("a", 60)

@@ -1,5 +1,7 @@
 """The arithmetic of the books."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,3 +135,11 @@ def test_hash_of_charges_does_not_depend_on_their_order() -> None:
 
     assert charges_hash([one, two]) == charges_hash([two, one])
     assert charges_hash([one]) != charges_hash([two])
+
+
+def test_hash_of_charges_frames_fields_by_their_length_in_bytes() -> None:
+    framed = b"1:a2:101:92:-1" + "3:ñb1:01:01:0".encode()
+
+    expected = hashlib.sha256(framed).digest()
+
+    assert expected == charges_hash([("ñb", 0, 0, 0), ("a", 10, 9, -1)])
