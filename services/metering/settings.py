@@ -14,14 +14,16 @@ class MeteringSettings(BaseModel, frozen=True, extra="forbid"):
     fetch_wait_s: float = Field(
         5.0, gt=0, description="How long a fetch waits for the first delivery, seconds."
     )
+    # With the router's flush a finished request is listed about half a second after its end.
     linger_s: float = Field(
-        0.25,
+        0.4,
         ge=0,
         le=0.5,
         description="Pause after a fetch that was not full, so that events gather, seconds.",
     )
+    # Some 1,500 events: more would save nothing and keep the event loop waiting for their thread.
     apply_bytes_max: int = Field(
-        4 * 1024**2,
+        512 * 1024,
         ge=1,
         description="Size of what one transaction takes, bytes; a larger delivery goes alone.",
     )

@@ -44,13 +44,15 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     fetch_wait_s: float = Field(
         5.0, gt=0, description="How long a fetch waits for the first delivery, seconds."
     )
+    # Leases wait for the transaction that runs: this many events take it about 10 ms.
     settle_events_max: int = Field(
-        256,
+        1_536,
         ge=1,
         description="Events of one transaction; a larger delivery is applied alone.",
     )
+    # No lease waits for outcomes: what a holder returns is what it has not drawn.
     settle_linger_s: float = Field(
-        0.2,
+        0.4,
         ge=0,
         description="Pause after a fetch that was not full, so that events gather, seconds.",
     )

@@ -37,13 +37,15 @@ class RouterSettings(BaseModel, frozen=True, extra="forbid"):
     hold_renew_s: float = Field(
         20.0, gt=0, le=30, description="Between two renewals of a running request's hold, seconds."
     )
+    # A batch costs the bus and both readers the same for one event as for hundreds, and a request
+    # that ends within the pause needs no intent. It also bounds what is published: one batch each.
     flush_s: float = Field(
-        0.02, gt=0, description="Linger before usage events are published, seconds."
+        0.1, gt=0, description="Linger before usage events are published, seconds."
     )
     watermark_s: float = Field(
         1.0, gt=0, description="Between two watermarks when nothing happens, seconds."
     )
-    batch_events_max: int = Field(512, ge=1, description="Usage events in one published batch.")
+    batch_events_max: int = Field(1_024, ge=1, description="Usage events in one published batch.")
     journal_bytes_max: int = Field(
         256 * 1024**2, ge=1024**2, description="Unpublished usage kept on disk before 503, bytes."
     )
