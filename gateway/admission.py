@@ -5,8 +5,9 @@ use of a key, a new rate window or a new credit lease.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from gateway.credentials import check_form, credential
 from gateway.leases import CreditLeases, Draw
@@ -32,8 +33,7 @@ class Caller(NamedTuple):
     dialect: Dialect
 
 
-@dataclass(slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """The right to run one request, once it is drawn; it is settled exactly once."""
 
     caller: Caller

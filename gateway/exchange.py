@@ -1,20 +1,23 @@
 """One HTTP exchange: what the border knows about it, whoever handles it."""
 
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from gateway.admission import Caller
 from gateway.openai.dialect import Dialect
 from gateway.stream import Report
 
 
-@dataclass(slots=True)
-class Exchange:
-    """Facts for the error body, the access line and the metrics; times are monotonic seconds."""
+class Exchange(msgspec.Struct, eq=False):
+    """Facts for the error body, the access line and the metrics; times are monotonic seconds.
+
+    A struct, as all that each request makes: it costs a third of a dataclass.
+    """
 
     dialect: Dialect
     start_s: float
-    report: Report = field(default_factory=Report)
+    report: Report = msgspec.field(default_factory=Report)
     route: str = "other"
     model_id: str = ""
     is_streaming: bool = False

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import grpc
+import msgspec
 import structlog
 
 from gateway.principal import Principal
@@ -42,8 +43,7 @@ class Lease:
     kept_since_s: float | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Draw:
+class Draw(msgspec.Struct, eq=False):
     """One request's hold."""
 
     lease: Lease

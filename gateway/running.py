@@ -5,9 +5,9 @@ One sweep a second looks at all of them, so that a stream pays for no timer of i
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol, cast
 
+import msgspec
 import structlog
 
 from kit.clock import Clock
@@ -23,8 +23,7 @@ class Quiet(Protocol):
         """Send headers or a keep-alive comment if they are due."""
 
 
-@dataclass(slots=True, eq=False)
-class Running:
+class Running(msgspec.Struct, eq=False):
     """One request; `writing_since_s` is 0 while nobody waits for its client.
 
     `is_nudged` while the sweep waits for its sign of life.

@@ -5,9 +5,8 @@ is one SSE event and a closed stream. The next batch is asked for when the last 
 a slow client slows the upstream down.
 """
 
-from dataclasses import dataclass, field
-
 import grpc
+import msgspec
 from aiohttp import web
 
 from gateway.admission import Ticket
@@ -28,8 +27,7 @@ SSE_HEADERS = {
 }
 
 
-@dataclass(slots=True)
-class Report:
+class Report(msgspec.Struct, eq=False):
     """What became of an answer, for settlement, metrics and the access line.
 
     `request_id` is the router's; it is empty until the router gave one.
@@ -43,8 +41,7 @@ class Report:
     error: TurnpikeError | None = None
 
 
-@dataclass(slots=True)
-class StreamAnswer:
+class StreamAnswer(msgspec.Struct, eq=False):
     """One streamed answer on its way to the client."""
 
     request: web.BaseRequest
@@ -57,7 +54,7 @@ class StreamAnswer:
     header_hold_s: float
     start_s: float
     response: EventStream | None = None
-    wrote_s: float = field(default=0.0)
+    wrote_s: float = 0.0
 
     async def pump(self, call: "RouterCall") -> web.StreamResponse:
         """Write every batch and return the finished response.

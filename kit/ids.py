@@ -8,6 +8,7 @@ from typing import Final
 _NAMESPACE: Final = uuid.UUID("0192d3a0-7c00-7000-8000-7475726e7069")
 _RAND_A_MAX: Final = 0xFFF
 _RANDOM_BYTES: Final = 8
+_VARIANTS: Final = "89ab"
 _POOL_BYTES: Final = 512 * _RANDOM_BYTES
 
 
@@ -21,6 +22,7 @@ class Uuid7Source:
     def __init__(self) -> None:
         self._last_ms = 0
         self._counter = 0
+        self._head = ""
         self._lock = threading.Lock()
         # One system call for many identifiers: each would let another thread in.
         self._pool = b""
@@ -29,22 +31,22 @@ class Uuid7Source:
     def new(self, unix_ms: int) -> str:
         """Return a new identifier for the given Unix time in milliseconds."""
         with self._lock:
+            self._counter += 1
             if unix_ms > self._last_ms:
-                self._last_ms = unix_ms
-                self._counter = 0
-            else:
-                self._counter += 1
-                if self._counter > _RAND_A_MAX:
-                    self._last_ms += 1
-                    self._counter = 0
-            milliseconds, counter = self._last_ms, self._counter
+                self._begin(unix_ms)
+            elif self._counter > _RAND_A_MAX:
+                self._begin(self._last_ms + 1)
+            head, counter = self._head, self._counter
             if self._used == len(self._pool):
                 self._pool, self._used = os.urandom(_POOL_BYTES), 0
             drawn = self._pool[self._used : self._used + _RANDOM_BYTES]
             self._used += _RANDOM_BYTES
-        time, tail = f"{milliseconds:012x}", drawn.hex()
-        variant = "89ab"[drawn[0] >> 6]
-        return f"{time[:8]}-{time[8:]}-7{counter:03x}-{variant}{tail[1:4]}-{tail[4:]}"
+        tail = drawn.hex()
+        return f"{head}{counter:03x}-{_VARIANTS[drawn[0] >> 6]}{tail[1:4]}-{tail[4:]}"
+
+    def _begin(self, unix_ms: int) -> None:
+        time = f"{unix_ms:012x}"
+        self._last_ms, self._counter, self._head = unix_ms, 0, f"{time[:8]}-{time[8:]}-7"
 
 
 def name_id(kind: str, name: str) -> str:

@@ -157,17 +157,17 @@ class Journal:
         self._appended_count += 1
         return active.number
 
-    def release(self, ticket: Ticket) -> None:
-        """Say that a record is no longer needed.
+    def release(self, ticket: Ticket, count: int = 1) -> None:
+        """Say that `count` records with this ticket are no longer needed.
 
         Raises:
-            ValueError: The ticket's segment has no record that is still needed.
+            ValueError: The ticket's segment has fewer records that are still needed.
         """
         segment = self._segments.get(ticket)
-        if segment is None or segment.live_count == 0:
+        if segment is None or segment.live_count < count:
             raise ValueError(f"Segment {ticket} has no record to release.")
-        segment.live_count -= 1
-        self._live_count -= 1
+        segment.live_count -= count
+        self._live_count -= count
         if segment.live_count:
             return
         if segment is not self._active:

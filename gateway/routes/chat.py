@@ -75,7 +75,8 @@ async def read_json(deps: Deps, request: web.BaseRequest) -> bytes:
         TurnpikeError: `UNSUPPORTED_MEDIA_TYPE`, `REQUEST_TIMEOUT` when it does not come,
             `PAYLOAD_TOO_LARGE`, or `BAD_REQUEST` when it cannot be read.
     """
-    if request.content_type != "application/json":
+    said = request.headers.get("Content-Type")
+    if said != "application/json" and request.content_type != "application/json":
         raise TurnpikeError(
             Reason.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json."
         )

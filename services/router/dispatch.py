@@ -6,7 +6,6 @@ the first content another candidate may be tried; after it the answer stands or 
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -33,9 +32,8 @@ HELD_BYTES_MAX: Final = 64 * 1024
 """Chunks without content that are kept back before the first one with content."""
 
 
-@dataclass(slots=True)
-class Run:
-    """One request on its way."""
+class Run(msgspec.Struct):
+    """One request on its way; a struct, because each request makes one."""
 
     request_id: str
     envelope: router_pb2.Envelope
@@ -46,9 +44,9 @@ class Run:
     create_unix_s: int
     delivered: Delivered
     usage: OpenUsage
-    attempts: Attempts
     checkpoint_due_s: float
     checkpoint_due_tokens: int
+    attempts: Attempts | None = None
     held: bytes = b""
     last: Batch | None = None
     is_committed: bool = False
@@ -119,7 +117,7 @@ class Dispatcher:
                     return
                 if run.is_refused or loop.time() >= run.deadline_s:
                     break
-            raise run.attempts.verdict()
+            raise _verdict(run)
         except TurnpikeError as error:
             outcome = UsageEvent.OUTCOME_REFUSED
             error.metadata["request_id"] = run.request_id
@@ -163,7 +161,6 @@ class Dispatcher:
             create_unix_s=unix_ms // 1000,
             delivered=Delivered(prompt_tokens_max=prompt_tokens_max),
             usage=usage,
-            attempts=Attempts(),
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
         )
@@ -217,6 +214,8 @@ class Dispatcher:
         if run.last is not None:
             return
         run.held = b""
+        if run.attempts is None:
+            run.attempts = Attempts()
         run.attempts.add(run.usage.event.deployment, error)
         if self._is_telling(run, error):
             attempt.failed(error)
@@ -318,6 +317,11 @@ def _chunk_head(run: Run, answer_id: str) -> bytes:
         _encode(run.model.model_id),
     )
     return head + b'"usage":null,' if run.envelope.has_null_usage else head
+
+
+def _verdict(run: Run) -> TurnpikeError:
+    assert run.attempts is not None  # noqa: S101 - only a failed attempt leads here
+    return run.attempts.verdict()
 
 
 def _held(held: bytes, more: bytes) -> bytes:

@@ -7,7 +7,7 @@ connection at once, unless its answer was complete.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -111,7 +111,7 @@ class HttpExchange:
         self._is_compressed = coding is not None and coding.lower() != b"identity"
         return head
 
-    async def read(self, deadline_s: float) -> bytes:
+    def read(self, deadline_s: float) -> Awaitable[bytes]:
         """Return all the body that has come since the last read, joined; empty at the end.
 
         Args:
@@ -122,9 +122,9 @@ class HttpExchange:
         """
         if self._is_compressed:
             raise _compressed()
-        return await self._connection.read(deadline_s)
+        return self._connection.read(deadline_s)
 
-    async def read_all(self, deadline_s: float, bytes_max: int) -> bytes:
+    def read_all(self, deadline_s: float, bytes_max: int) -> Awaitable[bytes]:
         """Return the whole body, which must be there by the deadline and within the bound.
 
         Raises:
@@ -132,7 +132,7 @@ class HttpExchange:
         """
         if self._is_compressed:
             raise _compressed()
-        return await self._connection.read_all(deadline_s, bytes_max)
+        return self._connection.read_all(deadline_s, bytes_max)
 
     def close(self) -> None:
         """End the exchange: keep the connection when the answer was complete, else abort it."""

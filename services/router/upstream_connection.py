@@ -138,13 +138,16 @@ class HttpConnection(asyncio.Protocol):
 
     async def read(self, deadline_s: float) -> bytes:
         """Return all the body that has come since the last read; empty at the end."""
-        while not self._chunks:
+        while not (chunks := self._chunks):
             if self._is_complete:
                 return b""
             if self._failure is not None:
                 raise self._failure
             await self._wait(deadline_s, "body")
-        return self._take()
+        if len(chunks) > 1 or self._is_paused:
+            return self._take()
+        self._chunks, self._unread_bytes = [], 0
+        return chunks[0]
 
     async def read_all(self, deadline_s: float, bytes_max: int) -> bytes:
         """Return the whole body, waking once; more than `bytes_max` is a protocol error.
@@ -345,8 +348,6 @@ class HttpConnection(asyncio.Protocol):
             self._failure = UpstreamClosedError(is_untouched=is_untouched)
         self._wake()
         self._on_lost(self)
-
-    # The parser's side.
 
     def on_message_begin(self) -> None:
         """Notice bytes after the answer: such a connection is not used again."""

@@ -23,8 +23,8 @@ def encode_batch(router_id: str, watermark_unix_ms: int, records: Iterable[bytes
     head = events_pb2.UsageBatch(router_id=router_id, watermark_unix_ms=watermark_unix_ms)
     parts = [head.SerializeToString()]
     for record in records:
-        parts.append(_EVENTS_TAG)
-        parts.append(_varint(len(record)))
+        size = len(record)
+        parts.append(_HEADS[size] if size < len(_HEADS) else _EVENTS_TAG + _varint(size))
         parts.append(record)
     return b"".join(parts)
 
@@ -102,3 +102,7 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+_HEADS: Final = tuple(_EVENTS_TAG + _varint(size) for size in range(1024))
+"""What stands before a record of each usual length."""

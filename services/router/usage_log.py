@@ -6,7 +6,7 @@ records when the stream has its outcome.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -161,7 +161,8 @@ class UsageLog:
         await self.ensure_stream()
         while True:
             await self._linger()
-            await self.publish_once()
+            while await self.publish_once():
+                pass
 
     async def ensure_stream(self) -> None:
         """Make the usage stream, waiting for the bus if need be."""
@@ -187,35 +188,43 @@ class UsageLog:
             return
         await asyncio.sleep(self._settings.flush_s)
 
-    async def publish_once(self) -> None:
-        """Publish one batch of what waits, or just the watermark; waits for the bus if need be."""
+    async def publish_once(self) -> bool:
+        """Publish one batch of what waits, or just the watermark; return whether more waits.
+
+        Waits for the bus if need be. A batch that leaves something out moves no watermark.
+        """
         self._wake.clear()
         watermark_unix_ms = self._clock.unix_ms()
-        opened = list(self._unpublished(asyncio.get_running_loop().time()))
-        records = [record for record, _ in opened]
+        records: list[bytes] = []
+        opened: list[OpenUsage] = []
         tickets: list[int] = []
-        count = size = 0
+        size = count = 0
+        for record, entry in self._unpublished(asyncio.get_running_loop().time()):
+            records.append(record)
+            opened.append(entry)
+            size += len(record)
+            if size >= _BATCH_BYTES_MAX:
+                break
+        is_rest = size >= _BATCH_BYTES_MAX
         for record, held in self._outbox:
             if count >= self._settings.batch_events_max or size >= _BATCH_BYTES_MAX:
+                is_rest = True
                 break
             records.append(record)
             tickets.extend(held)
             size += len(record)
             count += 1
-        is_rest = count < len(self._outbox)
-        if is_rest:
-            watermark_unix_ms = 0
         self._sequence += 1
+        watermark_unix_ms = 0 if is_rest else watermark_unix_ms
         await self._store(encode_batch(self._router_id, watermark_unix_ms, records))
-        for _, entry in opened:
+        for entry in opened:
             entry.is_published = True
         for _ in range(count):
             self._outbox.popleft()
-        for ticket in tickets:
-            self._journal.release(ticket)
+        for ticket, held_count in Counter(tickets).items():
+            self._journal.release(ticket, held_count)
         self._flushed.set()
-        if is_rest:
-            self._wake.set()
+        return is_rest
 
     def _unpublished(self, now_s: float) -> Iterator[tuple[bytes, OpenUsage]]:
         """Give the intents the stream has not seen, and renewals of holds that run long."""

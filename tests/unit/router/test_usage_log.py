@@ -116,6 +116,25 @@ async def test_batches_are_bounded_and_say_that_more_follows(tmp_path: Path) -> 
     assert batches[1].watermark_unix_ms > 0
 
 
+async def test_many_open_requests_are_named_in_bounded_batches_before_the_watermark_moves(
+    tmp_path: Path,
+) -> None:
+    async with open_rig(tmp_path, {}) as rig:
+        for number in range(3):
+            large = intent(f"r{number}")
+            large.model_id = "m" * 270_000
+            rig.log.open(large, PRICE, 0.0)
+
+        is_more = [await rig.log.publish_once(), await rig.log.publish_once()]
+        batches = await rig.batches()
+
+    assert [True, False] == is_more
+    assert [["r0", "r1"], ["r2"]] == [
+        [event.request_id for event in batch.events] for batch in batches
+    ]
+    assert [True, False] == [batch.watermark_unix_ms == 0 for batch in batches]
+
+
 async def test_full_journal_refuses_before_anything_is_sent(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {}) as rig:
         opened: list[OpenUsage] = []
