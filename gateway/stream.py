@@ -71,8 +71,12 @@ class StreamAnswer(msgspec.Struct, eq=False):
                     return await self._end(batch)
                 if batch.HasField("error"):
                     return await self._break(batch)
-                if batch.sse:
-                    await self._write(batch.sse)
+                if sse := batch.sse:
+                    response = self.response or self._open({})
+                    self.wrote_s = self.clock.monotonic_s()
+                    response.put(sse)
+                    if response.is_full:
+                        await self._drained(response)
         except grpc.RpcError as error:
             if self.response is None:
                 raise error_from_rpc(error) from error
@@ -87,7 +91,9 @@ class StreamAnswer(msgspec.Struct, eq=False):
             if now_s - self.start_s >= self.header_hold_s:
                 self._open({"X-Backend": "pending"})
         elif now_s - self.wrote_s >= self.keep_alive_s:
-            await self._write(KEEP_ALIVE)
+            self.wrote_s = now_s
+            self.response.put(KEEP_ALIVE)
+            await self._drained(self.response)
 
     async def fail(self, error: TurnpikeError) -> web.StreamResponse:
         """End an answer that is already under way with one error event.
@@ -115,10 +121,10 @@ class StreamAnswer(msgspec.Struct, eq=False):
         self.wrote_s = self.clock.monotonic_s()
         return self.response
 
-    async def _write(self, data: bytes) -> None:
-        response = self.response or self._open({})
-        self.running.writing_since_s = self.wrote_s = self.clock.monotonic_s()
-        await response.write(data)
+    async def _drained(self, response: EventStream) -> None:
+        """Wait for a client that does not read; the sweep sees since when."""
+        self.running.writing_since_s = self.clock.monotonic_s()
+        await response.drained()
         self.running.writing_since_s = 0.0
 
     async def _end(self, batch: router_pb2.CreateChatCompletionResponse) -> web.StreamResponse:
@@ -146,9 +152,10 @@ class StreamAnswer(msgspec.Struct, eq=False):
 
     async def _close(self, data: bytes) -> web.StreamResponse:
         response = self.response or self._open({})
-        self.running.writing_since_s = self.wrote_s = self.clock.monotonic_s()
-        await response.finish(data)
-        self.running.writing_since_s = 0.0
+        self.wrote_s = self.clock.monotonic_s()
+        response.finish(data)
+        if response.is_full:
+            await self._drained(response)
         return response
 
 

@@ -132,24 +132,33 @@ class EventStream(_Answer):
             headers["Connection"] = "close"
         self._put(head_bytes(request, headers, unix_s=unix_s))
 
-    async def write(self, data: bytes) -> None:  # type: ignore[override] # nobody gives less
-        """Write a piece, which is not empty; waits while the client does not read.
+    @property
+    def is_full(self) -> bool:
+        """Whether the client does not read, so that `drained` would wait."""
+        return self._protocol.writing_paused
+
+    async def drained(self) -> None:
+        """Wait while the client does not read."""
+        await self._writer.drain()
+
+    def put(self, data: bytes) -> None:
+        """Write a piece, which is not empty.
 
         Raises:
             ConnectionResetError: The client has gone.
         """
         self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-        if self._protocol.writing_paused:
-            await self._writer.drain()
 
-    async def finish(self, data: bytes) -> None:
-        """Write the last piece, which is not empty."""
+    def finish(self, data: bytes) -> None:
+        """Write the last piece, which is not empty.
+
+        Raises:
+            ConnectionResetError: The client has gone.
+        """
         self._is_finished = True
         if self._is_chunked:
             data = b"%x\r\n%b\r\n%b" % (len(data), data, _LAST_CHUNK)
         self._put(data)
-        if self._protocol.writing_paused:
-            await self._writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End what was not finished, by ending the connection; aiohttp calls it once."""
