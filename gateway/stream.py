@@ -74,8 +74,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
                 if sse := batch.sse:
                     response = self.response or self._open({})
                     self.wrote_s = self.clock.monotonic_s()
-                    response.put(sse)
-                    if response.is_full:
+                    if response.put(sse):
                         await self._drained(response)
         except grpc.RpcError as error:
             if self.response is None:
@@ -153,8 +152,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
     async def _close(self, data: bytes) -> web.StreamResponse:
         response = self.response or self._open({})
         self.wrote_s = self.clock.monotonic_s()
-        response.finish(data)
-        if response.is_full:
+        if response.finish(data):
             await self._drained(response)
         return response
 

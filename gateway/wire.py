@@ -60,6 +60,8 @@ class _Answer(web.StreamResponse):
         # Not aiohttp's own: it makes maps of headers and cookies that nobody would look at.
         self._protocol = request.protocol
         self._writer = request.writer
+        # So that nobody begins another answer.
+        self._writer.output_size += 1
         self._is_kept = request.keep_alive
         self._lines = headers
 
@@ -92,7 +94,6 @@ class _Answer(web.StreamResponse):
         transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("The client has gone.")
-        self._writer.output_size += len(data)
         transport.write(data)
 
 
@@ -132,25 +133,25 @@ class EventStream(_Answer):
             headers["Connection"] = "close"
         self._put(head_bytes(request, headers, unix_s=unix_s))
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the client does not read, so that `drained` would wait."""
-        return self._protocol.writing_paused
-
     async def drained(self) -> None:
         """Wait while the client does not read."""
         await self._writer.drain()
 
-    def put(self, data: bytes) -> None:
-        """Write a piece, which is not empty.
+    def put(self, data: bytes) -> bool:
+        """Write a piece, which is not empty; return whether the client does not read.
 
         Raises:
             ConnectionResetError: The client has gone.
         """
-        self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        protocol = self._protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("The client has gone.")
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        return protocol.writing_paused
 
-    def finish(self, data: bytes) -> None:
-        """Write the last piece, which is not empty.
+    def finish(self, data: bytes) -> bool:
+        """Write the last piece, which is not empty; return whether the client does not read.
 
         Raises:
             ConnectionResetError: The client has gone.
@@ -159,6 +160,7 @@ class EventStream(_Answer):
         if self._is_chunked:
             data = b"%x\r\n%b\r\n%b" % (len(data), data, _LAST_CHUNK)
         self._put(data)
+        return self._protocol.writing_paused
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End what was not finished, by ending the connection; aiohttp calls it once."""

@@ -24,16 +24,17 @@ class Delivered:
         self._events = 0
         self._exact: TokenUsage | None = None
 
-    @property
-    def token_count(self) -> int:
-        """Completion tokens handed over so far."""
-        return self._exact.completion_token_count if self._exact else self._events
+    def add(self, batch: Batch) -> int:
+        """Count a batch that was handed over: the consumer came back for more.
 
-    def add(self, batch: Batch) -> None:
-        """Count a batch that was handed over: the consumer came back for more."""
+        Returns:
+            The completion tokens handed over so far.
+        """
         self._events += batch.content_event_count
         if batch.HasField("running_usage"):
             self._exact = batch.running_usage
+        exact = self._exact
+        return self._events if exact is None else exact.completion_token_count
 
     def usage(self) -> TokenUsage:
         """Return what a cut answer is charged by."""

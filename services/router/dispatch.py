@@ -280,8 +280,7 @@ class Dispatcher:
         )
 
     def _handed_over(self, run: Run, batch: Batch, now_s: float) -> None:
-        run.delivered.add(batch)
-        tokens = run.delivered.token_count
+        tokens = run.delivered.add(batch)
         if now_s >= run.checkpoint_due_s or tokens >= run.checkpoint_due_tokens:
             run.checkpoint_due_s = now_s + self._settings.checkpoint_s
             run.checkpoint_due_tokens = tokens + self._settings.checkpoint_tokens

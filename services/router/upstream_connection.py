@@ -299,8 +299,7 @@ class HttpConnection(asyncio.Protocol):
             if self._silent_bytes > self._limits.head_bytes_max and not self._is_complete:
                 self._fail(UpstreamProtocolError("The upstream's headers are too long."))
                 return
-        else:
-            self._silent_bytes = 0
+        elif self._unread_bytes > self._unread_max:
             self._check_unread()
         if self._waiter is not None and (not self._wants_all or self._is_complete):
             self._wake()
@@ -389,6 +388,7 @@ class HttpConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Keep a piece of body until it is read."""
         if not self._is_complete:
+            self._silent_bytes = 0
             self._chunks.append(body)
             self._unread_bytes += len(body) + PIECE_OVERHEAD
 

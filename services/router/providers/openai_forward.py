@@ -39,6 +39,7 @@ _NULL: Final = msgspec.Raw(b"null")
 _CHOICES: Final = b'"choices":[{'
 _USAGE: Final = b'"usage"'
 _NULL_USAGE: Final = b'"usage":null'
+_ERROR: Final = b'"error"'
 _FINISH: Final = b'"finish_reason"'
 _NULL_FINISH: Final = b'"finish_reason":null'
 _DELTA: Final = b'"delta":{'
@@ -150,7 +151,8 @@ class StreamForwarder:
             return None
         if not region.isascii():
             _check_utf8(region)
-        return self._batch(self._forward(region))
+        sse = self._exchange_heads(region)
+        return self._batch(self._forward_each(region) if sse is None else sse)
 
     def end(self) -> Batch:
         """Take the end of the stream and return the last batch.
@@ -195,10 +197,6 @@ class StreamForwarder:
 
     # The fast path: no event is decoded.
 
-    def _forward(self, region: bytes) -> bytes:
-        forwarded = self._exchange_heads(region)
-        return forwarded if forwarded is not None else self._forward_each(region)
-
     def _exchange_heads(self, region: bytes) -> bytes | None:
         """Return the events under Turnpike's head, or None when one of them must be looked at."""
         needle = self._needle
@@ -207,7 +205,8 @@ class StreamForwarder:
         line_count = region.count(b"\n")
         if line_count != 2 and region.count(self._between) * 2 != line_count - 2:
             return None
-        if region.count(_FINISH) != region.count(_NULL_FINISH) or b'"error"' in region:
+        # Not `in`: for bytes it fails as an integer first, at twice the cost.
+        if region.count(_FINISH) != region.count(_NULL_FINISH) or region.find(_ERROR) >= 0:
             return None
         usage_count = region.count(_USAGE)
         if usage_count:
