@@ -5,7 +5,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= python3.11
+# Debian's own Python is built with all optimisations; what version managers build often is not.
+PYTHON ?= $(or $(shell for each in /usr/bin/python3.11 python3.11; do $$each -c 'import ensurepip, venv' 2>/dev/null && echo $$each && break; done),python3.11)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
