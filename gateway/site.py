@@ -15,6 +15,8 @@ from kit.errors import Reason, TurnpikeError
 
 Handler: TypeAlias = Callable[[Deps, web.BaseRequest, Exchange], Awaitable[web.StreamResponse]]
 _CLIENT_CLOSED: Final = 499
+_SERVER: Final = "turnpike"
+"""What aiohttp would fill with its own version, and Python's."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -80,6 +82,7 @@ class Site:
             response = self._refusal(exchange, _internal())
             deps.log.exception("request_failed", request_id=exchange.report.request_id)
         if not response.prepared:
+            response.headers["Server"] = _SERVER
             client_id = request.headers.get("X-Request-Id")
             if client_id is not None:
                 response.headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
@@ -90,6 +93,7 @@ class Site:
         """Return the answer to what never became a request."""
         exchange = Exchange(OPENAI, self._deps.clock.monotonic_s())
         response = self._refusal(exchange, error)
+        response.headers["Server"] = _SERVER
         if error.reason is Reason.INTERNAL:
             request_id = exchange.report.request_id
             self._deps.log.error("request_failed", request_id=request_id, exc_info=cause)

@@ -7,7 +7,7 @@ connection at once, unless its answer was complete.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -111,18 +111,19 @@ class HttpExchange:
         self._is_compressed = coding is not None and coding.lower() != b"identity"
         return head
 
-    def read(self, deadline_s: float) -> Awaitable[bytes]:
-        """Return all the body that has come since the last read, joined; empty at the end.
+    def reader(self) -> Callable[[float], Awaitable[bytes]]:
+        """Return what reads the body, once `head` has come.
 
-        Args:
-            deadline_s: Loop time after which the wait for the next byte of body ends.
+        Each call gives all that has come since the last one, joined; empty at the end. It takes the
+        loop time after which the wait for the next byte ends, and raises `UpstreamError` when the
+        answer broke off or stalled.
 
         Raises:
-            UpstreamError: The answer broke off, stalled or is not as asked for.
+            UpstreamError: The answer is not as asked for.
         """
         if self._is_compressed:
             raise _compressed()
-        return self._connection.read(deadline_s)
+        return self._connection.read
 
     def read_all(self, deadline_s: float, bytes_max: int) -> Awaitable[bytes]:
         """Return the whole body, which must be there by the deadline and within the bound.

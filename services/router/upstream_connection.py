@@ -230,7 +230,9 @@ class HttpConnection(asyncio.Protocol):
         if self._loop.time() >= deadline_s:
             raise UpstreamTimeoutError(phase)
         waiter = self._waiter = self._loop.create_future()
-        self._arm(deadline_s)
+        self._deadline_s = deadline_s
+        if self._timer is None or self._timer.when() > deadline_s:
+            self._arm(deadline_s)
         try:
             await waiter
         finally:
@@ -269,8 +271,6 @@ class HttpConnection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # The event loop's side.
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         # uvloop's transports have the methods without the base class.
@@ -301,8 +301,9 @@ class HttpConnection(asyncio.Protocol):
                 return
         elif self._unread_bytes > self._unread_max:
             self._check_unread()
-        if self._waiter is not None and (not self._wants_all or self._is_complete):
-            self._wake()
+        waiter = self._waiter
+        if waiter and not waiter.done() and (not self._wants_all or self._is_complete):
+            waiter.set_result(None)
 
     def _check_unread(self) -> None:
         if self._unread_bytes <= self._unread_max:

@@ -97,11 +97,11 @@ class OpenAiCompatProvider:
                 yield await self._plain(call, exchange, head, (deadline_s, count))
                 return
             await self._check_stream(exchange, head, deadline_s)
-            forwarder = StreamForwarder(call, choice_count=count)
+            forwarder, read = StreamForwarder(call, choice_count=count), exchange.reader()
             while not forwarder.is_done:
                 wait_s = self._loop.time() + call.idle_s if forwarder.has_content else deadline_s
                 try:
-                    data = await exchange.read(wait_s)
+                    data = await read(wait_s)
                 except (UpstreamClosedError, UpstreamTimeoutError):
                     # Every choice has ended: only usage or `[DONE]` got lost.
                     if not forwarder.is_finished:

@@ -108,6 +108,7 @@ class StreamForwarder:
         "_splitter",
         "_total_count",
         "_usage",
+        "has_content",
         "is_done",
     )
 
@@ -125,12 +126,8 @@ class StreamForwarder:
         self._new_usage = False
         self._content_count = 0
         self._total_count = 0
+        self.has_content = False
         self.is_done = False
-
-    @property
-    def has_content(self) -> bool:
-        """Whether an event with content has been returned."""
-        return self._total_count > 0
 
     @property
     def is_finished(self) -> bool:
@@ -152,7 +149,12 @@ class StreamForwarder:
         if not region.isascii():
             _check_utf8(region)
         sse = self._exchange_heads(region)
-        return self._batch(self._forward_each(region) if sse is None else sse)
+        if sse is None:
+            return self._batch(self._forward_each(region))
+        count, self._content_count = self._content_count, 0
+        self._total_count += count
+        self.has_content = self.has_content or count > 0
+        return Batch(sse=sse, content_event_count=count)
 
     def end(self) -> Batch:
         """Take the end of the stream and return the last batch.
@@ -174,6 +176,7 @@ class StreamForwarder:
         count = self._content_count
         self._content_count = 0
         self._total_count += count
+        self.has_content = self._total_count > 0
         batch = Batch(sse=sse, content_event_count=count)
         if self._new_usage and self._usage is not None:
             self._new_usage = False

@@ -77,7 +77,7 @@ class HttpGeneration:
             if not self._has_head:
                 await self._read_head(deadline_s)
             while True:
-                data = await self._exchange.read(deadline_s)
+                data = await self._exchange.reader()(deadline_s)
                 if not data:
                     if self._rest.strip():
                         raise ProviderError(Failure.INCOMPLETE, _BROKEN_OFF)

@@ -112,6 +112,23 @@ async def test_head_of_a_page_has_its_headers_and_no_body(site: Site) -> None:
     assert b"" == body
 
 
+async def test_no_answer_tells_versions_of_what_it_is_made_with(site: Site) -> None:
+    key = await site.key()
+    body = json.dumps(chat("shape=c1-d0")).encode()
+    requests = [
+        request_bytes(key.secret, body),
+        request_bytes("sk-tp-none", body),
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"no request\r\n\r\n",
+    ]
+
+    for request in requests:
+        async with connected(site.gateway.port) as client:
+            await client.send(request)
+            answer = await client.answer()
+            assert answer.headers.get("Server", "turnpike") == "turnpike"
+
+
 async def test_answer_says_when_it_was_made_and_how_long_it_is(site: Site) -> None:
     key = await site.key()
     body = json.dumps(chat("shape=c1-d0")).encode()

@@ -166,10 +166,10 @@ async def test_reader_that_stops_stops_the_upstream(
 
     # The kernel's buffers on both sides hold the rest; 40 MB were offered.
     assert 15_000_000 > sent
-    assert len(await exchange.read(soon())) < LIMITS.unread_bytes_max + 600_000
+    assert len(await exchange.reader()(soon())) < LIMITS.unread_bytes_max + 600_000
 
     total = 0
-    while data := await exchange.read(soon()):
+    while data := await exchange.reader()(soon()):
         total += len(data)
     exchange.close()
     assert 39_000_000 < total
@@ -182,7 +182,7 @@ async def test_closing_an_open_answer_ends_the_connection_at_once(
     openai_upstream.handler = lambda _seen: Script(chunks=4, hang="stream")
     exchange = await send(pool, openai_upstream, stream=True)
     await exchange.head(soon())
-    await exchange.read(soon())
+    await exchange.reader()(soon())
 
     exchange.close()
 
@@ -196,7 +196,7 @@ async def test_finished_exchange_keeps_the_connection_though_the_last_bytes_are_
     openai_upstream.handler = lambda _seen: Script(chunks=3, delay_ms=5)
     exchange = await send(pool, openai_upstream, stream=True)
     await exchange.head(soon())
-    await exchange.read(soon())
+    await exchange.reader()(soon())
 
     exchange.finish()
     exchange.close()
@@ -229,7 +229,7 @@ async def test_silence_ends_at_the_deadline_of_its_phase(
     async def read_until(deadline_s: float) -> None:
         with closing(await send(pool, openai_upstream)) as exchange:
             await exchange.head(deadline_s)
-            await exchange.read(deadline_s)
+            await exchange.reader()(deadline_s)
 
     for _ in range(2):
         with pytest.raises(UpstreamTimeoutError) as caught:
