@@ -8,6 +8,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import structlog
+
+_log = structlog.get_logger("kit.outbox")
 HELD_BYTES_MAX: Final = 64 * 1024
 """What a connection may hold back within a turn; more is written at once."""
 
@@ -31,7 +34,10 @@ class Outbox:
         """Write everything now."""
         waiting, self._waiting = self._waiting, []
         for flush in waiting:
-            flush()
+            try:
+                flush()
+            except Exception as error:  # noqa: BLE001 - the others' writes do not depend on it
+                _log.error("write_failed", exc_info=error)
 
 
 class HeldTransport(asyncio.Transport):
@@ -75,10 +81,15 @@ class HeldTransport(asyncio.Transport):
         self._parts, self._size = [], 0
         if self._is_closing():
             return
-        if len(parts) == 1:
-            self._inner.write(parts[0])
-        else:
-            self._inner.writelines(parts)
+        try:
+            if len(parts) == 1:
+                self._inner.write(parts[0])
+            else:
+                self._inner.writelines(parts)
+        except Exception:
+            # What was promised to be written is lost, so the connection is out of step.
+            self._inner.abort()
+            raise
 
     def write_eof(self) -> None:
         """Write what is held and close the sending side."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import structlog
 
 from kit.outbox import HELD_BYTES_MAX, HeldTransport, Outbox
 
@@ -85,6 +86,23 @@ async def test_an_orderly_end_writes_what_is_held_first(end: str) -> None:
     getattr(rig.a, end)()
 
     assert [b"last", b"<close>" if end == "close" else b"<eof>"] == [data for _, data in rig.log]
+
+
+async def test_write_that_fails_ends_its_connection_and_spares_the_others() -> None:
+    class Broken(Wire):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            raise RuntimeError("the handler is closed")
+
+    rig = Rig()
+    broken = HeldTransport(Broken("c", rig.log), rig.outbox)
+    broken.write(b"lost")
+    rig.b.write(b"written")
+
+    with structlog.testing.capture_logs() as logs:
+        await asyncio.sleep(0)
+
+    assert [("c", b"<abort>"), ("b", b"written")] == rig.log
+    assert ["write_failed"] == [line["event"] for line in logs]
 
 
 async def test_an_aborted_or_closing_connection_gets_nothing_more() -> None:
