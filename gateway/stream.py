@@ -65,7 +65,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
         self.running.answer = self
         try:
             async for batch in call:
-                if batch.HasField("route"):
+                if self.report.route is None and batch.HasField("route"):
                     self._begin(batch.route)
                 if batch.HasField("finish"):
                     return await self._end(batch)

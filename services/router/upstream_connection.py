@@ -267,9 +267,8 @@ class HttpConnection(asyncio.Protocol):
             self.abort()
 
     def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -278,9 +277,10 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and wake the exchange."""
-        if self._phase not in (_Phase.BUSY, _Phase.LINGERING) or self._is_complete:
+        is_busy = self._phase is _Phase.BUSY
+        if self._is_complete or not (is_busy or self._phase is _Phase.LINGERING):
             self._is_reusable = False
-            if self._phase is not _Phase.BUSY:
+            if not is_busy:
                 self.abort()
             return
         before = self._unread_bytes

@@ -98,8 +98,9 @@ class OpenAiCompatProvider:
                 return
             await self._check_stream(exchange, head, deadline_s)
             forwarder, read = StreamForwarder(call, choice_count=count), exchange.reader()
+            now_s, idle_s = self._loop.time, call.idle_s
             while not forwarder.is_done:
-                wait_s = self._loop.time() + call.idle_s if forwarder.has_content else deadline_s
+                wait_s = now_s() + idle_s if forwarder.has_content else deadline_s
                 try:
                     data = await read(wait_s)
                 except (UpstreamClosedError, UpstreamTimeoutError):
