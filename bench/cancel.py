@@ -19,7 +19,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "protos" / "gen"), str(ROOT / "bench")]
 
-from run import BIN, free_port, make_key, nats  # noqa: E402
+from run import BIN, SITE, free_port, make_key, nats  # noqa: E402
 
 from tests.fixtures.triton import Triton, running_triton  # noqa: E402
 
@@ -28,13 +28,7 @@ TOKENS_FIRST = 10
 WAIT_S = 5.0
 PREFACE = 24
 RST_STREAM = 3
-SETTINGS = """
-state_dir: {work}/state
-gateway: {{port: {port}}}
-admin: {{port: {admin_port}}}
-nats: {{embedded: false, url: "nats://127.0.0.1:{nats_port}"}}
-triton: {{embedded: false}}
-first_run: {{credit_usd: "1000"}}
+SETTINGS = SITE + """
 catalogue:
   providers:
     gpu: {{kind: triton, grpc_address: "127.0.0.1:{proxy_port}"}}

@@ -24,13 +24,15 @@ ROOT = HERE.parent
 BIN = Path(sys.executable).parent
 READY_S = 60.0
 
-SETTINGS = """
+SITE = """
 state_dir: {work}/state
 gateway: {{port: {port}}}
 admin: {{port: {admin_port}}}
 nats: {{embedded: false, url: "nats://127.0.0.1:{nats_port}"}}
 triton: {{embedded: false}}
 first_run: {{credit_usd: "1000000"}}
+"""
+SETTINGS = SITE + """
 auth:
   tiers: {{default: {{requests_per_minute: 1000000000, tokens_per_minute: 1000000000000}}}}
 catalogue:

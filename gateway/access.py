@@ -1,25 +1,26 @@
 """The line that is logged for each exchange; no field of it can hold a prompt or a key."""
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
-class AccessLine(msgspec.Struct, omit_defaults=True, kw_only=True):
+class AccessLine(msgspec.Struct, kw_only=True):
     """One exchange; what does not apply is left out. `ms` is its duration, milliseconds."""
 
-    event: str = msgspec.field(default_factory=lambda: "request_finished")
-    level: str = msgspec.field(default_factory=lambda: "info")
+    event: str = "request_finished"
+    level: str = "info"
     unix_ms: int
     request_id: str
     route: str
     status: int
     ms: float
-    model: str | None = None
-    key_id: str | None = None
-    is_streaming: bool | None = None
-    deployment: str | None = None
-    attempts: int | None = None
-    ttft_ms: float | None = None
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    cost_nusd: int | None = None
-    error: str | None = None
+    model: str | UnsetType = UNSET
+    key_id: str | UnsetType = UNSET
+    is_streaming: bool | UnsetType = UNSET
+    deployment: str | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    ttft_ms: float | UnsetType = UNSET
+    tokens_in: int | UnsetType = UNSET
+    tokens_out: int | UnsetType = UNSET
+    cost_nusd: int | UnsetType = UNSET
+    error: str | UnsetType = UNSET

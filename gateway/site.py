@@ -135,7 +135,8 @@ class Site:
         if report.usage is not None:
             line.tokens_in = report.usage.prompt_token_count
             line.tokens_out = report.usage.completion_token_count
-        line.cost_nusd = report.charge_nusd
+        if report.charge_nusd is not None:
+            line.cost_nusd = report.charge_nusd
         if report.error is not None:
             line.error = report.error.reason
         deps.access_log.add(line)

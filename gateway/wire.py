@@ -6,6 +6,7 @@ known, so they are put together here and written once. Source: RFC 9112, section
 
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -14,26 +15,11 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
-_STATUS_LINES: Final = {10: "HTTP/1.0 200 OK", 11: "HTTP/1.1 200 OK"}
 
 
-class _Today:
-    """The `Date` header, made once a second."""
-
-    __slots__ = ("_text", "_unix_s")
-
-    def __init__(self) -> None:
-        self._unix_s = -1
-        self._text = ""
-
-    def text(self, unix_s: int) -> str:
-        if unix_s != self._unix_s:
-            self._unix_s = unix_s
-            self._text = formatdate(unix_s, usegmt=True)
-        return self._text
-
-
-_today: Final = _Today()
+@lru_cache(maxsize=2)
+def _date(unix_s: int) -> str:
+    return formatdate(unix_s, usegmt=True)
 
 
 def head_bytes(request: web.BaseRequest, headers: Mapping[str, str], *, unix_s: int) -> bytes:
@@ -42,9 +28,9 @@ def head_bytes(request: web.BaseRequest, headers: Mapping[str, str], *, unix_s: 
     Raises:
         ValueError: A header holds a line break.
     """
-    lines = [_STATUS_LINES[10 if request.version < (1, 1) else 11]]
+    lines = ["HTTP/1.0 200 OK" if request.version < (1, 1) else "HTTP/1.1 200 OK"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines.append(f"Date: {_today.text(unix_s)}\r\n\r\n")
+    lines.append(f"Date: {_date(unix_s)}\r\n\r\n")
     head = "\r\n".join(lines)
     # Each line has its end and the last one two; any more were smuggled in by a value.
     if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1:
@@ -56,14 +42,13 @@ def head_bytes(request: web.BaseRequest, headers: Mapping[str, str], *, unix_s: 
 class _Answer(web.StreamResponse):
     """What aiohttp asks of an answer, and nothing of what it would do for another one."""
 
-    def __init__(self, request: web.BaseRequest, headers: dict[str, str]) -> None:
+    def __init__(self, request: web.BaseRequest) -> None:
         # Not aiohttp's own: it makes maps of headers and cookies that nobody would look at.
         self._protocol = request.protocol
         self._writer = request.writer
         # So that nobody begins another answer.
         self._writer.output_size += 1
         self._is_kept = request.keep_alive
-        self._lines = headers
 
     @property
     def status(self) -> int:
@@ -85,16 +70,18 @@ class _Answer(web.StreamResponse):
         del request
         return None
 
-    def _put(self, data: bytes) -> None:
-        """Write.
+    def _put(self, data: bytes) -> bool:
+        """Write, and return whether the client does not read.
 
         Raises:
             ConnectionResetError: The client has gone.
         """
-        transport = self._protocol.transport
+        protocol = self._protocol
+        transport = protocol.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("The client has gone.")
         transport.write(data)
+        return protocol.writing_paused
 
 
 class WholeAnswer(_Answer):
@@ -103,7 +90,7 @@ class WholeAnswer(_Answer):
     def __init__(
         self, request: web.BaseRequest, headers: dict[str, str], body: bytes, *, unix_s: int
     ) -> None:
-        super().__init__(request, headers)
+        super().__init__(request)
         headers["Content-Length"] = str(len(body))
         if not self._is_kept:
             headers["Connection"] = "close"
@@ -113,8 +100,7 @@ class WholeAnswer(_Answer):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write everything; aiohttp calls it once."""
-        self._put(self._data + data)
-        if self._protocol.writing_paused:
+        if self._put(self._data + data):
             await self._writer.drain()
 
 
@@ -122,7 +108,7 @@ class EventStream(_Answer):
     """A body that comes piece by piece, in chunks, or to the end of an HTTP/1.0 connection."""
 
     def __init__(self, request: web.BaseRequest, headers: dict[str, str], *, unix_s: int) -> None:
-        super().__init__(request, headers)
+        super().__init__(request)
         self._is_chunked = request.version >= (1, 1)
         self._is_finished = False
         if self._is_chunked:
@@ -143,12 +129,7 @@ class EventStream(_Answer):
         Raises:
             ConnectionResetError: The client has gone.
         """
-        protocol = self._protocol
-        transport = protocol.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("The client has gone.")
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-        return protocol.writing_paused
+        return self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def finish(self, data: bytes) -> bool:
         """Write the last piece, which is not empty; return whether the client does not read.
@@ -159,8 +140,7 @@ class EventStream(_Answer):
         self._is_finished = True
         if self._is_chunked:
             data = b"%x\r\n%b\r\n%b" % (len(data), data, _LAST_CHUNK)
-        self._put(data)
-        return self._protocol.writing_paused
+        return self._put(data)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End what was not finished, by ending the connection; aiohttp calls it once."""

@@ -205,7 +205,7 @@ def _by_name(fields: dict[str, object] | msgspec.Struct) -> dict[str, object]:
     if isinstance(fields, dict):
         return fields
     named = msgspec.structs.asdict(fields)
-    return {name: value for name, value in named.items() if value is not None}
+    return {name: value for name, value in named.items() if value is not msgspec.UNSET}
 
 
 def _encode_odd(fields: Mapping[str, object]) -> bytes:

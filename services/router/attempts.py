@@ -1,6 +1,6 @@
 """What a series of failed attempts adds up to: one error for the caller; pure."""
 
-from dataclasses import dataclass, field
+import msgspec
 
 from kit.errors import Reason, TurnpikeError
 from services.router.providers.port import Failure, ProviderError
@@ -18,11 +18,10 @@ _FINAL_REASON = {
 }
 
 
-@dataclass(slots=True)
-class Attempts:
+class Attempts(msgspec.Struct):
     """Failed attempts of one request, in order."""
 
-    failures: list[tuple[str, ProviderError]] = field(default_factory=list)
+    failures: list[tuple[str, ProviderError]] = []
 
     def add(self, deployment: str, error: ProviderError) -> None:
         """Remember one."""

@@ -46,7 +46,7 @@ class Run(msgspec.Struct):
     usage: OpenUsage
     checkpoint_due_s: float
     checkpoint_due_tokens: int
-    attempts: Attempts | None = None
+    attempts: Attempts = msgspec.field(default_factory=Attempts)
     held: bytes = b""
     last: Batch | None = None
     is_committed: bool = False
@@ -117,7 +117,7 @@ class Dispatcher:
                     return
                 if run.is_refused or loop.time() >= run.deadline_s:
                     break
-            raise _verdict(run)
+            raise run.attempts.verdict()
         except TurnpikeError as error:
             outcome = UsageEvent.OUTCOME_REFUSED
             error.metadata["request_id"] = run.request_id
@@ -214,8 +214,6 @@ class Dispatcher:
         if run.last is not None:
             return
         run.held = b""
-        if run.attempts is None:
-            run.attempts = Attempts()
         run.attempts.add(run.usage.event.deployment, error)
         if self._is_telling(run, error):
             attempt.failed(error)
@@ -316,11 +314,6 @@ def _chunk_head(run: Run, answer_id: str) -> bytes:
         _encode(run.model.model_id),
     )
     return head + b'"usage":null,' if run.envelope.has_null_usage else head
-
-
-def _verdict(run: Run) -> TurnpikeError:
-    assert run.attempts is not None  # noqa: S101 - only a failed attempt leads here
-    return run.attempts.verdict()
 
 
 def _held(held: bytes, more: bytes) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from kit.money import PUSD_PER_NUSD
+from kit.money import round_up_nusd
 
 TOKENS_MAX: Final = 2**31
 """No request uses more; a larger figure is an upstream's mistake."""
@@ -31,12 +31,11 @@ def charge_nusd(price: PriceRow, *, prompt_tokens: int, completion_tokens: int) 
     """
     if not (0 <= prompt_tokens <= TOKENS_MAX and 0 <= completion_tokens <= TOKENS_MAX):
         raise ValueError(f"Token counts are {prompt_tokens} and {completion_tokens}.")
-    amount_pusd = (
+    return round_up_nusd(
         price.request_pusd
         + prompt_tokens * price.input_pusd_per_token
         + completion_tokens * price.output_pusd_per_token
     )
-    return -(-amount_pusd // PUSD_PER_NUSD)
 
 
 def ceiling(prices: Iterable[PriceRow]) -> PriceRow:

@@ -149,12 +149,7 @@ class StreamForwarder:
         if not region.isascii():
             _check_utf8(region)
         sse = self._exchange_heads(region)
-        if sse is None:
-            return self._batch(self._forward_each(region))
-        count, self._content_count = self._content_count, 0
-        self._total_count += count
-        self.has_content = self.has_content or count > 0
-        return Batch(sse=sse, content_event_count=count)
+        return self._batch(self._forward_each(region) if sse is None else sse)
 
     def end(self) -> Batch:
         """Take the end of the stream and return the last batch.
