@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.call import Bounds, ModelCall, ReadRules
 from gateway.credentials import check_form, credential
 from gateway.leases import CreditLeases, Draw
 from gateway.models import KnownModel, Models
 from gateway.openai.answer import wants_null_usage
 from gateway.openai.dialect import DIALECTS, Dialect
-from gateway.openai.envelope import Bounds, ChatCall, bounds, read_chat
+from gateway.openai.envelope import bounds
 from gateway.openai.schema import encode
 from gateway.principal import Principal
 from gateway.rates import RateDraw, Rates
@@ -37,7 +38,7 @@ class Ticket(msgspec.Struct, eq=False):
     """The right to run one request, once it is drawn; it is settled exactly once."""
 
     caller: Caller
-    call: ChatCall
+    call: ModelCall
     model: KnownModel
     bounds: Bounds
     hold_nusd: int
@@ -85,18 +86,27 @@ class Admission:
             verdict = await self._verdicts.verify(key)
         return _caller(verdict, dialect, scope)
 
-    def order(self, caller: Caller, body: bytes) -> Ticket:
-        """Check a chat completion and say what it needs; nothing is drawn yet.
+    def rules(self, caller: Caller, headers: Mapping[str, str]) -> ReadRules:
+        """Return how the caller's requests are read."""
+        return ReadRules(
+            caller.dialect,
+            self._settings.timeout_max_ms,
+            caller.verdict.scopes,
+            caller.principal.is_strict,
+            headers.get("X-Episode-Id", ""),
+        )
+
+    def order(self, caller: Caller, call: ModelCall) -> Ticket:
+        """Say what a checked request needs; nothing is drawn yet.
 
         Raises:
             TurnpikeError: The refusal.
         """
-        call = read_chat(body, caller.dialect, timeout_max_ms=self._settings.timeout_max_ms)
         if not self._models.is_loaded:
             raise TurnpikeError(
                 Reason.NO_PROVIDERS_AVAILABLE, "The catalogue is not there yet.", retry_after_s="1"
             )
-        model = self._models.find(call.request.model, caller.verdict)
+        model = self._models.find(call.model, caller.verdict)
         limit = bounds(
             call,
             context_length=model.context_length,
@@ -168,7 +178,7 @@ def _tokens(limit: Bounds) -> int:
     return limit.prompt_tokens_max + limit.completion_tokens_max
 
 
-def router_request(ticket: Ticket, traceparent: str) -> router_pb2.CreateChatCompletionRequest:
+def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
     """Return what the router is asked to do; the body is encoded anew, key by key."""
     call, principal, dialect = ticket.call, ticket.caller.principal, ticket.caller.dialect
     envelope = router_pb2.Envelope(
@@ -186,4 +196,21 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.CreateChatCom
         prompt_tokens_max=ticket.bounds.prompt_tokens_max,
         traceparent=traceparent,
     )
-    return router_pb2.CreateChatCompletionRequest(envelope=envelope, body=encode(call.fields))
+    _add_rare(envelope, call)
+    return router_pb2.RunRequest(envelope=envelope, body=encode(call.fields))
+
+
+def _add_rare(envelope: router_pb2.Envelope, call: ModelCall) -> None:
+    """Fill in what most requests do not have, at no cost to them."""
+    if call.operation:
+        envelope.operation = call.operation
+    if call.features:
+        envelope.features.extend(call.features)
+    if call.unknown_fields:
+        envelope.unknown_fields.extend(call.unknown_fields)
+    if call.routing is not None:
+        envelope.routing.CopyFrom(call.routing)
+    if call.answer_defaults:
+        envelope.answer_defaults = call.answer_defaults
+    if call.episode_id:
+        envelope.episode_id = call.episode_id

@@ -5,6 +5,8 @@ from typing import Final
 import msgspec
 
 from gateway.admission import Caller
+from gateway.call import Api
+from gateway.openai.chat import CHAT
 from gateway.openai.dialect import Dialect
 from gateway.stream import Report
 
@@ -23,6 +25,7 @@ class Exchange(msgspec.Struct, eq=False):
     is_streaming: bool = False
     key_id: str = ""
     caller: Caller | None = None
+    api: Api = CHAT
 
 
 CLIENT_ID_CHARS_MAX: Final = 200

@@ -15,6 +15,8 @@ class Principal:
     dialect: str = ""
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
+    concurrent_requests: int = 0
+    is_strict: bool = False
 
     @classmethod
     def of(cls, message: principal_pb2.Principal) -> "Principal":
@@ -26,4 +28,6 @@ class Principal:
             dialect=message.dialect,
             requests_per_minute=message.requests_per_minute,
             tokens_per_minute=message.tokens_per_minute,
+            concurrent_requests=message.concurrent_requests,
+            is_strict=message.is_strict,
         )

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.access import AccessLine
 from gateway.deps import Deps
-from gateway.errors import error_body, error_headers, status_of
+from gateway.errors import error_headers, status_of
 from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
 from gateway.openai.dialect import OPENAI
 from kit.errors import Reason, TurnpikeError
@@ -109,7 +109,7 @@ class Site:
             headers |= self._deps.admission.rate_headers(exchange.caller)
         return web.Response(
             status=status_of(error),
-            body=error_body(error, exchange.dialect, report.request_id),
+            body=exchange.api.error_body(error, exchange.dialect, report.request_id),
             headers=headers,
         )
 

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.admission import Ticket
-from gateway.errors import error_event
+from gateway.call import Api, StreamShape
 from gateway.openai.answer import KEEP_ALIVE, last_events
 from gateway.running import Running
 from gateway.wire import EventStream
@@ -46,6 +46,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
 
     request: web.BaseRequest
     ticket: Ticket
+    api: Api
     running: Running
     report: Report
     clock: Clock
@@ -54,6 +55,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
     header_hold_s: float
     start_s: float
     response: EventStream | None = None
+    shape: StreamShape | None = None
     wrote_s: float = 0.0
 
     async def pump(self, call: "RouterCall") -> web.StreamResponse:
@@ -71,7 +73,10 @@ class StreamAnswer(msgspec.Struct, eq=False):
                     return await self._end(batch)
                 if batch.HasField("error"):
                     return await self._break(batch)
-                if sse := batch.sse:
+                sse = batch.sse
+                if self.shape is not None:
+                    sse = self.shape.feed(sse)
+                if sse:
                     response = self.response or self._open({})
                     self.wrote_s = self.clock.monotonic_s()
                     if response.put(sse):
@@ -108,6 +113,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
         self.report.route = route
         self.report.request_id = route.request_id
         self.report.ttft_s = self.clock.monotonic_s() - self.start_s
+        self.shape = self.api.stream(self.ticket.call, route.request_id)
         if self.response is None:
             self._open(route_headers(route))
 
@@ -126,27 +132,32 @@ class StreamAnswer(msgspec.Struct, eq=False):
         await response.drained()
         self.running.writing_since_s = 0.0
 
-    async def _end(self, batch: router_pb2.CreateChatCompletionResponse) -> web.StreamResponse:
+    async def _end(self, batch: router_pb2.RunResponse) -> web.StreamResponse:
         finish = batch.finish
         self.report.usage = finish.usage
         self.report.charge_nusd = finish.charge_nusd
+        if self.shape is not None:
+            return await self._close(self.shape.end(batch.sse, finish))
         tail = last_events(
             finish, self.ticket.caller.dialect, include_usage=self.ticket.call.include_usage
         )
         return await self._close(batch.sse + tail)
 
-    async def _break(self, batch: router_pb2.CreateChatCompletionResponse) -> web.StreamResponse:
+    async def _break(self, batch: router_pb2.RunResponse) -> web.StreamResponse:
         self.report.charge_nusd = batch.error.charge_nusd
         error = TurnpikeError(Reason(batch.error.reason), batch.error.message)
         if self.response is None:
             raise error
-        return await self._fail(error, batch.sse)
+        sse = batch.sse
+        if self.shape is not None:
+            sse = self.shape.feed(sse)
+        return await self._fail(error, sse)
 
     async def _fail(self, error: TurnpikeError, before: bytes = b"") -> web.StreamResponse:
         self.report.error = error
         if not self.report.request_id:
             self.report.request_id = error.metadata.get("request_id", "")
-        event = error_event(error, self.ticket.caller.dialect, self.report.request_id)
+        event = self.api.error_event(error, self.ticket.caller.dialect, self.report.request_id)
         return await self._close(before + event)
 
     async def _close(self, data: bytes) -> web.StreamResponse:
@@ -157,9 +168,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
         return response
 
 
-RouterCall = grpc.aio.UnaryStreamCall[
-    router_pb2.CreateChatCompletionRequest, router_pb2.CreateChatCompletionResponse
-]
+RouterCall = grpc.aio.UnaryStreamCall[router_pb2.RunRequest, router_pb2.RunResponse]
 
 
 def route_headers(route: router_pb2.Route) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """From an OpenAI body to what the router needs: checks, defaults and bounds; pure."""
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
+from gateway.call import Bounds, ModelCall, ReadRules
 from gateway.openai.dialect import Dialect
 from gateway.openai.schema import (
     NOT_SERVED,
@@ -24,28 +25,7 @@ TOKENS_MAX: Final = 2**31 - 1
 N_MAX: Final = 16
 
 
-class ChatCall(NamedTuple):
-    """A checked request; `prompt_bytes` is the size of what the prompt is made of."""
-
-    request: ChatRequest
-    fields: dict[str, msgspec.Raw]
-    is_streaming: bool
-    include_usage: bool | None
-    asked_max_tokens: int | None
-    timeout_ms: int
-    prompt_bytes: int
-    choice_count: int
-
-
-class Bounds(NamedTuple):
-    """What a request may use at most."""
-
-    max_tokens: int
-    prompt_tokens_max: int
-    completion_tokens_max: int
-
-
-def read_chat(body: bytes, dialect: Dialect, *, timeout_max_ms: int) -> ChatCall:
+def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
     """Check a body and apply the dialect's defaults.
 
     Raises:
@@ -53,6 +33,7 @@ def read_chat(body: bytes, dialect: Dialect, *, timeout_max_ms: int) -> ChatCall
             with `param` naming the field.
     """
     request, fields = _decode(body)
+    dialect, timeout_ms = rules.dialect, rules.timeout_max_ms
     if not NOT_SERVED.isdisjoint(fields):
         name = min(NOT_SERVED.intersection(fields))
         raise TurnpikeError(
@@ -67,16 +48,15 @@ def read_chat(body: bytes, dialect: Dialect, *, timeout_max_ms: int) -> ChatCall
     _check_messages(request)
     _check_figures(request)
     count = 1 if request.n is None else _whole("n", request.n, 1, N_MAX)
-    timeout_ms = timeout_max_ms
     if request.timeout_ms is not None:
-        timeout_ms = _whole("timeout_ms", request.timeout_ms, 1, timeout_max_ms)
+        timeout_ms = _whole("timeout_ms", request.timeout_ms, 1, timeout_ms)
     asked = _asked_max_tokens(request)
     _apply_defaults(fields, request, dialect)
     prompt_bytes = len(fields["messages"])
     if "tools" in fields:
         prompt_bytes += len(fields["tools"])
-    return ChatCall(
-        request=request,
+    return ModelCall(
+        model=request.model,
         fields=fields,
         is_streaming=is_streaming,
         include_usage=options.include_usage if options else None,
@@ -88,7 +68,7 @@ def read_chat(body: bytes, dialect: Dialect, *, timeout_max_ms: int) -> ChatCall
 
 
 def bounds(
-    call: ChatCall,
+    call: ModelCall,
     *,
     context_length: int,
     default_max_tokens: int,

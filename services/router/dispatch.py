@@ -83,7 +83,7 @@ class Dispatcher:
         self._ids = Uuid7Source()
 
     async def run(
-        self, request: router_pb2.CreateChatCompletionRequest, trace: Trace | None = None
+        self, request: router_pb2.RunRequest, trace: Trace | None = None
     ) -> AsyncGenerator[Batch, None]:
         """Yield one answer's batches.
 
@@ -127,7 +127,7 @@ class Dispatcher:
             run.usage.close(run.delivered.usage(), outcome)
 
     def _start(
-        self, request: router_pb2.CreateChatCompletionRequest, now_s: float
+        self, request: router_pb2.RunRequest, now_s: float
     ) -> tuple[Run, Sequence[Deployment]]:
         envelope = request.envelope
         model = self._catalogue().find(envelope.model_id)

@@ -13,7 +13,7 @@ from services.router.usage_events import price_message
 from turnpike.router.v1 import router_pb2, router_pb2_grpc
 
 _SUPPORTED = ("max_tokens", "max_completion_tokens", "stop", "stream", "temperature", "top_p")
-Context = aio.ServicerContext[router_pb2.CreateChatCompletionRequest, Batch]
+Context = aio.ServicerContext[router_pb2.RunRequest, Batch]
 
 
 class RouterServicer(router_pb2_grpc.RouterServiceServicer):
@@ -41,9 +41,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             generation=catalogue.generation,
         )
 
-    def CreateChatCompletion(
-        self, request: router_pb2.CreateChatCompletionRequest, context: Context
-    ) -> AsyncIterator[Batch]:
+    def Run(self, request: router_pb2.RunRequest, context: Context) -> AsyncIterator[Batch]:
         above = self._tracing.continued(request.envelope.traceparent)
         if above is None:
             return self._dispatcher.run(request)

@@ -9,7 +9,7 @@ from services.router.catalog import Deployment
 from services.router.providers.port import Batch, ProviderError
 from turnpike.router.v1 import router_pb2
 
-Request = router_pb2.CreateChatCompletionRequest
+Request = router_pb2.RunRequest
 
 
 class Trace:

@@ -178,7 +178,7 @@ async def test_wrong_token_is_refused_by_unary_calls_streams_and_reflection(
     stranger: aio.Channel,
 ) -> None:
     auth = auth_pb2_grpc.AuthServiceStub(stranger)
-    path = f"/{ROUTER}/CreateChatCompletion"
+    path = f"/{ROUTER}/Run"
     stream: Any = stranger.unary_stream(path, request_serializer=lambda _: b"")
     reflect = reflection_pb2_grpc.ServerReflectionStub(stranger).ServerReflectionInfo
 
@@ -261,7 +261,7 @@ async def test_ending_server_lets_go_of_streams_and_callers_see_it_as_unavailabl
     ):
         opened = open_channel(f"127.0.0.1:{server.port}", token=TOKEN)
         channel = await callers.enter_async_context(opened)
-        call = router_pb2_grpc.RouterServiceStub(channel).CreateChatCompletion(request())
+        call = router_pb2_grpc.RouterServiceStub(channel).Run(request())
         await call.read()
         rest = group.create_task(failure(call.read()))
         await asyncio.sleep(0)

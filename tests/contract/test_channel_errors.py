@@ -167,7 +167,7 @@ async def test_message_beyond_the_limit_is_refused_both_ways(kind: str) -> None:
 
     async with open_rooms(kind) as rooms:
         rooms.router_room.answer = answer
-        _, refused = await read_all(rooms.router.CreateChatCompletion(request(long)))
+        _, refused = await read_all(rooms.router.Run(request(long)))
         found, cut = await read_all(rooms.stream())
 
     assert [0] == found

@@ -269,7 +269,7 @@ async def test_hundred_streams_at_once_do_not_mix(rooms: Rooms) -> None:
 
     rooms.router_room.answer = answer
     starts = range(0, 1000, 10)
-    calls = [rooms.router.CreateChatCompletion(request(b"%d" % start)) for start in starts]
+    calls = [rooms.router.Run(request(b"%d" % start)) for start in starts]
 
     answers = await asyncio.gather(*map(read_all, calls))
 

@@ -198,7 +198,7 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
         ]
         return router_pb2.ListModelsResponse(models=models)
 
-    def CreateChatCompletion(self, request: object, context: object) -> object:  # type: ignore[override]
+    def Run(self, request: object, context: object) -> object:  # type: ignore[override]
         raise TurnpikeError(Reason.UNAVAILABLE, "This router only lists.")
 
 

@@ -26,7 +26,7 @@ LOCAL_KINDS = {
 KINDS = (*LOCAL_KINDS, "grpc")
 
 Context = aio.ServicerContext[Any, Any]
-Batch = router_pb2.CreateChatCompletionResponse
+Batch = router_pb2.RunResponse
 
 
 def batch(number: int) -> Batch:
@@ -48,11 +48,9 @@ class ScriptedAuth(auth_pb2_grpc.AuthServiceServicer):
 class ScriptedRouter(router_pb2_grpc.RouterServiceServicer):
     """Streams what a function of the test yields."""
 
-    answer: Callable[[router_pb2.CreateChatCompletionRequest, Context], AsyncIterator[Batch]]
+    answer: Callable[[router_pb2.RunRequest, Context], AsyncIterator[Batch]]
 
-    def CreateChatCompletion(
-        self, request: router_pb2.CreateChatCompletionRequest, context: Context
-    ) -> AsyncIterator[Batch]:
+    def Run(self, request: router_pb2.RunRequest, context: Context) -> AsyncIterator[Batch]:
         return self.answer(request, context)
 
 
@@ -68,16 +66,16 @@ class Rooms:
 
     def stream(self, **options: Any) -> Any:
         """Open a stream."""
-        return self.router.CreateChatCompletion(request(), **options)
+        return self.router.Run(request(), **options)
 
     async def verify(self, **options: Any) -> auth_pb2.VerifyKeyResponse:
         """Make a unary call."""
         return await self.auth.VerifyKey(auth_pb2.VerifyKeyRequest(key_digest=b"key"), **options)
 
 
-def request(body: bytes = b"{}") -> router_pb2.CreateChatCompletionRequest:
+def request(body: bytes = b"{}") -> router_pb2.RunRequest:
     """Return a request for a stream."""
-    return router_pb2.CreateChatCompletionRequest(body=body)
+    return router_pb2.RunRequest(body=body)
 
 
 @asynccontextmanager

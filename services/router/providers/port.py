@@ -1,6 +1,6 @@
 """What a provider is: one upstream that can answer a chat completion.
 
-A batch is the message that leaves the router (`turnpike.router.v1.CreateChatCompletionResponse`);
+A batch is the message that leaves the router (`turnpike.router.v1.RunResponse`);
 there is no other form in between. Nothing here speaks a wire protocol.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 
 from turnpike.router.v1 import router_pb2
 
-Batch = router_pb2.CreateChatCompletionResponse
+Batch = router_pb2.RunResponse
 """One message of an answer; see the field comments in `router.proto`."""
 
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from gateway.call import ModelCall, ReadRules
 from gateway.openai.dialect import DIALECTS, OPENAI
-from gateway.openai.envelope import ChatCall, bounds, read_chat
+from gateway.openai.envelope import bounds, read_chat
 from gateway.openai.schema import NOT_SERVED
 from kit.errors import Reason, TurnpikeError
 
@@ -16,8 +17,8 @@ def body(**more: object) -> bytes:
     return json.dumps({"model": "m", "messages": MESSAGES} | more).encode()
 
 
-def read(raw: bytes, dialect: str = "openai") -> ChatCall:
-    return read_chat(raw, DIALECTS[dialect], timeout_max_ms=30_000)
+def read(raw: bytes, dialect: str = "openai") -> ModelCall:
+    return read_chat(raw, ReadRules(DIALECTS[dialect], 30_000))
 
 
 @pytest.mark.parametrize(
@@ -134,10 +135,10 @@ def test_tool_answers_follow_their_call() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "y"},
     ]
 
-    assert 3 == len(read(body(messages=conversation)).request.messages)
+    assert conversation == json.loads(bytes(read(body(messages=conversation)).fields["messages"]))
 
 
-def limits(call: ChatCall, context: int = 4096, default: int = 256) -> tuple[int, int, int]:
+def limits(call: ModelCall, context: int = 4096, default: int = 256) -> tuple[int, int, int]:
     found = bounds(
         call,
         context_length=context,

@@ -113,7 +113,7 @@ class Rig:
         return [events_pb2.UsageBatch.FromString(d.data) for d in deliveries]
 
 
-def request(**more: object) -> router_pb2.CreateChatCompletionRequest:
+def request(**more: object) -> router_pb2.RunRequest:
     envelope = {
         "account_id": "account-1",
         "key_id": "key-1",
@@ -126,7 +126,7 @@ def request(**more: object) -> router_pb2.CreateChatCompletionRequest:
         "id_prefix": "chatcmpl-",
         "prompt_tokens_max": 40,
     } | more
-    return router_pb2.CreateChatCompletionRequest(
+    return router_pb2.RunRequest(
         envelope=router_pb2.Envelope(**envelope),  # type: ignore[arg-type]
         body=b'{"model":"model-1","messages":[]}',
     )

@@ -73,6 +73,8 @@ class UsageEvent(_message.Message):
         """The router died; settled from its journal's last checkpoint."""
         OUTCOME_REFUSED: UsageEvent._Outcome.ValueType  # 6
         """No upstream gave an answer; nothing is charged."""
+        OUTCOME_INVALID_OUTPUT: UsageEvent._Outcome.ValueType  # 7
+        """The answer broke the constraint it was asked for; charged and refunded."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """How the request ended."""
@@ -91,6 +93,8 @@ class UsageEvent(_message.Message):
     """The router died; settled from its journal's last checkpoint."""
     OUTCOME_REFUSED: UsageEvent.Outcome.ValueType  # 6
     """No upstream gave an answer; nothing is charged."""
+    OUTCOME_INVALID_OUTPUT: UsageEvent.Outcome.ValueType  # 7
+    """The answer broke the constraint it was asked for; charged and refunded."""
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -112,6 +116,8 @@ class UsageEvent(_message.Message):
     TTFT_MS_FIELD_NUMBER: _builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     IS_STREAMING_FIELD_NUMBER: _builtins.int
+    REFUND_NUSD_FIELD_NUMBER: _builtins.int
+    EPISODE_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique for ever: `<request_id>:intent`, `<request_id>:<n>` or `<request_id>:outcome`."""
     kind: Global___UsageEvent.Kind.ValueType
@@ -148,6 +154,10 @@ class UsageEvent(_message.Message):
     """Upstream calls made."""
     is_streaming: _builtins.bool
     """Whether the answer was a stream."""
+    refund_nusd: _builtins.int
+    """Part of the charge that is given back, nano-USD; all of it or nothing."""
+    episode_id: _builtins.str
+    """Episode that the caller named; empty when it named none."""
     @_builtins.property
     def price(self) -> _usage_pb2.Price:
         """Price row that was used."""
@@ -179,10 +189,12 @@ class UsageEvent(_message.Message):
         ttft_ms: _builtins.int = ...,
         attempt_count: _builtins.int = ...,
         is_streaming: _builtins.bool = ...,
+        refund_nusd: _builtins.int = ...,
+        episode_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "deployment", b"deployment", "end_unix_ms", b"end_unix_ms", "event_id", b"event_id", "finish_reason", b"finish_reason", "hold_nusd", b"hold_nusd", "is_streaming", b"is_streaming", "key_id", b"key_id", "kind", b"kind", "lease_id", b"lease_id", "model_id", b"model_id", "outcome", b"outcome", "price", b"price", "provider", b"provider", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "deployment", b"deployment", "end_unix_ms", b"end_unix_ms", "episode_id", b"episode_id", "event_id", b"event_id", "finish_reason", b"finish_reason", "hold_nusd", b"hold_nusd", "is_streaming", b"is_streaming", "key_id", b"key_id", "kind", b"kind", "lease_id", b"lease_id", "model_id", b"model_id", "outcome", b"outcome", "price", b"price", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,10 +40,10 @@ class RouterServiceStub:
                 request_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
-        self.CreateChatCompletion = channel.unary_stream(
-                '/turnpike.router.v1.RouterService/CreateChatCompletion',
-                request_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.CreateChatCompletionRequest.SerializeToString,
-                response_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.CreateChatCompletionResponse.FromString,
+        self.Run = channel.unary_stream(
+                '/turnpike.router.v1.RouterService/Run',
+                request_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.SerializeToString,
+                response_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,8 +58,8 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CreateChatCompletion(self, request, context):
-        """Runs one chat completion. An error before the first batch is a status; later ones travel as `error`.
+    def Run(self, request, context):
+        """Runs one request. An error before the first batch is a status; later ones travel as `error`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,10 +73,10 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     request_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.FromString,
                     response_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.ListModelsResponse.SerializeToString,
             ),
-            'CreateChatCompletion': grpc.unary_stream_rpc_method_handler(
-                    servicer.CreateChatCompletion,
-                    request_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.CreateChatCompletionRequest.FromString,
-                    response_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.CreateChatCompletionResponse.SerializeToString,
+            'Run': grpc.unary_stream_rpc_method_handler(
+                    servicer.Run,
+                    request_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.FromString,
+                    response_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -118,7 +118,7 @@ class RouterService:
             _registered_method=True)
 
     @staticmethod
-    def CreateChatCompletion(request,
+    def Run(request,
             target,
             options=(),
             channel_credentials=None,
@@ -131,9 +131,9 @@ class RouterService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/turnpike.router.v1.RouterService/CreateChatCompletion',
-            turnpike_dot_router_dot_v1_dot_router__pb2.CreateChatCompletionRequest.SerializeToString,
-            turnpike_dot_router_dot_v1_dot_router__pb2.CreateChatCompletionResponse.FromString,
+            '/turnpike.router.v1.RouterService/Run',
+            turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.SerializeToString,
+            turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,8 @@ class Principal(_message.Message):
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    IS_STRICT_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account (workspace) that pays. UUID."""
     key_id: _builtins.str
@@ -46,9 +48,13 @@ class Principal(_message.Message):
     """Requests per minute; 0 means no limit."""
     tokens_per_minute: _builtins.int
     """Tokens per minute; 0 means no limit."""
+    concurrent_requests: _builtins.int
+    """Requests at once; 0 means no limit."""
+    is_strict: _builtins.bool
+    """Whether a field that Turnpike does not know is refused."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the key may do: chat, models, usage, admin."""
+        """What the key may do: chat, models, usage, admin, chat_template."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -70,10 +76,12 @@ class Principal(_message.Message):
         requests_per_minute: _builtins.int = ...,
         tokens_per_minute: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        concurrent_requests: _builtins.int = ...,
+        is_strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "dialect", b"dialect", "expire_time", b"expire_time", "key_id", b"key_id", "models", b"models", "requests_per_minute", b"requests_per_minute", "scopes", b"scopes", "tier", b"tier", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "concurrent_requests", b"concurrent_requests", "dialect", b"dialect", "expire_time", b"expire_time", "is_strict", b"is_strict", "key_id", b"key_id", "models", b"models", "requests_per_minute", b"requests_per_minute", "scopes", b"scopes", "tier", b"tier", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cturnpike/type/v1/usage.proto\x12\x10turnpike.type.v1\"\xb9\x01\n\nTokenUsage\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x03\x12\x1e\n\x16\x63ompletion_token_count\x18\x02 \x01(\x03\x12!\n\x19\x63\x61\x63hed_prompt_token_count\x18\x03 \x01(\x03\x12\x1d\n\x15reasoning_token_count\x18\x04 \x01(\x03\x12-\n\x06source\x18\x05 \x01(\x0e\x32\x1d.turnpike.type.v1.UsageSource\"l\n\x05Price\x12\x10\n\x08price_id\x18\x01 \x01(\t\x12\x1c\n\x14input_pusd_per_token\x18\x02 \x01(\x03\x12\x1d\n\x15output_pusd_per_token\x18\x03 \x01(\x03\x12\x14\n\x0crequest_pusd\x18\x04 \x01(\x03*b\n\x0bUsageSource\x12\x1c\n\x18USAGE_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15USAGE_SOURCE_UPSTREAM\x10\x01\x12\x1a\n\x16USAGE_SOURCE_ESTIMATED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cturnpike/type/v1/usage.proto\x12\x10turnpike.type.v1\"\xcd\x01\n\nTokenUsage\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x03\x12\x1e\n\x16\x63ompletion_token_count\x18\x02 \x01(\x03\x12!\n\x19\x63\x61\x63hed_prompt_token_count\x18\x03 \x01(\x03\x12\x1d\n\x15reasoning_token_count\x18\x04 \x01(\x03\x12-\n\x06source\x18\x05 \x01(\x0e\x32\x1d.turnpike.type.v1.UsageSource\x12\x12\n\nunit_count\x18\x06 \x01(\x03\"\x8d\x01\n\x05Price\x12\x10\n\x08price_id\x18\x01 \x01(\t\x12\x1c\n\x14input_pusd_per_token\x18\x02 \x01(\x03\x12\x1d\n\x15output_pusd_per_token\x18\x03 \x01(\x03\x12\x14\n\x0crequest_pusd\x18\x04 \x01(\x03\x12\x11\n\tunit_pusd\x18\x05 \x01(\x03\x12\x0c\n\x04unit\x18\x06 \x01(\t*b\n\x0bUsageSource\x12\x1c\n\x18USAGE_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15USAGE_SOURCE_UPSTREAM\x10\x01\x12\x1a\n\x16USAGE_SOURCE_ESTIMATED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnpike.type.v1.usage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USAGESOURCE']._serialized_start=348
-  _globals['_USAGESOURCE']._serialized_end=446
+  _globals['_USAGESOURCE']._serialized_start=402
+  _globals['_USAGESOURCE']._serialized_end=500
   _globals['_TOKENUSAGE']._serialized_start=51
-  _globals['_TOKENUSAGE']._serialized_end=236
-  _globals['_PRICE']._serialized_start=238
-  _globals['_PRICE']._serialized_end=346
+  _globals['_TOKENUSAGE']._serialized_end=256
+  _globals['_PRICE']._serialized_start=259
+  _globals['_PRICE']._serialized_end=400
 # @@protoc_insertion_point(module_scope)

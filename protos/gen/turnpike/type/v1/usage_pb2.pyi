@@ -52,6 +52,7 @@ class TokenUsage(_message.Message):
     CACHED_PROMPT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     REASONING_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    UNIT_COUNT_FIELD_NUMBER: _builtins.int
     prompt_token_count: _builtins.int
     """Tokens of the prompt, cached ones included."""
     completion_token_count: _builtins.int
@@ -62,6 +63,8 @@ class TokenUsage(_message.Message):
     """Part of the completion that was reasoning."""
     source: Global___UsageSource.ValueType
     """Who counted."""
+    unit_count: _builtins.int
+    """Images, characters or seconds, as the price row says."""
     def __init__(
         self,
         *,
@@ -70,10 +73,11 @@ class TokenUsage(_message.Message):
         cached_prompt_token_count: _builtins.int = ...,
         reasoning_token_count: _builtins.int = ...,
         source: Global___UsageSource.ValueType = ...,
+        unit_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_token_count", b"cached_prompt_token_count", "completion_token_count", b"completion_token_count", "prompt_token_count", b"prompt_token_count", "reasoning_token_count", b"reasoning_token_count", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_token_count", b"cached_prompt_token_count", "completion_token_count", b"completion_token_count", "prompt_token_count", b"prompt_token_count", "reasoning_token_count", b"reasoning_token_count", "source", b"source", "unit_count", b"unit_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,6 +93,8 @@ class Price(_message.Message):
     INPUT_PUSD_PER_TOKEN_FIELD_NUMBER: _builtins.int
     OUTPUT_PUSD_PER_TOKEN_FIELD_NUMBER: _builtins.int
     REQUEST_PUSD_FIELD_NUMBER: _builtins.int
+    UNIT_PUSD_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
     price_id: _builtins.str
     """Identifies this row of the price table; changes whenever a figure changes."""
     input_pusd_per_token: _builtins.int
@@ -97,6 +103,10 @@ class Price(_message.Message):
     """Pico-USD for one completion token."""
     request_pusd: _builtins.int
     """Pico-USD for the request itself."""
+    unit_pusd: _builtins.int
+    """Pico-USD for one unit."""
+    unit: _builtins.str
+    """What a unit is: image, character or second; empty when nothing is sold by units."""
     def __init__(
         self,
         *,
@@ -104,10 +114,12 @@ class Price(_message.Message):
         input_pusd_per_token: _builtins.int = ...,
         output_pusd_per_token: _builtins.int = ...,
         request_pusd: _builtins.int = ...,
+        unit_pusd: _builtins.int = ...,
+        unit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_pusd_per_token", b"input_pusd_per_token", "output_pusd_per_token", b"output_pusd_per_token", "price_id", b"price_id", "request_pusd", b"request_pusd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_pusd_per_token", b"input_pusd_per_token", "output_pusd_per_token", b"output_pusd_per_token", "price_id", b"price_id", "request_pusd", b"request_pusd", "unit", b"unit", "unit_pusd", b"unit_pusd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

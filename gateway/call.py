@@ -1,0 +1,95 @@
+"""What a request asks of a model, whichever client API it came by; pure."""
+
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from gateway.openai.dialect import Dialect
+from kit.errors import TurnpikeError
+from turnpike.router.v1 import router_pb2
+
+
+class ReadRules(NamedTuple):
+    """What holds for reading one request; `episode_id` is what its header says, if anything."""
+
+    dialect: Dialect
+    timeout_max_ms: int
+    scopes: frozenset[str] = frozenset()
+    is_strict: bool = False
+    episode_id: str = ""
+
+
+class ModelCall(NamedTuple):
+    """A checked request.
+
+    `fields` is the body, split once at its top level, with the dialect's defaults applied.
+    `asked_max_tokens` is the output bound that the caller or its dialect gave, if any.
+    `prompt_bytes` is the size of what the prompt is made of, and bounds its tokens. `features` are
+    the parameters that a route must honour; `unknown_fields` those that Turnpike does not know.
+    """
+
+    model: str
+    fields: dict[str, msgspec.Raw]
+    is_streaming: bool
+    include_usage: bool | None
+    asked_max_tokens: int | None
+    timeout_ms: int
+    prompt_bytes: int
+    choice_count: int = 1
+    operation: "router_pb2.Operation.ValueType" = router_pb2.OPERATION_UNSPECIFIED
+    features: tuple[str, ...] = ()
+    unknown_fields: tuple[str, ...] = ()
+    routing: router_pb2.Routing | None = None
+    answer_defaults: bytes = b""
+    episode_id: str = ""
+
+
+class Bounds(NamedTuple):
+    """What a request may use at most."""
+
+    max_tokens: int
+    prompt_tokens_max: int
+    completion_tokens_max: int
+
+
+class StreamShape(Protocol):
+    """How one streamed answer is spelled for a client that does not speak chat chunks.
+
+    It is fed the chat chunks in order, as complete SSE events, and keeps what it needs of them.
+    """
+
+    def feed(self, sse: bytes) -> bytes:
+        """Return the client's events for these chunks; may be empty."""
+
+    def end(self, sse: bytes, finish: router_pb2.Finish) -> bytes:
+        """Return the client's last events, for the last chunks and the finish."""
+
+
+class Api(Protocol):
+    """One client API: how requests are read and how answers and errors are spelled.
+
+    `route` names the endpoint in metrics and access lines, such as `POST /v1/chat/completions`.
+    """
+
+    @property
+    def route(self) -> str:
+        """The endpoint's name."""
+
+    def read(self, body: bytes, rules: ReadRules) -> ModelCall:
+        """Check a body and return what it asks.
+
+        Raises:
+            TurnpikeError: 400, with `param` naming the field.
+        """
+
+    def whole(self, completion: bytes, call: ModelCall, request_id: str) -> bytes:
+        """Return the body for a whole answer; `completion` is an OpenAI answer object."""
+
+    def stream(self, call: ModelCall, request_id: str) -> StreamShape | None:
+        """Return how to spell a streamed answer; None when it is sent as chat chunks."""
+
+    def error_body(self, error: TurnpikeError, dialect: Dialect, request_id: str) -> bytes:
+        """Return the JSON body of a refusal."""
+
+    def error_event(self, error: TurnpikeError, dialect: Dialect, request_id: str) -> bytes:
+        """Return the event that ends a broken stream."""

@@ -1,0 +1,216 @@
+"""One request to a model, whichever API it came by: parse, admit, open the router stream, pump."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple
+
+import grpc
+from aiohttp import web
+
+from gateway.admission import Ticket, router_request
+from gateway.call import Api
+from gateway.deps import Deps
+from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
+from gateway.running import Running
+from gateway.stream import RouterCall, StreamAnswer, route_headers
+from gateway.traces import chat_span
+from gateway.wire import WholeAnswer
+from kit.errors import Reason, TurnpikeError
+from kit.money import format_usd
+from kit.rpc.status import error_from_rpc
+from kit.rpc.streams import close_stream
+from turnpike.type.v1 import usage_pb2
+
+JSON_TYPE: Final = "application/json; charset=utf-8"
+
+
+async def serve(
+    deps: Deps, request: web.BaseRequest, exchange: Exchange, api: Api
+) -> web.StreamResponse:
+    """Answer one request, streamed or whole."""
+    exchange.route, exchange.api = api.route, api
+    admission, headers = deps.admission, request.headers
+    caller = admission.known(headers, exchange.dialect, "chat")
+    if caller is None:
+        caller = await admission.identify(headers, exchange.dialect, "chat")
+    exchange.caller, exchange.dialect = caller, caller.dialect
+    exchange.key_id = caller.principal.key_id
+    running = deps.running.enter(exchange.key_id)
+    try:
+        try:
+            body = await read_json(deps, request)
+            call = api.read(body, admission.rules(caller, headers))
+            ticket = admission.order(caller, call)
+            if not admission.try_draw(ticket):
+                await admission.draw(ticket)
+        except asyncio.CancelledError:
+            raise _ended_by(running) from None
+        return await _settled(deps, request, exchange, ticket, running)
+    finally:
+        deps.running.leave(running)
+
+
+async def _settled(
+    deps: Deps, request: web.BaseRequest, exchange: Exchange, ticket: Ticket, running: Running
+) -> web.StreamResponse:
+    """Run an admitted request and give back what it did not use."""
+    exchange.model_id, exchange.is_streaming = ticket.model.model_id, ticket.call.is_streaming
+    report = exchange.report
+    try:
+        above = deps.tracing.sampled(request.headers.get("traceparent", ""))
+        if above is None:
+            return await _run(deps, request, exchange, ticket, running)
+        with chat_span(deps.tracing, above, exchange) as span:
+            return await _run(deps, request, exchange, ticket, running, span.traceparent)
+    except TurnpikeError:
+        # Refused before anything was delivered: nothing is charged, no token counts.
+        report.usage, report.charge_nusd = usage_pb2.TokenUsage(), 0
+        raise
+    finally:
+        deps.admission.settle(ticket, report.usage, report.charge_nusd)
+
+
+async def read_json(deps: Deps, request: web.BaseRequest) -> bytes:
+    """Return the body.
+
+    Raises:
+        TurnpikeError: `UNSUPPORTED_MEDIA_TYPE`, `REQUEST_TIMEOUT` when it does not come,
+            `PAYLOAD_TOO_LARGE`, or `BAD_REQUEST` when it cannot be read.
+    """
+    said = request.headers.get("Content-Type")
+    if said != "application/json" and request.content_type != "application/json":
+        raise TurnpikeError(
+            Reason.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json."
+        )
+    bytes_max, content = deps.settings.body_bytes_max, request.content
+    try:
+        if content.is_eof():
+            body = content.read_nowait()
+            if len(body) > bytes_max:
+                raise _too_large(bytes_max)
+            return body
+        async with asyncio.timeout(deps.settings.body_timeout_s):
+            return await request.read()
+    except TimeoutError as error:
+        raise TurnpikeError(Reason.REQUEST_TIMEOUT, "The body did not arrive in time.") from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise _too_large(bytes_max) from error
+    except web.RequestPayloadError as error:
+        raise TurnpikeError(
+            Reason.BAD_REQUEST, "The body is not encoded as its headers say."
+        ) from error
+
+
+def _too_large(bytes_max: int) -> TurnpikeError:
+    return TurnpikeError(Reason.PAYLOAD_TOO_LARGE, f"The body is longer than {bytes_max} bytes.")
+
+
+def _run(
+    deps: Deps,
+    request: web.BaseRequest,
+    exchange: Exchange,
+    ticket: Ticket,
+    running: Running,
+    traceparent: str = "",
+) -> Coroutine[Any, Any, web.StreamResponse]:
+    call = deps.router.Run(router_request(ticket, traceparent))
+    headers = deps.admission.rate_headers(ticket.caller)
+    headers["X-Route-Model"] = ticket.call.model
+    if (client_id := request.headers.get("X-Request-Id")) is not None:
+        headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
+    if not ticket.call.is_streaming:
+        return _whole(deps, request, exchange, _Answering(ticket, running, call), headers)
+    answer = StreamAnswer(
+        request=request,
+        ticket=ticket,
+        api=exchange.api,
+        running=running,
+        report=exchange.report,
+        clock=deps.clock,
+        headers=headers,
+        keep_alive_s=deps.settings.keep_alive_s,
+        header_hold_s=deps.settings.header_hold_s,
+        start_s=exchange.start_s,
+    )
+    return _streamed(deps, running, answer, call)
+
+
+class _Answering(NamedTuple):
+    """A request on its way through the router."""
+
+    ticket: Ticket
+    running: Running
+    call: RouterCall
+
+
+async def _whole(
+    deps: Deps,
+    request: web.BaseRequest,
+    exchange: Exchange,
+    answering: _Answering,
+    headers: dict[str, str],
+) -> web.StreamResponse:
+    report, (ticket, running, call) = exchange.report, answering
+    try:
+        async for batch in call:
+            if not batch.HasField("finish"):
+                continue
+            route, finish = batch.route, batch.finish
+            report.route, report.request_id = route, route.request_id
+            report.usage, report.charge_nusd = finish.usage, finish.charge_nusd
+            headers |= route_headers(route)
+            headers["X-Request-Id"] = report.request_id
+            headers["X-Turnpike-Cost"] = format_usd(report.charge_nusd)
+            headers["Content-Type"] = JSON_TYPE
+            unix_s = deps.clock.unix_ms() // 1000
+            body = exchange.api.whole(batch.completion, ticket.call, report.request_id)
+            return WholeAnswer(request, headers, body, unix_s=unix_s)
+    except grpc.RpcError as error:
+        raise error_from_rpc(error) from error
+    except asyncio.CancelledError:
+        raise _ended_by(running) from None
+    finally:
+        await close_stream(call)
+    raise TurnpikeError(Reason.INTERNAL, "The router ended without an answer.")
+
+
+async def _streamed(
+    deps: Deps, running: Running, answer: StreamAnswer, call: RouterCall
+) -> web.StreamResponse:
+    try:
+        return await answer.pump(call)
+    except asyncio.CancelledError:
+        return await _ended(running, answer)
+    except ConnectionResetError as error:
+        # The client left while its answer was being written; nobody failed.
+        raise asyncio.CancelledError from error
+    except Exception:
+        if answer.response is None:
+            raise
+        # The border could only begin a second answer on the same connection.
+        deps.log.exception("stream_failed", request_id=answer.report.request_id)
+        return await answer.fail(
+            TurnpikeError(Reason.INTERNAL, "Something went wrong inside Turnpike.")
+        )
+    finally:
+        await close_stream(call)
+
+
+def _ended_by(running: Running) -> TurnpikeError:
+    """Return why a request was ended from outside; one whose client left stays cancelled."""
+    error, task = running.ended_by, asyncio.current_task()
+    if error is None or task is None:
+        raise asyncio.CancelledError
+    task.uncancel()
+    return error
+
+
+async def _ended(running: Running, answer: StreamAnswer) -> web.StreamResponse:
+    """Finish a stream that was ended from outside."""
+    error = _ended_by(running)
+    if error.reason is Reason.CLIENT_CLOSED_REQUEST:
+        if answer.request.transport is not None:
+            answer.request.transport.abort()
+        answer.report.error = error
+        raise asyncio.CancelledError
+    return await answer.fail(error)
