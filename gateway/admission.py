@@ -21,7 +21,9 @@ from gateway.principal import Principal
 from gateway.rates import RateDraw, Rates
 from gateway.settings import GatewaySettings
 from gateway.verdicts import Verdict, Verdicts
+from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
+from kit.ids import Uuid7Source
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
@@ -42,6 +44,8 @@ class Ticket(msgspec.Struct, eq=False):
     model: KnownModel
     bounds: Bounds
     hold_nusd: int
+    deployments: tuple[str, ...] = ()
+    adapter: str = ""
     rate: RateDraw | None = None
     credit: Draw | None = None
 
@@ -57,8 +61,11 @@ class Admission:
         models: Models,
         rates: Rates,
         leases: CreditLeases,
+        clock: Clock,
     ) -> None:
         self._settings = settings
+        self._clock = clock
+        self._ids = Uuid7Source()
         self._verdicts = verdicts
         self._models = models
         self._rates = rates
@@ -91,10 +98,16 @@ class Admission:
         return ReadRules(
             caller.dialect,
             self._settings.timeout_max_ms,
+            self._clock.unix_ms,
+            self._new_id,
             caller.verdict.scopes,
             caller.principal.is_strict,
             headers.get("X-Episode-Id", ""),
+            self._models.presets,
         )
+
+    def _new_id(self) -> str:
+        return self._ids.new(self._clock.unix_ms())
 
     def order(self, caller: Caller, call: ModelCall) -> Ticket:
         """Say what a checked request needs; nothing is drawn yet.
@@ -106,18 +119,15 @@ class Admission:
             raise TurnpikeError(
                 Reason.NO_PROVIDERS_AVAILABLE, "The catalogue is not there yet.", retry_after_s="1"
             )
-        model = self._models.find(call.model, caller.verdict)
+        model, deployments, adapter = self._models.find(call.model, caller.verdict)
         limit = bounds(
             call,
             context_length=model.context_length,
             default_max_tokens=model.default_max_tokens,
             prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
         )
-        hold_nusd = model.worst_case_nusd(
-            prompt_tokens_max=limit.prompt_tokens_max,
-            completion_tokens_max=limit.completion_tokens_max,
-        )
-        return Ticket(caller, call, model, limit, hold_nusd)
+        hold_nusd = model.worst_case_nusd(limit, call.routing)
+        return Ticket(caller, call, model, limit, hold_nusd, deployments, adapter)
 
     def try_draw(self, ticket: Ticket) -> bool:
         """Draw what a ticket needs from what is held; False when somebody has to be asked."""
@@ -197,6 +207,10 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         traceparent=traceparent,
     )
     _add_rare(envelope, call)
+    if ticket.deployments:
+        envelope.routing.deployments.extend(ticket.deployments)
+    if ticket.adapter:
+        envelope.adapter = ticket.adapter
     return router_pb2.RunRequest(envelope=envelope, body=encode(call.fields))
 
 

@@ -106,7 +106,12 @@ async def open_gateway(
     deps = Deps(
         settings=settings,
         admission=Admission(
-            settings=settings, verdicts=verdicts, models=models, rates=rates, leases=leases
+            settings=settings,
+            verdicts=verdicts,
+            models=models,
+            rates=rates,
+            leases=leases,
+            clock=clock,
         ),
         models=models,
         running=running,

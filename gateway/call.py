@@ -1,22 +1,31 @@
 """What a request asks of a model, whichever client API it came by; pure."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from gateway.openai.dialect import Dialect
+from gateway.openai.presets import Preset
 from kit.errors import TurnpikeError
 from turnpike.router.v1 import router_pb2
 
 
 class ReadRules(NamedTuple):
-    """What holds for reading one request; `episode_id` is what its header says, if anything."""
+    """What holds for reading one request.
+
+    `unix_ms` is the clock, `new_id` mints UUIDv7s, `episode_id` is what the header says. `presets`
+    are the functions by name.
+    """
 
     dialect: Dialect
     timeout_max_ms: int
+    unix_ms: Callable[[], int]
+    new_id: Callable[[], str]
     scopes: frozenset[str] = frozenset()
     is_strict: bool = False
     episode_id: str = ""
+    presets: Mapping[str, Preset] = {}
 
 
 class ModelCall(NamedTuple):
@@ -26,6 +35,8 @@ class ModelCall(NamedTuple):
     `asked_max_tokens` is the output bound that the caller or its dialect gave, if any.
     `prompt_bytes` is the size of what the prompt is made of, and bounds its tokens. `features` are
     the parameters that a route must honour; `unknown_fields` those that Turnpike does not know.
+    `answer_defaults` are members of the answer, a JSON object, unless the upstream has its own;
+    with `has_empty_fields` messages show as empty what they would leave out.
     """
 
     model: str
@@ -41,6 +52,7 @@ class ModelCall(NamedTuple):
     unknown_fields: tuple[str, ...] = ()
     routing: router_pb2.Routing | None = None
     answer_defaults: bytes = b""
+    has_empty_fields: bool = False
     episode_id: str = ""
 
 

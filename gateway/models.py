@@ -6,6 +6,10 @@ from dataclasses import dataclass
 import grpc
 import structlog
 
+from gateway.call import Bounds
+from gateway.names import Meaning, meanings, plain_name
+from gateway.openai.presets import Preset
+from gateway.openai.schema import decode_fields
 from gateway.settings import GatewaySettings
 from gateway.verdicts import Verdict
 from kit.errors import Reason, TurnpikeError
@@ -44,12 +48,16 @@ class KnownModel:
             output_pusd_per_token=model.ceiling_price.output_pusd_per_token,
         )
 
-    def worst_case_nusd(self, *, prompt_tokens_max: int, completion_tokens_max: int) -> int:
-        """Return the most a request can cost at the ceiling price, nano-USD."""
+    def worst_case_nusd(self, limit: Bounds, routing: router_pb2.Routing | None) -> int:
+        """Return the most a request can cost at the dearest price it allows, nano-USD."""
+        input_pusd, output_pusd = self.input_pusd_per_token, self.output_pusd_per_token
+        if routing is not None and routing.HasField("input_pusd_per_token_max"):
+            input_pusd = min(input_pusd, routing.input_pusd_per_token_max)
+            output_pusd = min(output_pusd, routing.output_pusd_per_token_max)
         return round_up_nusd(
             self.request_pusd
-            + prompt_tokens_max * self.input_pusd_per_token
-            + completion_tokens_max * self.output_pusd_per_token
+            + limit.prompt_tokens_max * input_pusd
+            + limit.completion_tokens_max * output_pusd
         )
 
 
@@ -61,7 +69,8 @@ class Models:
     ) -> None:
         self._router = router
         self._settings = settings
-        self._by_name: Mapping[str, KnownModel] = {}
+        self._by_name: Mapping[str, Meaning[KnownModel]] = {}
+        self.presets: Mapping[str, Preset] = {}
         self._models: tuple[KnownModel, ...] = ()
         self.is_loaded = False
 
@@ -75,25 +84,26 @@ class Models:
             _log.warning("catalogue_not_fetched", why=error_from_rpc(error).reason)
             return
         self._models = tuple(map(KnownModel.of, answer.models))
-        self._by_name = {
-            name: model
-            for model in self._models
-            for name in (model.model_id, *model.message.aliases)
-        }
+        self._by_name = meanings((model.message, model) for model in self._models)
+        self.presets = {function.name: _preset(function) for function in answer.functions}
         self.is_loaded = True
 
-    def find(self, name: str, verdict: Verdict) -> KnownModel:
-        """Return the model of this name that the caller may use.
+    def find(self, name: str, verdict: Verdict) -> Meaning[KnownModel]:
+        """Return what a name means to a caller that may use it.
 
         Raises:
-            TurnpikeError: `MODEL_NOT_FOUND`, also for a model that exists but is not the caller's.
+            TurnpikeError: `MODEL_NOT_FOUND`, also for a model that exists but is not the caller's;
+                `FUNCTION_NOT_FOUND`; `INVALID_VALUE` when nothing stands behind a prefix.
         """
-        model = self._by_name.get(name)
-        if model is None or (verdict.models and model.model_id not in verdict.models):
+        found = self._by_name.get(name)
+        if found is None and "::" in name:
+            functions = {key: preset.model_id for key, preset in self.presets.items()}
+            found = self._by_name.get(plain_name(name, functions))
+        if found is None or (verdict.models and found.model.model_id not in verdict.models):
             raise TurnpikeError(
                 Reason.MODEL_NOT_FOUND, "The model does not exist for this key.", param="model"
             )
-        return model
+        return found
 
     def visible(self, verdict: Verdict) -> list[KnownModel]:
         """Return the models the caller may use."""
@@ -102,3 +112,17 @@ class Models:
             for model in self._models
             if not verdict.models or model.model_id in verdict.models
         ]
+
+    def visible_presets(self, verdict: Verdict) -> dict[str, KnownModel]:
+        """Return the functions the caller may use, with the model of each."""
+        return {
+            name: self._by_name[preset.model_id].model
+            for name, preset in self.presets.items()
+            if not verdict.models or preset.model_id in verdict.models
+        }
+
+
+def _preset(function: router_pb2.Function) -> Preset:
+    return Preset(
+        function.model_id, decode_fields(function.defaults_json), frozenset(function.overridable)
+    )

@@ -116,6 +116,8 @@ def _run(
     call = deps.router.Run(router_request(ticket, traceparent))
     headers = deps.admission.rate_headers(ticket.caller)
     headers["X-Route-Model"] = ticket.call.model
+    if ticket.call.episode_id:
+        headers["X-Episode-Id"] = ticket.call.episode_id
     if (client_id := request.headers.get("X-Request-Id")) is not None:
         headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
     if not ticket.call.is_streaming:
@@ -160,6 +162,7 @@ async def _whole(
             report.usage, report.charge_nusd = finish.usage, finish.charge_nusd
             headers |= route_headers(route)
             headers["X-Request-Id"] = report.request_id
+            headers.setdefault("X-Episode-Id", report.request_id)
             headers["X-Turnpike-Cost"] = format_usd(report.charge_nusd)
             headers["Content-Type"] = JSON_TYPE
             unix_s = deps.clock.unix_ms() // 1000

@@ -121,6 +121,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
         headers = {**SSE_HEADERS, **self.headers, **more}
         if self.report.request_id:
             headers["X-Request-Id"] = self.report.request_id
+            headers.setdefault("X-Episode-Id", self.report.request_id)
         unix_s = self.clock.unix_ms() // 1000
         self.response = EventStream(self.request, headers, unix_s=unix_s)
         self.wrote_s = self.clock.monotonic_s()

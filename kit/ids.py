@@ -1,6 +1,7 @@
 """Identifiers: UUID version 7 for everything that is created, version 5 for names."""
 
 import os
+import re
 import threading
 import uuid
 from typing import Final
@@ -47,6 +48,17 @@ class Uuid7Source:
     def _begin(self, unix_ms: int) -> None:
         time = f"{unix_ms:012x}"
         self._last_ms, self._counter, self._head = unix_ms, 0, f"{time[:8]}-{time[8:]}-7"
+
+
+_FORM: Final = re.compile(
+    r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+)
+
+
+def uuid7_unix_ms(text: str) -> int | None:
+    """Return when a UUIDv7 in lower case was made, Unix milliseconds; None for what is none."""
+    form = _FORM.fullmatch(text)
+    return int(form[1] + form[2], 16) if form else None
 
 
 def name_id(kind: str, name: str) -> str:

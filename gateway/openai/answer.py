@@ -1,6 +1,8 @@
-"""The last bytes of a stream, by dialect: finish chunks, usage and the terminator; pure."""
+"""What dialects differ in: the end of a stream, and members that they add; pure."""
 
 from typing import Final
+
+import msgspec
 
 from gateway.openai.dialect import Dialect, UsagePlacement
 from turnpike.router.v1 import router_pb2
@@ -31,6 +33,33 @@ def last_events(
     parts = [b"data: %b\n\n" % chunk for chunk in chunks]
     parts.append(DONE)
     return b"".join(parts)
+
+
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_choices: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_EMPTY_MEMBERS: Final = {"system_fingerprint": "", "service_tier": ""}
+_EMPTY_IN_MESSAGE: Final = {
+    "tool_calls": msgspec.Raw(b"[]"),
+    "reasoning_content": msgspec.Raw(b"null"),
+}
+
+
+def answer_defaults(dialect: Dialect, episode_id: str) -> bytes:
+    """Return the members that an answer carries beside OpenAI's, a JSON object."""
+    empty = _EMPTY_MEMBERS if dialect.has_empty_fields else {}
+    return msgspec.json.encode({"episode_id": episode_id, **empty})
+
+
+def filled(completion: bytes, defaults: bytes, *, has_empty_fields: bool) -> bytes:
+    """Return a whole completion with the members that its upstream did not give."""
+    answer = {**_fields(defaults), **_fields(completion)}
+    if has_empty_fields:
+        choices = _choices(answer["choices"])
+        for choice in choices:
+            message = {**_EMPTY_IN_MESSAGE, **_fields(choice["message"])}
+            choice["message"] = msgspec.Raw(msgspec.json.encode(message))
+        answer["choices"] = msgspec.Raw(msgspec.json.encode(choices))
+    return msgspec.json.encode(answer)
 
 
 def _rides(dialect: Dialect, *, include_usage: bool | None) -> bool:

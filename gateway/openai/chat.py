@@ -4,6 +4,7 @@ from typing import Final
 
 from gateway.call import ModelCall, ReadRules
 from gateway.errors import error_body, error_event
+from gateway.openai.answer import filled
 from gateway.openai.dialect import Dialect
 from gateway.openai.envelope import read_chat
 from kit.errors import TurnpikeError
@@ -19,9 +20,11 @@ class ChatApi:
         return read_chat(body, rules)
 
     def whole(self, completion: bytes, call: ModelCall, request_id: str) -> bytes:
-        """Return the completion as it is."""
-        del call, request_id
-        return completion
+        """Return the completion, with what its dialect adds."""
+        del request_id
+        if not call.answer_defaults:
+            return completion
+        return filled(completion, call.answer_defaults, has_empty_fields=call.has_empty_fields)
 
     def stream(self, call: ModelCall, request_id: str) -> None:
         """Return None: chunks are sent as they are."""

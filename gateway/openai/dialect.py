@@ -28,7 +28,11 @@ class CodeForm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Defaults and shapes of one API flavour; `max_tokens` None means the model's own default."""
+    """Defaults and shapes of one API flavour; `max_tokens` None means the model's own default.
+
+    `is_ranked_by_sum` ranks by the sum of both prices what others rank by a request's estimate;
+    `has_empty_fields` shows `episode_id` always, and as empty what other answers leave out.
+    """
 
     name: str
     is_streaming_default: bool = False
@@ -39,6 +43,8 @@ class Dialect:
     id_prefix: str = "chatcmpl-"
     code_form: CodeForm = CodeForm.LOWER
     auth_error_type: str = "authentication_error"
+    is_ranked_by_sum: bool = False
+    has_empty_fields: bool = False
 
 
 DIALECTS: Final = {
@@ -51,6 +57,7 @@ DIALECTS: Final = {
         usage=UsagePlacement.ALWAYS_FINISH_CHUNK,
         code_form=CodeForm.OMITTED,
         auth_error_type="auth_error",
+        is_ranked_by_sum=True,
     ),
     "infer": Dialect(name="infer", temperature=1.0, top_p=1.0, code_form=CodeForm.UPPER),
     "bud": Dialect(
@@ -58,6 +65,7 @@ DIALECTS: Final = {
         usage=UsagePlacement.ALWAYS_FINISH_CHUNK,
         id_prefix="",
         code_form=CodeForm.STATUS,
+        has_empty_fields=True,
     ),
     "runinfra": Dialect(
         name="runinfra",

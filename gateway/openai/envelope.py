@@ -6,16 +6,22 @@ from typing import Final
 import msgspec
 
 from gateway.call import Bounds, ModelCall, ReadRules
+from gateway.names import function_not_found, function_of
+from gateway.openai.answer import answer_defaults
 from gateway.openai.dialect import Dialect
+from gateway.openai.fields import PLAIN, ROUTING, TURNPIKE, features_of, unknown_fields
+from gateway.openai.figures import whole, wrong
+from gateway.openai.presets import with_preset
+from gateway.openai.routing import episode_of, routing_of
 from gateway.openai.schema import (
     NOT_SERVED,
     ChatRequest,
-    Whole,
     decode_chat,
     decode_fields,
     encode,
 )
 from kit.errors import Reason, TurnpikeError
+from turnpike.router.v1 import router_pb2
 
 _AT: Final = re.compile(r" - at `\$\.?(.*)`$")
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
@@ -32,24 +38,15 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
         TurnpikeError: `INVALID_JSON`, `MISSING_FIELD`, `INVALID_VALUE` or `UNSUPPORTED_PARAMETER`,
             with `param` naming the field.
     """
-    request, fields = _decode(body)
-    dialect, timeout_ms = rules.dialect, rules.timeout_max_ms
-    if not NOT_SERVED.isdisjoint(fields):
-        name = min(NOT_SERVED.intersection(fields))
-        raise TurnpikeError(
-            Reason.UNSUPPORTED_PARAMETER, f"{name} is not supported by any route.", param=name
-        )
-    is_streaming = dialect.is_streaming_default if request.stream is None else request.stream
-    options = request.stream_options
-    if options is not None and not is_streaming:
-        raise _wrong("stream_options", "stream_options needs stream to be true.")
-    if request.top_logprobs is not None and not request.logprobs:
-        raise _wrong("top_logprobs", "top_logprobs needs logprobs to be true.")
+    request, fields = _read(body, rules)
+    _check_choices(request, rules)
     _check_messages(request)
-    _check_figures(request)
-    count = 1 if request.n is None else _whole("n", request.n, 1, N_MAX)
+    dialect, timeout_ms, options = rules.dialect, rules.timeout_max_ms, request.stream_options
+    features, unknown = _looked_at(request, fields, rules)
+    episode_id, routing = _routed(request, fields, rules)
+    count = 1 if request.n is None else whole("n", request.n, 1, N_MAX)
     if request.timeout_ms is not None:
-        timeout_ms = _whole("timeout_ms", request.timeout_ms, 1, timeout_ms)
+        timeout_ms = whole("timeout_ms", request.timeout_ms, 1, timeout_ms)
     asked = _asked_max_tokens(request)
     _apply_defaults(fields, request, dialect)
     prompt_bytes = len(fields["messages"])
@@ -58,12 +55,18 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
     return ModelCall(
         model=request.model,
         fields=fields,
-        is_streaming=is_streaming,
+        is_streaming=dialect.is_streaming_default if request.stream is None else request.stream,
         include_usage=options.include_usage if options else None,
         asked_max_tokens=asked if asked is not None else dialect.max_tokens,
         timeout_ms=timeout_ms,
         prompt_bytes=prompt_bytes,
         choice_count=count,
+        features=features,
+        unknown_fields=unknown,
+        routing=routing,
+        episode_id=episode_id,
+        answer_defaults=answer_defaults(dialect, episode_id) if episode_id else b"",
+        has_empty_fields=dialect.has_empty_fields,
     )
 
 
@@ -126,34 +129,74 @@ def _invalid(text: str) -> TurnpikeError:
     return TurnpikeError(Reason.INVALID_VALUE, f"{path} is wrong: {what}.", param=path)
 
 
-def _wrong(param: str, message: str) -> TurnpikeError:
-    return TurnpikeError(Reason.INVALID_VALUE, message, param=param)
+def _read(body: bytes, rules: ReadRules) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
+    """Return a body twice, typed and split, with the preset that its model names."""
+    request, fields = _decode(body)
+    if "::" in request.model and (name := function_of(request.model)) is not None:
+        if name not in rules.presets:
+            raise function_not_found()
+        request, fields = _decode(with_preset(fields, rules.presets[name]))
+    if not NOT_SERVED.isdisjoint(fields):
+        name = min(NOT_SERVED.intersection(fields))
+        raise TurnpikeError(
+            Reason.UNSUPPORTED_PARAMETER, f"{name} is not supported by any route.", param=name
+        )
+    return request, fields
 
 
-def _whole(name: str, value: Whole, least: int, most: int) -> int:
-    if isinstance(value, float) and not value.is_integer():
-        raise _wrong(name, f"{name} is {value}; it must be a whole number.")
-    if not least <= value <= most:
-        raise _wrong(name, f"{name} is {int(value)}; it must be from {least} to {most}.")
-    return int(value)
-
-
-def _check_figures(request: ChatRequest) -> None:
+def _check_choices(request: ChatRequest, rules: ReadRules) -> None:
+    """Refuse what belongs together and is not, and figures out of bounds."""
+    if request.stream_options is not None:
+        is_streaming = request.stream
+        if is_streaming is None:
+            is_streaming = rules.dialect.is_streaming_default
+        if not is_streaming:
+            raise wrong("stream_options", "stream_options needs stream to be true.")
     if request.top_logprobs is not None:
-        _whole("top_logprobs", request.top_logprobs, 0, 20)
+        if not request.logprobs:
+            raise wrong("top_logprobs", "top_logprobs needs logprobs to be true.")
+        whole("top_logprobs", request.top_logprobs, 0, 20)
     if request.seed is not None:
-        _whole("seed", request.seed, -(2**63), 2**63 - 1)
+        whole("seed", request.seed, -(2**63), 2**63 - 1)
+
+
+def _routed(
+    request: ChatRequest, fields: dict[str, msgspec.Raw], rules: ReadRules
+) -> tuple[str, router_pb2.Routing | None]:
+    """Return the episode and what the caller wants of its route; our own fields go out."""
+    episode_id, routing = "", None
+    if rules.episode_id or not ROUTING.isdisjoint(fields):
+        episode_id = episode_of(request, rules)
+        routing = routing_of(request, rules, episode_id)
+        for name in TURNPIKE:
+            fields.pop(name, None)
+    elif "timeout_ms" in fields:
+        del fields["timeout_ms"]
+    if rules.dialect.has_empty_fields and not episode_id:
+        episode_id = rules.new_id()
+    return episode_id, routing
+
+
+def _looked_at(
+    request: ChatRequest, fields: dict[str, msgspec.Raw], rules: ReadRules
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the features that a body uses and the fields that nobody knows."""
+    features = ["temperature>1"] if (request.temperature or 0) > 1 else []
+    if fields.keys() <= PLAIN:
+        return tuple(features), ()
+    unknown = unknown_fields(fields.keys(), is_strict=rules.is_strict)
+    return (*features, *features_of(request, fields)), unknown
 
 
 def _asked_max_tokens(request: ChatRequest) -> int | None:
     plain, other = request.max_tokens, request.max_completion_tokens
     if plain is not None:
-        plain = _whole("max_tokens", plain, 1, TOKENS_MAX)
+        plain = whole("max_tokens", plain, 1, TOKENS_MAX)
     if other is None:
         return plain
-    other = _whole("max_completion_tokens", other, 1, TOKENS_MAX)
+    other = whole("max_completion_tokens", other, 1, TOKENS_MAX)
     if plain is not None and plain != other:
-        raise _wrong(
+        raise wrong(
             "max_completion_tokens",
             f"max_tokens is {plain} and max_completion_tokens is {other}; give one.",
         )
@@ -171,7 +214,7 @@ def _check_messages(request: ChatRequest) -> None:
             continue
         if role == "tool" and message.tool_call_id not in known:
             where = f"messages[{index}].tool_call_id"
-            raise _wrong(where, f"{where} answers no earlier tool call.")
+            raise wrong(where, f"{where} answers no earlier tool call.")
         if message.content is None:
             where = f"messages[{index}].content"
             raise TurnpikeError(Reason.MISSING_FIELD, f"{where} is required.", param=where)

@@ -10,6 +10,7 @@ from msgspec import Meta, Raw
 
 Whole = int | float
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Label = Annotated[str, Meta(max_length=512)]
 
 
 class Message(msgspec.Struct):
@@ -49,15 +50,26 @@ class ChatRequest(msgspec.Struct):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    function_call: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
+    logit_bias: dict[str, float] | None = None
+    modalities: list[str] | None = None
+    routing_strategy: Literal["cheapest", "fastest", "balanced"] | None = None
+    allow_external: bool | None = None
+    max_input_price_per_million: Whole | None = None
+    max_output_price_per_million: Whole | None = None
+    episode_id: str | None = None
+    tensorzero_episode_id: str | None = msgspec.field(default=None, name="tensorzero::episode_id")
+    session_id: Label | None = None
+    prompt_cache_key: Label | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    store: bool | None = None
 
 
 NOT_SERVED: Final = frozenset(
     {
-        "routing_strategy",
-        "allow_external",
-        "max_input_price_per_million",
-        "max_output_price_per_million",
         "chat_template",
         "chat_template_kwargs",
         "mm_processor_kwargs",

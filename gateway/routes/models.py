@@ -4,6 +4,7 @@ from aiohttp import web
 
 from gateway.deps import Deps
 from gateway.exchange import Exchange
+from gateway.names import adapters_of, function_of
 from gateway.openai.schema import encode
 from kit.money import PUSD_PER_TOKEN_PER_USD_PER_MILLION
 from turnpike.router.v1 import router_pb2
@@ -11,10 +12,18 @@ from turnpike.type.v1 import usage_pb2
 
 
 async def list_models(deps: Deps, request: web.BaseRequest, exchange: Exchange) -> web.Response:
-    """List the models the caller may use."""
+    """List the models the caller may use, their adapters, and the functions that run on them."""
     exchange.route = "GET /v1/models"
     caller = await deps.admission.identify(request.headers, exchange.dialect, "models")
-    found = [model_object(model.message) for model in deps.models.visible(caller.verdict)]
+    found: list[dict[str, object]] = []
+    for model in deps.models.visible(caller.verdict):
+        found.append(model_object(model.message))
+        found += [
+            _child(model.message, f"{model.model_id}:{adapter}")
+            for adapter in adapters_of(model.message)
+        ]
+    for name, model in deps.models.visible_presets(caller.verdict).items():
+        found.append(_child(model.message, f"turnpike::function_name::{name}"))
     return _json(deps, {"object": "list", "data": found})
 
 
@@ -23,7 +32,11 @@ async def get_model(deps: Deps, request: web.BaseRequest, exchange: Exchange) ->
     exchange.route = "GET /v1/models/{id}"
     caller = await deps.admission.identify(request.headers, exchange.dialect, "models")
     name = request.path.partition("/models/")[2]
-    model = deps.models.find(name, caller.verdict)
+    model, _, adapter = deps.models.find(name, caller.verdict)
+    if adapter:
+        return _json(deps, _child(model.message, f"{model.model_id}:{adapter}"))
+    if function_of(name) is not None:
+        return _json(deps, _child(model.message, name))
     return _json(deps, model_object(model.message))
 
 
@@ -34,10 +47,16 @@ def model_object(model: router_pb2.Model) -> dict[str, object]:
         "object": "model",
         "created": model.create_unix_s,
         "owned_by": model.owner,
+        "aliases": list(model.aliases),
         "context_length": model.context_length,
         "pricing": _pricing(model.floor_price, model.ceiling_price),
         "supported_parameters": list(model.supported_parameters),
     }
+
+
+def _child(model: router_pb2.Model, name: str) -> dict[str, object]:
+    """Return an adapter or a function on a model as a model of its own."""
+    return {**model_object(model), "id": name, "aliases": [], "parent": model.model_id}
 
 
 def _pricing(floor: usage_pb2.Price, ceiling: usage_pb2.Price) -> dict[str, object]:

@@ -1,58 +1,114 @@
 """Which deployments may serve a request, and why the others may not; pure."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from kit.errors import Reason, TurnpikeError
-from services.router.catalog import Deployment, Model
+from services.router.capabilities import param_of
+from services.router.catalog import Deployment, DeploymentType, Model
 from services.router.pricing import charge_nusd
+from turnpike.router.v1 import router_pb2
+
+_CHEAPEST = router_pb2.STRATEGY_CHEAPEST
 
 
 class Choice(NamedTuple):
-    """Candidates in the order they are tried, and who was excluded: too dear, or not healthy.
+    """Candidates, and why others were excluded, counted by reason.
 
     `waits_s` has one entry for each that is not healthy: how long it still rests, seconds.
+    `missing` are the features that an otherwise fitting deployment lacks.
     """
 
-    deployments: Sequence[Deployment]
-    dear_count: int
+    deployments: list[Deployment]
+    excluded: Counter[str]
     waits_s: Sequence[float]
+    missing: frozenset[str]
 
 
 def choose(
     model: Model,
+    envelope: router_pb2.Envelope,
     *,
-    hold_nusd: int,
-    prompt_tokens_max: int,
-    max_tokens: int,
     wait_s: Callable[[Deployment, float], float],
     now_s: float,
 ) -> Choice:
-    """Return the candidates for one request.
+    """Return the candidates for one request, in the catalogue's order.
 
-    A deployment whose worst case costs more than the hold is excluded, and so is one whose breaker
-    is open; `wait_s` tells for how long from `now_s` it still is, 0 when it may be called.
+    `wait_s` tells for how long from `now_s` a deployment must be left alone, 0 when it may be
+    called. The hold is a ceiling: who could cost more is excluded.
     """
     found: list[Deployment] = []
-    dear_count = 0
+    excluded: Counter[str] = Counter()
     waits_s: list[float] = []
+    missing: set[str] = set()
+    needs = frozenset(envelope.features)
+    routing = envelope.routing if envelope.HasField("routing") else None
     for deployment in model.deployments:
-        worst_nusd = charge_nusd(
-            deployment.price, prompt_tokens=prompt_tokens_max, completion_tokens=max_tokens
-        )
-        if worst_nusd > hold_nusd:
-            dear_count += 1
+        if (routing is not None or envelope.adapter) and (
+            reason := _unwanted(deployment, envelope, routing)
+        ):
+            excluded[reason] += reason != "name"
+        elif needs and not needs <= deployment.capabilities:
+            excluded["parameters"] += 1
+            missing |= needs - deployment.capabilities
+        elif _worst_nusd(deployment, envelope) > envelope.hold_nusd:
+            excluded["price"] += 1
         elif (left_s := wait_s(deployment, now_s)) > 0:
+            excluded["health"] += 1
             waits_s.append(left_s)
         else:
             found.append(deployment)
-    return Choice(found, dear_count, waits_s)
+    return Choice(found, excluded, waits_s, frozenset(missing))
+
+
+def _unwanted(
+    deployment: Deployment, envelope: router_pb2.Envelope, routing: router_pb2.Routing | None
+) -> str:
+    """Return why the caller does not want a deployment; empty when it may serve."""
+    if envelope.adapter and envelope.adapter not in deployment.adapters:
+        return "name"
+    if routing is None:
+        return ""
+    if routing.deployments and deployment.name not in routing.deployments:
+        return "name"
+    is_allowed = routing.strategy != _CHEAPEST
+    if routing.HasField("is_external_allowed"):
+        is_allowed = routing.is_external_allowed
+    if deployment.type is DeploymentType.EXTERNAL and not is_allowed:
+        return "external"
+    price = deployment.price
+    if routing.HasField("input_pusd_per_token_max") and (
+        price.input_pusd_per_token > routing.input_pusd_per_token_max
+        or price.output_pusd_per_token > routing.output_pusd_per_token_max
+        or price.request_pusd
+    ):
+        return "ceiling"
+    return ""
+
+
+def _worst_nusd(deployment: Deployment, envelope: router_pb2.Envelope) -> int:
+    return charge_nusd(
+        deployment.price,
+        prompt_tokens=envelope.prompt_tokens_max,
+        completion_tokens=envelope.max_tokens,
+    )
 
 
 def none_available(model: Model, choice: Choice) -> TurnpikeError:
-    """Return the refusal of a request that nobody can serve."""
-    excluded = {"health": len(choice.waits_s), "price": choice.dear_count}
-    reasons = ",".join(f"{name}={count}" for name, count in excluded.items() if count)
+    """Return the refusal of a request that nobody can serve.
+
+    When only its parameters stand in the way the request has to change; else it may be repeated.
+    """
+    counts = {name: count for name, count in sorted(choice.excluded.items()) if count}
+    if list(counts) == ["parameters"]:
+        param = min(param_of(feature) for feature in choice.missing)
+        return TurnpikeError(
+            Reason.UNSUPPORTED_PARAMETER,
+            f"No route of {model.model_id} supports {', '.join(sorted(choice.missing))}.",
+            param=param,
+        )
+    reasons = ",".join(f"{name}={count}" for name, count in counts.items())
     metadata = {"excluded": reasons}
     if choice.waits_s:
         metadata["retry_after_s"] = str(max(1, round(min(choice.waits_s))))

@@ -5,8 +5,17 @@ A snapshot is built whole from the file and swapped whole; requests keep the one
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from services.router.pricing import PriceRow
+
+
+class DeploymentType(IntEnum):
+    """Whose capacity a deployment is; lower is preferred by the balanced strategy."""
+
+    NATIVE = 0
+    QUOTA = 1
+    EXTERNAL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +23,8 @@ class Deployment:
     """One place where a model can be had.
 
     `deployment_id` is stable for the name. `backend` is what X-Backend shows. `priority` orders
-    candidates, lower first.
+    candidates, lower first. `capabilities` are the features it honours, `adapters` the LoRAs it
+    serves; `forwards_unknown` lets fields through that Turnpike does not know.
     """
 
     name: str
@@ -25,6 +35,10 @@ class Deployment:
     upstream_model: str
     price: PriceRow
     priority: int = 0
+    type: DeploymentType = DeploymentType.NATIVE
+    capabilities: frozenset[str] = frozenset()
+    adapters: tuple[str, ...] = ()
+    forwards_unknown: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -45,12 +59,26 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A preset: a model, fields that a request gets, and which of them it may override.
+
+    `defaults` holds JSON values by field; its `messages` go before the request's own.
+    """
+
+    name: str
+    model_id: str
+    defaults: Mapping[str, object]
+    overridable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """Everything that can be routed to; `names` maps ids and aliases to models."""
 
     generation: int
     models: tuple[Model, ...]
     names: Mapping[str, Model]
+    functions: tuple[Function, ...] = ()
 
     def find(self, name: str) -> Model | None:
         """Return the model with this id or alias, compared exactly."""

@@ -6,22 +6,31 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, JsonValue, SecretStr, ValidationError, model_validator
 
 from kit.ids import name_id
 from kit.money import PUSD_PER_NUSD, nusd_from_usd, pusd_per_token_from_usd_per_million
 from kit.yaml_lines import YamlError, YamlFile
-from services.router.catalog import Catalogue, Deployment, Model
+from services.router.capabilities import FEATURES, capabilities
+from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
 from services.router.pricing import PriceRow, ceiling, floor
 
 _REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
+RESELLERS: Final = ("openrouter.ai",)
+"""Who sells others' capacity; providers there are external unless the file says otherwise."""
+
+_RESERVED: Final = frozenset({"model", "stream", "stream_options", "timeout_ms"})
 Name = Annotated[str, Field(pattern=_NAME)]
 
 
 class _Entry(BaseModel, frozen=True, extra="forbid"):
     """What every part of the section has in common: unknown keys are refused."""
+
+
+TypeName = Literal["native", "quota", "external"]
 
 
 class TritonEntry(_Entry):
@@ -34,6 +43,7 @@ class TritonEntry(_Entry):
     )
     transport: Literal["grpc", "http"] = Field("grpc", description="Which port is used.")
     backend: str = Field("triton-vllm", description="What X-Backend shows.")
+    type: TypeName = Field("native", description="Whose capacity it is.")
 
     @model_validator(mode="after")
     def _has_address(self) -> "TritonEntry":
@@ -55,6 +65,13 @@ class OpenAiCompatEntry(_Entry):
         "max_tokens", description="How this server spells the output bound."
     )
     headers: dict[str, str] = Field(default_factory=dict, description="More headers to send.")
+    engine: Literal["openai", "vllm", "sglang"] = Field(
+        "openai", description="Whose parameters it takes beyond OpenAI's."
+    )
+    type: TypeName | None = Field(
+        None,
+        description="Whose capacity it is; a reseller is external, an engine of your own native.",
+    )
     backend: str = Field("openai", description="What X-Backend shows.")
 
 
@@ -82,9 +99,27 @@ class DeploymentEntry(_Entry):
     upstream_model: str = Field(min_length=1, description="The provider's own name of the model.")
     price: PriceEntry
     priority: int = Field(0, description="Lower is tried first.")
+    supports: list[str] = Field(
+        default_factory=list, description="Features it has beyond those of its engine."
+    )
+    lacks: list[str] = Field(
+        default_factory=list, description="Features of its engine that it does not have."
+    )
+    adapters: list[Name] = Field(
+        default_factory=list, description="LoRA adapters; callers write `<model>:<adapter>`."
+    )
+    forwards_unknown: bool = Field(
+        default=False, description="Whether fields that Turnpike does not know are sent on."
+    )
     chat_template: str = Field(
         "", description="Path of a tokenizer_config.json or .jinja file; for triton only."
     )
+
+    @model_validator(mode="after")
+    def _features_exist(self) -> "DeploymentEntry":
+        if unknown := sorted({*self.supports, *self.lacks} - FEATURES):
+            raise ValueError(f"{unknown[0]} is no feature; {', '.join(sorted(FEATURES))} are")
+        return self
 
 
 class ModelEntry(_Entry):
@@ -101,11 +136,33 @@ class ModelEntry(_Entry):
     deployments: list[DeploymentEntry] = Field(min_length=1)
 
 
+class FunctionEntry(_Entry):
+    """A preset that callers address as `turnpike::function_name::<name>`."""
+
+    model: str = Field(description="The model that runs it, by its id or an alias.")
+    defaults: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="Request fields; `messages` go before the request's own.",
+    )
+    overridable: list[str] = Field(
+        default_factory=list, description="Fields of `defaults` that a request may set itself."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FunctionEntry":
+        if reserved := sorted(_RESERVED & self.defaults.keys()):
+            raise ValueError(f"defaults may not set {reserved[0]}")
+        if unset := sorted(set(self.overridable) - self.defaults.keys()):
+            raise ValueError(f"{unset[0]} is overridable and has no default")
+        return self
+
+
 class CatalogueFile(_Entry):
     """The `catalogue` section."""
 
     providers: dict[Name, ProviderEntry] = Field(default_factory=dict)
     models: dict[Name, ModelEntry] = Field(default_factory=dict)
+    functions: dict[Name, FunctionEntry] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_fit(self) -> "CatalogueFile":
@@ -124,6 +181,9 @@ class CatalogueFile(_Entry):
                 if deployment.name in deployments:
                     raise ValueError(f"two deployments are called {deployment.name}")
                 deployments.add(deployment.name)
+        for name, function in self.functions.items():
+            if function.model not in seen:
+                raise ValueError(f"function {name}: no model {function.model}")
         return self
 
 
@@ -159,7 +219,16 @@ def build(file: CatalogueFile, *, generation: int) -> Catalogue:
     """Return the snapshot of a checked file."""
     models = tuple(_model(file, model_id, entry) for model_id, entry in sorted(file.models.items()))
     names = {name: model for model in models for name in (model.model_id, *model.aliases)}
-    return Catalogue(generation=generation, models=models, names=names)
+    functions = tuple(
+        Function(
+            name=name,
+            model_id=names[entry.model].model_id,
+            defaults=entry.defaults,
+            overridable=tuple(entry.overridable),
+        )
+        for name, entry in sorted(file.functions.items())
+    )
+    return Catalogue(generation=generation, models=models, names=names, functions=functions)
 
 
 def _filled(value: object, variables: Mapping[str, str]) -> object:
@@ -184,6 +253,10 @@ def _price(entry: PriceEntry) -> PriceRow:
 
 def _deployment(file: CatalogueFile, entry: DeploymentEntry) -> Deployment:
     provider = file.providers[entry.provider]
+    engine: str = provider.engine if isinstance(provider, OpenAiCompatEntry) else "triton"
+    options = {"engine": engine}
+    if entry.chat_template:
+        options["chat_template"] = entry.chat_template
     return Deployment(
         name=entry.name,
         deployment_id=name_id("deployment", entry.name),
@@ -193,8 +266,25 @@ def _deployment(file: CatalogueFile, entry: DeploymentEntry) -> Deployment:
         upstream_model=entry.upstream_model,
         price=_price(entry.price),
         priority=entry.priority,
-        options={"chat_template": entry.chat_template} if entry.chat_template else {},
+        type=_type(provider),
+        capabilities=capabilities(engine, supports=entry.supports, lacks=entry.lacks),
+        adapters=tuple(entry.adapters),
+        forwards_unknown=entry.forwards_unknown,
+        options=options,
     )
+
+
+def _type(provider: ProviderEntry) -> DeploymentType:
+    """Return whose capacity a provider's is: an engine that we run is native, an account quota."""
+    if provider.type is not None:
+        return DeploymentType[provider.type.upper()]
+    if isinstance(provider, OpenAiCompatEntry):
+        host = urlsplit(provider.base_url).hostname or ""
+        if any(host == name or host.endswith(f".{name}") for name in RESELLERS):
+            return DeploymentType.EXTERNAL
+        if provider.engine == "openai":
+            return DeploymentType.QUOTA
+    return DeploymentType.NATIVE
 
 
 def _model(file: CatalogueFile, model_id: str, entry: ModelEntry) -> Model:

@@ -6,6 +6,7 @@ the first content another candidate may be tried; after it the answer stands or 
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from random import Random
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from services.router.delivery import Delivered, TokenUsage, estimated
 from services.router.fleet import Attempt, Fleet
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.settings import RouterSettings
+from services.router.strategies import View, ranked
 from services.router.traces import Trace
 from services.router.usage_events import UsageEvent, price_message
 from services.router.usage_log import OpenUsage, UsageLog
@@ -51,6 +53,7 @@ class Run(msgspec.Struct):
     last: Batch | None = None
     is_committed: bool = False
     is_refused: bool = False
+    ignored: tuple[str, ...] = ()
     trace: Trace | None = None
 
     def check_ended(self) -> None:
@@ -74,6 +77,7 @@ class Dispatcher:
         fleet: Fleet,
         usage: UsageLog,
         clock: Clock,
+        random: Random | None = None,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
@@ -81,6 +85,7 @@ class Dispatcher:
         self._usage = usage
         self._clock = clock
         self._ids = Uuid7Source()
+        self._view = View(fleet.load, fleet.speed, random or Random())  # noqa: S311 - no secret
 
     async def run(
         self, request: router_pb2.RunRequest, trace: Trace | None = None
@@ -137,19 +142,13 @@ class Dispatcher:
             )
         body = _decode_body(request.body)
         prompt_tokens_max = envelope.prompt_tokens_max
-        choice = choose(
-            model,
-            hold_nusd=envelope.hold_nusd,
-            prompt_tokens_max=prompt_tokens_max,
-            max_tokens=envelope.max_tokens,
-            wait_s=self._fleet.wait_s,
-            now_s=now_s,
-        )
+        choice = choose(model, envelope, wait_s=self._fleet.wait_s, now_s=now_s)
         if not choice.deployments:
             raise none_available(model, choice)
+        deployments = ranked(choice.deployments, envelope, self._view)
         unix_ms = self._clock.unix_ms()
         request_id = self._ids.new(unix_ms)
-        first = choice.deployments[0]
+        first = deployments[0]
         usage = self._usage.open(_intent(request_id, envelope, first, unix_ms), first.price, now_s)
         run = Run(
             request_id=request_id,
@@ -164,7 +163,7 @@ class Dispatcher:
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
         )
-        return run, choice.deployments[: self._settings.attempts_max]
+        return run, deployments[: self._settings.attempts_max]
 
     def _stream(
         self, run: Run, attempt: Attempt, deployment: Deployment, number: int, left: int
@@ -177,9 +176,11 @@ class Dispatcher:
             now_s = asyncio.get_running_loop().time()
             share_s = max(self._settings.attempt_min_s, (deadline_s - now_s) / left)
             deadline_s = min(deadline_s, now_s + share_s)
-        stream = attempt.provider.stream(
-            self._call(run, deployment), run.body, deadline_s=deadline_s
-        )
+        body = run.body
+        if unknown := run.envelope.unknown_fields:
+            run.ignored = () if deployment.forwards_unknown else tuple(unknown)
+            body = {name: raw for name, raw in body.items() if name not in run.ignored}
+        stream = attempt.provider.stream(self._call(run, deployment), body, deadline_s=deadline_s)
         if run.trace is None:
             return stream
         return run.trace.attempt(deployment, run.usage.event.attempt_count, stream)
@@ -203,6 +204,8 @@ class Dispatcher:
         if is_last:
             self._finish(run, batch)
             attempt.succeeded(now_s)
+            if len(run.model.deployments) > 1:
+                _measure(run, attempt, now_s)
             run.last = batch
             return False
         if now_s > run.start_s + self._settings.stream_total_s:
@@ -243,6 +246,8 @@ class Dispatcher:
             chunk_head=head,
             idle_s=self._settings.idle_s,
             options=deployment.options,
+            adapter=envelope.adapter,
+            chunk_defaults=_members(envelope.answer_defaults) if envelope.is_streaming else b"",
         )
 
     def _commit(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> None:
@@ -253,7 +258,9 @@ class Dispatcher:
         route.deployment = deployment.name
         route.deployment_id = deployment.deployment_id
         route.backend = deployment.backend
-        route.upstream_model = deployment.upstream_model
+        route.upstream_model = run.envelope.adapter or deployment.upstream_model
+        if run.ignored:
+            route.ignored_parameters.extend(run.ignored)
         route.attempt_count = run.usage.event.attempt_count
         route.create_unix_s = run.create_unix_s
 
@@ -314,6 +321,21 @@ def _chunk_head(run: Run, answer_id: str) -> bytes:
         _encode(run.model.model_id),
     )
     return head + b'"usage":null,' if run.envelope.has_null_usage else head
+
+
+def _members(json: bytes) -> bytes:
+    """Return the members of a JSON object, each with a comma behind it."""
+    return json[1:-1] + b"," if len(json) > len(b"{}") else b""
+
+
+def _measure(run: Run, attempt: Attempt, now_s: float) -> None:
+    """Remember how fast an answer came, where that decides who gets the next one."""
+    event = run.usage.event
+    attempt.speed.measured(
+        ttft_s=event.ttft_ms / 1000,
+        duration_s=now_s - run.start_s,
+        tokens=event.usage.completion_token_count,
+    )
 
 
 def _held(held: bytes, more: bytes) -> bytes:

@@ -18,6 +18,7 @@ from services.router.catalog import Deployment
 from services.router.catalog_file import ProviderEntry
 from services.router.health import Breaker
 from services.router.providers.port import Failure, Provider, ProviderError
+from services.router.speed import Speed
 
 CREDENTIALS_COOL_S = 60.0
 """How long a deployment rests after its provider refused our key, seconds."""
@@ -44,6 +45,7 @@ class Member:
     fingerprint: str
     breaker: Breaker = field(default_factory=Breaker)
     in_flight_count: int = 0
+    speed: Speed = field(default_factory=Speed)
     is_leaving: bool = False
 
 
@@ -62,6 +64,11 @@ class Attempt:
     def provider(self) -> Provider:
         """The adapter to call."""
         return self._member.provider
+
+    @property
+    def speed(self) -> Speed:
+        """How fast the deployment has been."""
+        return self._member.speed
 
     def succeeded(self, now_s: float) -> None:
         """The upstream gave a whole answer, at this loop time."""
@@ -134,6 +141,16 @@ class Fleet:
         if member is None:
             raise ProviderError(Failure.UNAVAILABLE, "The deployment is gone.")
         return Attempt(self, deployment.name, member)
+
+    def load(self, deployment: Deployment) -> int:
+        """Return how many calls of a deployment run."""
+        member = self._members.get(deployment.name)
+        return 0 if member is None else member.in_flight_count
+
+    def speed(self, deployment: Deployment) -> Speed:
+        """Return how fast a deployment has been."""
+        member = self._members.get(deployment.name)
+        return Speed() if member is None else member.speed
 
     def in_flight(self) -> Mapping[str, int]:
         """Return running calls by deployment."""

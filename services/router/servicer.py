@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 from grpc import aio
 
 from kit.tracing import Tracing
-from services.router.catalog import Catalogue, Model
+from services.router.capabilities import parameters
+from services.router.catalog import Catalogue, Deployment, Function, Model
 from services.router.dispatch import Dispatcher
 from services.router.providers.port import Batch
 from services.router.traces import dispatched
 from services.router.usage_events import price_message
 from turnpike.router.v1 import router_pb2, router_pb2_grpc
 
-_SUPPORTED = ("max_tokens", "max_completion_tokens", "stop", "stream", "temperature", "top_p")
 Context = aio.ServicerContext[router_pb2.RunRequest, Batch]
 
 
@@ -39,6 +40,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             models=[_model(model) for model in page],
             next_page_token=page[-1].model_id if len(models) > size else "",
             generation=catalogue.generation,
+            functions=() if request.page_token else map(_function, catalogue.functions),
         )
 
     def Run(self, request: router_pb2.RunRequest, context: Context) -> AsyncIterator[Batch]:
@@ -59,5 +61,26 @@ def _model(model: Model) -> router_pb2.Model:
         floor_price=price_message(model.floor),
         prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
         create_unix_s=model.create_unix_s,
-        supported_parameters=_SUPPORTED,
+        supported_parameters=parameters(
+            frozenset[str]().union(*(each.capabilities for each in model.deployments))
+        ),
+        places=map(_place, model.deployments),
+    )
+
+
+def _place(deployment: Deployment) -> router_pb2.Place:
+    return router_pb2.Place(
+        deployment=deployment.name,
+        provider=deployment.provider,
+        upstream_model=deployment.upstream_model,
+        adapters=deployment.adapters,
+    )
+
+
+def _function(function: Function) -> router_pb2.Function:
+    return router_pb2.Function(
+        name=function.name,
+        model_id=function.model_id,
+        defaults_json=msgspec.json.encode(function.defaults),
+        overridable=function.overridable,
     )

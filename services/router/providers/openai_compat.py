@@ -10,13 +10,9 @@ from pydantic import SecretStr
 
 from kit.clock import Clock
 from services.router.providers.openai_errors import error_in_answer, error_of_status
-from services.router.providers.openai_forward import (
-    StreamForwarder,
-    choice_count,
-    encode_request,
-    invalid,
-)
+from services.router.providers.openai_forward import StreamForwarder, invalid
 from services.router.providers.openai_plain import read_completion
+from services.router.providers.openai_request import choice_count, encode_request
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.upstream import (
     HttpExchange,

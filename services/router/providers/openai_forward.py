@@ -13,7 +13,7 @@ import msgspec
 from kit.sse import EventTooLargeError, SseSplitter, events
 from services.router.providers.openai_errors import JUNK, error_in_answer
 from services.router.providers.openai_usage import Usage, estimate, read_usage
-from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.port import Batch, Call, Failure, ProviderError
 from turnpike.router.v1 import router_pb2
 
 EVENT_BYTES_MAX: Final = 8_388_608
@@ -22,18 +22,10 @@ EVENT_BYTES_MAX: Final = 8_388_608
 FINISH_REASONS: Final = frozenset(
     {"stop", "length", "tool_calls", "content_filter", "function_call"}
 )
-TURNPIKE_FIELDS: Final = frozenset(
-    {
-        "timeout_ms",
-        "routing_strategy",
-        "allow_external",
-        "max_input_price_per_million",
-        "max_output_price_per_million",
-    }
-)
-"""Request fields that are Turnpike's own and are never sent upstream."""
-
 _IDENTITY: Final = frozenset({"id", "object", "created", "model"})
+_ANSWER_FIELDS: Final = ("system_fingerprint", "service_tier")
+"""What the head of an upstream's chunks may say beside its identity."""
+
 _NOT_FORWARDED: Final = _IDENTITY | {"choices", "usage", "error"}
 _NULL: Final = msgspec.Raw(b"null")
 _CHOICES: Final = b'"choices":[{'
@@ -54,31 +46,6 @@ _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _text: Final = msgspec.json.Decoder(str)
 _number: Final = msgspec.json.Decoder(int | float)
-
-
-def encode_request(call: Call, body: Body, *, max_tokens_field: str) -> bytes:
-    """Return the request as the upstream gets it."""
-    request: dict[str, object] = {
-        name: value for name, value in body.items() if name not in TURNPIKE_FIELDS
-    }
-    request.pop("stream_options", None)
-    request.pop("max_tokens", None)
-    request.pop("max_completion_tokens", None)
-    request["model"] = call.upstream_model
-    request["stream"] = call.is_streaming
-    request[max_tokens_field] = call.max_tokens
-    if call.is_streaming:
-        request["stream_options"] = {"include_usage": True}
-    return msgspec.json.encode(request)
-
-
-def choice_count(body: Body) -> int:
-    """Return how many choices the request asks for."""
-    raw = body.get("n")
-    try:
-        return max(1, int(_number.decode(raw))) if raw is not None else 1
-    except JUNK:
-        return 1
 
 
 def invalid(message: str) -> ProviderError:
@@ -103,6 +70,8 @@ class StreamForwarder:
         "_finish_chunks",
         "_finish_reasons",
         "_has_head_usage",
+        "_head",
+        "_is_head_known",
         "_needle",
         "_new_usage",
         "_splitter",
@@ -118,7 +87,9 @@ class StreamForwarder:
         self._splitter = SseSplitter(event_bytes_max=EVENT_BYTES_MAX)
         self._needle = b""
         self._between = b""
-        self._exchanged = b"data: " + call.chunk_head + _CHOICES
+        self._head = call.chunk_head + call.chunk_defaults
+        self._is_head_known = False
+        self._exchanged = b"data: " + self._head + _CHOICES
         self._has_head_usage = False
         self._finish_chunks: dict[int, bytes] = {}
         self._finish_reasons: dict[int, str] = {}
@@ -187,7 +158,7 @@ class StreamForwarder:
         usage = self._usage
         return router_pb2.Finish(
             finish_chunks=[chunk for _, chunk in sorted(self._finish_chunks.items())],
-            chunk_head=self._call.chunk_head,
+            chunk_head=self._head,
             usage_json=usage.json if usage is not None else b"",
             usage=usage.tokens if usage is not None else estimate(self._total_count),
             finish_reason=self._finish_reasons[first],
@@ -282,6 +253,8 @@ class StreamForwarder:
         self._take_usage(chunk)
         if not choices:
             return b""
+        if not self._is_head_known:
+            self._take_head(chunk)
         is_known = self._needle and part.startswith(self._needle)
         if not is_known and not any(_has_finish(choice) for choice in choices):
             self._learn(part, chunk)
@@ -289,6 +262,22 @@ class StreamForwarder:
             if forwarded is not None:
                 return forwarded
         return self._rebuild(chunk, choices)
+
+    def _take_head(self, chunk: dict[str, msgspec.Raw]) -> None:
+        """Settle what stands before the choices of this stream's chunks, by its first one."""
+        self._is_head_known = True
+        names = list(chunk)
+        before = names[: names.index("choices")]
+        defaults = self._call.chunk_defaults
+        members = _fields.decode(b"{%b}" % defaults[:-1]) if defaults else {}
+        head = {name: raw for name, raw in members.items() if name not in names}
+        for name in _ANSWER_FIELDS:
+            if name in before and chunk[name] != _NULL:
+                head[name] = chunk[name]
+        self._head = self._call.chunk_head + b"".join(
+            b"%b:%b," % (msgspec.json.encode(name), bytes(raw)) for name, raw in head.items()
+        )
+        self._exchanged = b"data: " + self._head + _CHOICES
 
     def _take_usage(self, chunk: dict[str, msgspec.Raw]) -> None:
         raw = chunk.get("usage")
@@ -320,8 +309,7 @@ class StreamForwarder:
                 kept.append({**choice, "finish_reason": _NULL})
         if not kept:
             return b""
-        head = self._call.chunk_head
-        return b'data: %b"choices":%b%b}\n\n' % (head, msgspec.json.encode(kept), tail)
+        return b'data: %b"choices":%b%b}\n\n' % (self._head, msgspec.json.encode(kept), tail)
 
     def _take_finish(
         self, choice: dict[str, msgspec.Raw], tail: bytes, *, has_content: bool
@@ -339,7 +327,7 @@ class StreamForwarder:
         if has_content and "logprobs" in end:
             end["logprobs"] = _NULL
         encoded = msgspec.json.encode([end])
-        self._finish_chunks[index] = b'%b"choices":%b%b}' % (self._call.chunk_head, encoded, tail)
+        self._finish_chunks[index] = b'%b"choices":%b%b}' % (self._head, encoded, tail)
         self._finish_reasons[index] = reason
 
 

@@ -75,7 +75,8 @@ class Call(NamedTuple):
     `chunk_head` is the constant start of every chunk of the answer, up to and with the comma
     before `"choices"`; `answer_id` and `create_unix_s` are what it was made of. `max_tokens` is
     the effective output bound and is always sent upstream. `idle_s` bounds the silence between
-    two reads after the first content.
+    two reads after the first content. `adapter` is a LoRA on the model. `chunk_defaults` are
+    members, each with a comma behind it, that chunks carry unless the upstream has its own.
     """
 
     request_id: str
@@ -88,6 +89,8 @@ class Call(NamedTuple):
     chunk_head: bytes
     idle_s: float
     options: Mapping[str, str] = MappingProxyType({})
+    adapter: str = ""
+    chunk_defaults: bytes = b""
 
 
 Body = dict[str, msgspec.Raw]

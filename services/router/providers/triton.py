@@ -49,7 +49,7 @@ class TritonProvider:
         self, call: Call, body: Body, *, deadline_s: float
     ) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see `Provider.stream`."""
-        sampling = sampling_parameters(body, max_tokens=call.max_tokens)
+        sampling = sampling_parameters(body, max_tokens=call.max_tokens, adapter=call.adapter)
         prompt = self._prompt(body)
         loop = asyncio.get_running_loop()
         answer = Answer(call)

@@ -30,6 +30,7 @@ class Answer:
         "_finish_reason",
         "_gathered",
         "_has_started",
+        "_head",
         "_prompt_tokens",
         "_size",
         "_template",
@@ -37,7 +38,8 @@ class Answer:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._content_start = b"data: " + call.chunk_head + _CONTENT
+        self._head = call.chunk_head + call.chunk_defaults
+        self._content_start = b"data: " + self._head + _CONTENT
         self._gathered: list[str] = []
         self._size = 0
         self._prompt_tokens = -1
@@ -93,7 +95,7 @@ class Answer:
             raise ProviderError(Failure.INCOMPLETE, f"The model's answer {what}.")
         usage_json = self._usage_json()
         finish = router_pb2.Finish(
-            chunk_head=self._call.chunk_head,
+            chunk_head=self._head,
             usage_json=usage_json,
             usage=self._usage(),
             finish_reason=self._finish_reason,
@@ -103,7 +105,7 @@ class Answer:
             return Batch(completion=completion, running_usage=self._usage(), finish=finish)
         finish.finish_chunks.append(
             b'%b"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"%b"}]}'
-            % (self._call.chunk_head, self._finish_reason.encode())
+            % (self._head, self._finish_reason.encode())
         )
         count = 1 if self._gathered else 0
         return Batch(
@@ -133,7 +135,7 @@ class Answer:
         events = b""
         if not self._has_started:
             self._has_started = True
-            events = b"data: %b%b%b" % (self._call.chunk_head, _ROLE, _RUNNING)
+            events = b"data: %b%b%b" % (self._head, _ROLE, _RUNNING)
         if self._gathered:
             text = self._gathered[0] if len(self._gathered) == 1 else "".join(self._gathered)
             self._gathered = []

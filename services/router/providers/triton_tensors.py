@@ -124,7 +124,7 @@ def check_inputs(names: Iterable[str]) -> frozenset[str]:
     return known
 
 
-def sampling_parameters(body: Body, *, max_tokens: int) -> str:
+def sampling_parameters(body: Body, *, max_tokens: int, adapter: str = "") -> str:
     """Return vLLM's sampling parameters for an OpenAI request, as JSON.
 
     `max_tokens` is always there, because the backend's own default is 16.
@@ -138,6 +138,8 @@ def sampling_parameters(body: Body, *, max_tokens: int) -> str:
             raise _refused(name)
     _check_response_format(body)
     fields = [f'"max_tokens":{max_tokens}']
+    if adapter:
+        fields.append(f'"lora_name":{msgspec.json.encode(adapter).decode()}')
     for name in SAMPLING_KEYS:
         raw = body.get(name)
         if raw is not None and (value := bytes(raw)) != b"null":

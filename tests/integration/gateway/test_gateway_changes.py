@@ -94,6 +94,7 @@ async def test_models_are_listed_with_prices_and_got_by_any_name(site: Site) -> 
         "object": "model",
         "created": 1_760_000_000,
         "owned_by": "acme",
+        "aliases": ["small"],
         "context_length": 8192,
         "pricing": {
             "input_usd_per_million": "0.15",

@@ -10,6 +10,8 @@ from gateway.openai.envelope import bounds, read_chat
 from gateway.openai.schema import NOT_SERVED
 from kit.errors import Reason, TurnpikeError
 
+NOW_MS = 1_760_000_000_000
+NEW_ID = "0199c82c-c400-7000-8000-000000000001"
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
@@ -18,7 +20,7 @@ def body(**more: object) -> bytes:
 
 
 def read(raw: bytes, dialect: str = "openai") -> ModelCall:
-    return read_chat(raw, ReadRules(DIALECTS[dialect], 30_000))
+    return read_chat(raw, ReadRules(DIALECTS[dialect], 30_000, lambda: NOW_MS, lambda: NEW_ID))
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ async def open_rig(
     settings = settings or RouterSettings()
     clock, bus = ManualClock(), MemoryBus()
     providers = {name: ScriptedProvider(list(list_)) for name, list_ in scripts.items()}
-    deployments = tuple(_deployment(name) for name in scripts)
+    deployments = tuple(_deployment(name, rank) for rank, name in enumerate(scripts))
     model = Model(
         model_id="model-1",
         aliases=(),
@@ -176,7 +176,7 @@ async def open_rig(
         yield Rig(dispatcher, fleet, log, bus, clock, providers, settings)
 
 
-def _deployment(name: str) -> Deployment:
+def _deployment(name: str, rank: int) -> Deployment:
     return Deployment(
         name=name,
         deployment_id=f"id-{name}",
@@ -185,4 +185,5 @@ def _deployment(name: str) -> Deployment:
         backend="scripted",
         upstream_model="upstream",
         price=PRICE,
+        priority=rank,
     )

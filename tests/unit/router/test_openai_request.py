@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from services.router.providers.openai_forward import choice_count, encode_request
+from services.router.providers.openai_request import choice_count, encode_request
 from services.router.providers.port import Body
 from tests.fakes.openai_calls import make_body, make_call
 
@@ -14,11 +14,6 @@ def test_request_is_edited_by_key() -> None:
         temperature=0.5,
         max_completion_tokens=9,
         max_tokens=9,
-        timeout_ms=5,
-        routing_strategy="fastest",
-        allow_external=True,
-        max_input_price_per_million=1,
-        max_output_price_per_million=1,
         stream_options={"include_usage": False, "x": 1},
         stream=True,
     )

@@ -1,0 +1,84 @@
+"""What a request wants of its route: strategy, price ceilings, and whom it sticks to; pure.
+
+Ceilings are cents per million tokens; one cent per million is 10,000 pico-USD per token.
+"""
+
+from typing import Final
+
+from gateway.call import ReadRules
+from gateway.openai.figures import whole, wrong
+from gateway.openai.schema import ChatRequest
+from kit.errors import Reason, TurnpikeError
+from kit.ids import uuid7_unix_ms
+from turnpike.router.v1 import router_pb2
+
+PUSD_PER_TOKEN_PER_CENT_PER_MILLION: Final = 10_000
+CEILING_CENTS_MAX: Final = 10**9
+EPISODE_AHEAD_MS_MAX: Final = 10_000
+"""How far the clock of whoever made an episode's id may run ahead, milliseconds."""
+
+_INPUT: Final = "max_input_price_per_million"
+_OUTPUT: Final = "max_output_price_per_million"
+_STRATEGIES: Final = {
+    "cheapest": router_pb2.STRATEGY_CHEAPEST,
+    "fastest": router_pb2.STRATEGY_FASTEST,
+    "balanced": router_pb2.STRATEGY_BALANCED,
+}
+
+
+def routing_of(
+    request: ChatRequest, rules: ReadRules, episode_id: str
+) -> router_pb2.Routing | None:
+    """Return what the caller wants of a route; None when it wants nothing.
+
+    Raises:
+        TurnpikeError: `INVALID_VALUE`, or `PRICE_CEILING_INCOMPLETE` naming the ceiling that is
+            missing.
+    """
+    wanted = router_pb2.Routing()
+    if request.routing_strategy is not None:
+        wanted.strategy = _STRATEGIES[request.routing_strategy]
+    if request.allow_external is not None:
+        wanted.is_external_allowed = request.allow_external
+    low, high = request.max_input_price_per_million, request.max_output_price_per_million
+    if (low is None) != (high is None):
+        given, missing = (_INPUT, _OUTPUT) if high is None else (_OUTPUT, _INPUT)
+        raise TurnpikeError(
+            Reason.PRICE_CEILING_INCOMPLETE, f"{given} needs {missing} too.", param=missing
+        )
+    if low is not None and high is not None:
+        scale = PUSD_PER_TOKEN_PER_CENT_PER_MILLION
+        wanted.input_pusd_per_token_max = whole(_INPUT, low, 0, CEILING_CENTS_MAX) * scale
+        wanted.output_pusd_per_token_max = whole(_OUTPUT, high, 0, CEILING_CENTS_MAX) * scale
+    sticky = episode_id or request.session_id or request.prompt_cache_key
+    if sticky:
+        wanted.sticky_key = sticky
+    if not wanted.ByteSize():
+        return None
+    wanted.is_ranked_by_sum = rules.dialect.is_ranked_by_sum
+    return wanted
+
+
+def episode_of(request: ChatRequest, rules: ReadRules) -> str:
+    """Return the episode that a request names, in the body or by header; empty for none.
+
+    Raises:
+        TurnpikeError: `INVALID_VALUE`: two differ, or one is no UUIDv7 of the past.
+    """
+    named = {
+        "episode_id": request.episode_id,
+        "tensorzero::episode_id": request.tensorzero_episode_id,
+        "X-Episode-Id": rules.episode_id or None,
+    }
+    given = {name: value.lower() for name, value in named.items() if value is not None}
+    if not given:
+        return ""
+    name, episode_id = next(iter(given.items()))
+    if len(set(given.values())) > 1:
+        raise wrong(name, f"{' and '.join(given)} differ; send one.")
+    made_unix_ms = uuid7_unix_ms(episode_id)
+    if made_unix_ms is None:
+        raise wrong(name, f"{name} must be a UUID of version 7.")
+    if made_unix_ms > rules.unix_ms() + EPISODE_AHEAD_MS_MAX:
+        raise wrong(name, f"{name} lies in the future.")
+    return episode_id

@@ -1,0 +1,76 @@
+"""What a deployment can honour beyond plain text: features by kind and engine; pure.
+
+A feature is the name of a semantic parameter; `name>level` is one that reaches further. Source:
+`facts/features.md` sections 6.1 to 6.4.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+_SAMPLING: Final = frozenset(
+    {"frequency_penalty", "presence_penalty", "stop", "temperature>1"}
+    | {"response_format", "guided_json", "guided_choice"}
+)
+_VLLM_SAMPLING: Final = frozenset(
+    {"top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "stop>4"}
+    | {"include_stop_str_in_output", "ignore_eos", "bad_words", "skip_special_tokens"}
+)
+_GRAMMARS: Final = frozenset({"guided_regex", "guided_grammar", "structural_tag"})
+_CHAT: Final = frozenset(
+    {"tools", "tool_choice", "parallel_tool_calls", "n", "logprobs", "top_logprobs"}
+    | {"logit_bias", "image_url"}
+)
+_OPENAI: Final = (
+    _SAMPLING
+    | _CHAT
+    | {"top_logprobs>5", "functions", "function_call", "file", "input_audio", "modalities", "audio"}
+    | {"prediction", "web_search_options", "suffix", "dimensions", "best_of", "echo"}
+)
+_VLLM: Final = (
+    _SAMPLING
+    | _CHAT
+    | _VLLM_SAMPLING
+    | _GRAMMARS
+    | {"top_logprobs>5", "chat_template", "mm_processor_kwargs", "best_of", "echo", "dimensions"}
+)
+_SGLANG: Final = _SAMPLING | _CHAT | _VLLM_SAMPLING | _GRAMMARS | {"top_logprobs>5"}
+_TRITON: Final = _SAMPLING | _VLLM_SAMPLING | _GRAMMARS | {"chat_template"}
+
+BY_ENGINE: Final = {"openai": _OPENAI, "vllm": _VLLM, "sglang": _SGLANG, "triton": _TRITON}
+FEATURES: Final = frozenset[str]().union(*BY_ENGINE.values())
+"""Every feature that a route can have."""
+
+EVERY_ROUTE: Final = (
+    "max_tokens",
+    "max_completion_tokens",
+    "stream",
+    "stream_options",
+    "temperature",
+    "top_p",
+    "timeout_ms",
+    "routing_strategy",
+    "allow_external",
+    "max_input_price_per_million",
+    "max_output_price_per_million",
+)
+"""Parameters that do not depend on the route."""
+
+_CONTENT: Final = frozenset({"image_url", "file", "input_audio"})
+
+
+def capabilities(
+    engine: str, *, supports: Iterable[str] = (), lacks: Iterable[str] = ()
+) -> frozenset[str]:
+    """Return the features of a deployment: its engine's, with what its owner knows better."""
+    return BY_ENGINE[engine].union(supports).difference(lacks)
+
+
+def parameters(features: Iterable[str]) -> list[str]:
+    """Return the request parameters that stand for features, with those of every route."""
+    named = {param_of(feature) for feature in features} - {"messages"}
+    return sorted(named.union(EVERY_ROUTE))
+
+
+def param_of(feature: str) -> str:
+    """Return the request field that asks for a feature."""
+    return "messages" if feature in _CONTENT else feature.partition(">")[0]

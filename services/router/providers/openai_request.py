@@ -1,0 +1,33 @@
+"""A request as an OpenAI-compatible upstream gets it; pure."""
+
+from typing import Final
+
+import msgspec
+
+from services.router.providers.openai_errors import JUNK
+from services.router.providers.port import Body, Call
+
+_number: Final = msgspec.json.Decoder(int | float)
+
+
+def encode_request(call: Call, body: Body, *, max_tokens_field: str) -> bytes:
+    """Return the request as the upstream gets it."""
+    request: dict[str, object] = dict(body)
+    request.pop("stream_options", None)
+    request.pop("max_tokens", None)
+    request.pop("max_completion_tokens", None)
+    request["model"] = call.adapter or call.upstream_model
+    request["stream"] = call.is_streaming
+    request[max_tokens_field] = call.max_tokens
+    if call.is_streaming:
+        request["stream_options"] = {"include_usage": True}
+    return msgspec.json.encode(request)
+
+
+def choice_count(body: Body) -> int:
+    """Return how many choices the request asks for."""
+    raw = body.get("n")
+    try:
+        return max(1, int(_number.decode(raw))) if raw is not None else 1
+    except JUNK:
+        return 1
