@@ -36,7 +36,8 @@ def verify(
             f" {answer['charge_count']} charges compared,"
             f" {usd(answer['charged_nusd'])} charged, {usd(answer['held_nusd'])} held"
             f" by {answer['open_hold_count']} holds in {answer['open_lease_count']} leases,"
-            f" {usd(answer['writeoff_nusd'])} written off."
+            f" {usd(answer['writeoff_nusd'])} written off,"
+            f" {usd(answer['refunded_nusd'])} given back."
         )
     if not answer["is_clean"]:
         raise typer.Exit(1)

@@ -1,11 +1,12 @@
 """`turnpike usage` and `turnpike models`: what was used, and what can be."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from app.admin_client import Json, connect
+from app.admin_client import AdminClient, Json, connect
 from app.cli_options import (
     AdminOption,
     ConfigOption,
@@ -38,36 +39,70 @@ class UsageFilter(Reach):
     def entries(self, method: str, field: str) -> list[Json]:
         """Return what metering answers."""
         client = connect(self.admin, self.config)
+        wish = self.wish(client)
+        return list(client.pages("metering", method, field, request=wish, limit=self.limit))
+
+    def wish(self, client: AdminClient) -> Json:
+        """Return the filter as metering takes it."""
         account_id = find_account(client, self.account)["account_id"] if self.account else ""
         wish = {"account_id": account_id, "key_id": self.key, "model_id": self.model}
         bounds = {"start_time": self.since, "end_time": self.until}
-        wish |= {name: moment(text, is_past=True) for name, text in bounds.items() if text}
-        return list(client.pages("metering", method, field, request=wish, limit=self.limit))
+        return wish | {name: moment(text, is_past=True) for name, text in bounds.items() if text}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordFilter(UsageFilter):
+    """Which records are meant."""
+
+    episode: Annotated[str, typer.Option(help="Only this episode id.")] = ""
+
+    def wish(self, client: AdminClient) -> Json:
+        """Return the filter as metering takes it."""
+        return {**super().wish(client), "episode_id": self.episode}
+
+
+_Column: TypeAlias = tuple[str, Callable[[Json], object]]
+_COLUMNS: Final[tuple[_Column, ...]] = (
+    ("STARTED", lambda record: record.get("start_time", "")),
+    ("REQUEST", lambda record: record["request_id"]),
+    ("MODEL", lambda record: record["model_id"]),
+    ("PROMPT", lambda record: record.get("usage", {}).get("prompt_token_count", 0)),
+    ("COMPLETION", lambda record: record.get("usage", {}).get("completion_token_count", 0)),
+    ("CHARGE", lambda record: usd(record["charge_nusd"])),
+    ("OUTCOME", lambda record: record["outcome"]),
+    ("TTFT MS", lambda record: record["ttft_ms"]),
+)
+
+
+def _units(record: Json) -> str:
+    return f"{record['usage']['unit_count']} {record['unit']}" if record["unit"] else ""
+
+
+def _refund(record: Json) -> str:
+    return usd(record["refund_nusd"]) if int(record["refund_nusd"]) else ""
+
+
+_RARE_COLUMNS: Final[tuple[_Column, ...]] = (
+    ("UNITS", _units),
+    ("REFUND", _refund),
+    ("EPISODE", lambda record: record["episode_id"]),
+)
+"""Shown when a record has something there."""
 
 
 @usage.command("list")
-@gathered(UsageFilter)
-def list_usage(wish: UsageFilter) -> None:
+@gathered(RecordFilter)
+def list_usage(wish: RecordFilter) -> None:
     """List finished requests, newest first."""
     found = wish.entries("ListUsage", "records")
     if wish.as_json:
         print_json({"records": found})
         return
+    rare = [column for column in _RARE_COLUMNS if any(map(column[1], found))]
+    columns = [*_COLUMNS, *rare]
     print_table(
-        ("STARTED", "REQUEST", "MODEL", "PROMPT", "COMPLETION", "CHARGE", "OUTCOME", "TTFT MS"),
-        (
-            (
-                record.get("start_time", ""),
-                record["request_id"],
-                record["model_id"],
-                record.get("usage", {}).get("prompt_token_count", 0),
-                record.get("usage", {}).get("completion_token_count", 0),
-                usd(record["charge_nusd"]),
-                record["outcome"],
-                record["ttft_ms"],
-            )
-            for record in found
-        ),
+        [name for name, _ in columns],
+        ([cell(record) for _, cell in columns] for record in found),
     )
 
 

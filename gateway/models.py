@@ -33,6 +33,7 @@ class KnownModel:
     request_pusd: int
     input_pusd_per_token: int
     output_pusd_per_token: int
+    unit_pusd: int = 0
 
     @classmethod
     def of(cls, model: router_pb2.Model) -> "KnownModel":
@@ -46,9 +47,12 @@ class KnownModel:
             request_pusd=model.ceiling_price.request_pusd,
             input_pusd_per_token=model.ceiling_price.input_pusd_per_token,
             output_pusd_per_token=model.ceiling_price.output_pusd_per_token,
+            unit_pusd=model.ceiling_price.unit_pusd,
         )
 
-    def worst_case_nusd(self, limit: Bounds, routing: router_pb2.Routing | None) -> int:
+    def worst_case_nusd(
+        self, limit: Bounds, routing: router_pb2.Routing | None, *, unit_count_max: int = 0
+    ) -> int:
         """Return the most a request can cost at the dearest price it allows, nano-USD."""
         input_pusd, output_pusd = self.input_pusd_per_token, self.output_pusd_per_token
         if routing is not None and routing.HasField("input_pusd_per_token_max"):
@@ -58,6 +62,7 @@ class KnownModel:
             self.request_pusd
             + limit.prompt_tokens_max * input_pusd
             + limit.completion_tokens_max * output_pusd
+            + unit_count_max * self.unit_pusd
         )
 
 

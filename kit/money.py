@@ -32,6 +32,15 @@ def nusd_from_usd(text: str) -> int:
     return _scaled(text, NUSD_PER_USD, "nano-USD")
 
 
+def pusd_from_usd(text: str) -> int:
+    """Return a price such as `0.000015` as pico-USD, exactly.
+
+    Raises:
+        ValueError: The text is no number, or is finer than a pico-USD.
+    """
+    return _scaled(text, NUSD_PER_USD * PUSD_PER_NUSD, "pico-USD")
+
+
 def pusd_per_token_from_usd_per_million(text: str) -> int:
     """Return a price such as `0.15` USD per million tokens as pico-USD per token, exactly.
 

@@ -31,6 +31,7 @@ _OUTCOMES: Final[dict[int, str]] = {
     UsageEvent.OUTCOME_TIMED_OUT: "timed_out",
     UsageEvent.OUTCOME_RECOVERED: "recovered",
     UsageEvent.OUTCOME_REFUSED: "refused",
+    UsageEvent.OUTCOME_INVALID_OUTPUT: "invalid_output",
 }
 
 
@@ -66,6 +67,16 @@ class Record(NamedTuple):
     stream_seq: int
 
 
+class Extra(NamedTuple):
+    """What few requests have; the fields are the columns of `usage_extras`, in their order."""
+
+    event_id: str
+    unit: str
+    unit_count: int
+    refund_nusd: int
+    episode_id: str
+
+
 _read_event: Final = attrgetter(
     "event_id",
     "account_id",
@@ -84,6 +95,8 @@ _read_event: Final = attrgetter(
     "kind",
     "request_id",
     "hold_nusd",
+    "refund_nusd",
+    "episode_id",
 )
 _read_usage: Final = attrgetter(
     "prompt_token_count",
@@ -91,6 +104,7 @@ _read_usage: Final = attrgetter(
     "cached_prompt_token_count",
     "reasoning_token_count",
     "source",
+    "unit_count",
 )
 
 
@@ -106,9 +120,13 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Opened:
-    """What deliveries hold: one record for each event id, the first in stream order."""
+    """What deliveries hold: one record for each event id, the first in stream order.
+
+    `extras` has an entry for each record with units, a refund or an episode.
+    """
 
     records: dict[str, Record] = field(default_factory=dict)
+    extras: dict[str, Extra] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     unreadable: set[int] = field(default_factory=set)
 
@@ -134,7 +152,7 @@ def _read(batch: UsageBatch, stream_seq: int, opened: Opened) -> None:
     for position, event in enumerate(batch.events):
         if event.kind in _RUNNING:
             continue
-        record, flaw = _record(event, stream_seq)
+        record, extra, flaw = _record(event, stream_seq)
         texts = "".join(record[:8])
         if len(texts) > _TEXT_LENGTH_MAX or not texts.isprintable():
             record = _cleaned(record)
@@ -145,17 +163,20 @@ def _read(batch: UsageBatch, stream_seq: int, opened: Opened) -> None:
             )
         elif record.event_id not in records:
             records[record.event_id] = record
+            if extra is not None:
+                opened.extras[record.event_id] = extra
 
 
-def _record(event: UsageEvent, stream_seq: int) -> tuple[Record, str]:
-    """Return the record of an event, and why it cannot be stored or nothing."""
+def _record(event: UsageEvent, stream_seq: int) -> tuple[Record, Extra | None, str]:
+    """Return the record of an event, its extra, and why it cannot be stored or nothing."""
     # Each field is read once and looked at as a local: this is what an event costs this room.
     # fmt: off
     (
         event_id, account_id, key_id, model_id, deployment, provider, outcome, finish_reason,
         charge_nusd, start, end, ttft, is_streaming, attempts, kind, request_id, hold_nusd,
+        refund_nusd, episode_id,
     ) = _read_event(event)
-    prompt, completion, cached, reasoning, source = _read_usage(event.usage)
+    prompt, completion, cached, reasoning, source, units = _read_usage(event.usage)
     duration = end - start if end > start else 0
     flaw = (
         _flaw_of_claim(kind, request_id, hold_nusd, event_id, account_id, charge_nusd)
@@ -169,7 +190,12 @@ def _record(event: UsageEvent, stream_seq: int) -> tuple[Record, str]:
         1 if is_streaming else 0, attempts, stream_seq,
     )
     # fmt: on
-    return tuple.__new__(Record, fields), flaw
+    extra = None
+    if units or refund_nusd or episode_id:
+        unit = _printable(event.price.unit) if units else ""
+        extra = Extra(event_id, unit, units, refund_nusd, _printable(episode_id))
+        flaw = flaw or _flaw_of_extra(extra, charge_nusd)
+    return tuple.__new__(Record, fields), extra, flaw
 
 
 def _cleaned(record: Record) -> Record:
@@ -221,4 +247,12 @@ def _flaw_of_figures(
     start, duration, ttft = times_ms
     if not (0 <= start <= _UNIX_MS_MAX and duration <= _UNIX_MS_MAX and 0 <= ttft <= _UNIX_MS_MAX):
         return "time is out of range"
+    return ""
+
+
+def _flaw_of_extra(extra: Extra, charge_nusd: int) -> str:
+    if not 0 <= extra.refund_nusd <= charge_nusd:
+        return "refund is not a part of the charge"
+    if not 0 <= extra.unit_count <= _COUNT_MAX:
+        return "unit count is out of range"
     return ""

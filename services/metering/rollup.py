@@ -1,9 +1,9 @@
 """Sums of records by hour, and how far a stream is stored; pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from services.metering.records import Record
+from services.metering.records import Extra, Record
 
 HOUR_MS: Final = 3_600_000
 _AHEAD_MAX: Final = 4_096
@@ -25,8 +25,11 @@ class HourSum(NamedTuple):
     charge_nusd: int
 
 
-def roll_up(records: Iterable[Record]) -> list[HourSum]:
-    """Return the sums of records, ordered by hour, account, key and model."""
+def roll_up(records: Iterable[Record], extras: Mapping[str, Extra]) -> list[HourSum]:
+    """Return the sums of records, ordered by hour, account, key and model.
+
+    What was given back, as `extras` have it by event id, is taken off the charge.
+    """
     sums: dict[tuple[int, str, str, str], list[int]] = {}
     for record in records:
         start = record.start_unix_ms
@@ -38,6 +41,8 @@ def roll_up(records: Iterable[Record]) -> list[HourSum]:
         total[1] += record.prompt_token_count
         total[2] += record.completion_token_count
         total[3] += record.charge_nusd
+        if extras and (extra := extras.get(record.event_id)) is not None:
+            total[3] -= extra.refund_nusd
     return [HourSum(*key, *sums[key]) for key in sorted(sums)]
 
 

@@ -1,5 +1,6 @@
 """The border of the metering room: checks what was asked and translates; it decides nothing."""
 
+from dataclasses import replace
 from typing import Any, Final, TypeAlias, cast
 
 import grpc
@@ -35,7 +36,8 @@ class MeteringServicer(MeteringServiceServicer):
         size = page_size(request.page_size, default=100, size_max=1_000)
         token = request.page_token
         (before,) = decode_token(token, "u", str) if token else ("",)
-        rows = await self._store.records(_wanted(request), before=str(before), count_max=size + 1)
+        wanted = replace(_wanted(request), episode_id=_id(request.episode_id, "episode_id"))
+        rows = await self._store.records(wanted, before=str(before), count_max=size + 1)
         answer = pb.ListUsageResponse(records=map(_record, rows[:size]))
         if len(rows) > size:
             answer.next_page_token = encode_token("u", rows[size - 1].event_id)
@@ -126,6 +128,7 @@ def _record(row: FoundRow) -> pb.UsageRecord:
             cached_prompt_token_count=row.cached_prompt_token_count,
             reasoning_token_count=row.reasoning_token_count,
             source=row.usage_source,
+            unit_count=row.unit_count or 0,
         ),
         charge_nusd=row.charge_nusd,
         outcome=row.outcome,
@@ -135,6 +138,9 @@ def _record(row: FoundRow) -> pb.UsageRecord:
         ttft_ms=row.ttft_ms,
         is_streaming=row.is_streaming,
         attempt_count=row.attempt_count,
+        unit=row.unit or "",
+        refund_nusd=row.refund_nusd or 0,
+        episode_id=row.episode_id or "",
     )
 
 
@@ -144,6 +150,7 @@ def _charge(row: FoundRow) -> pb.Charge:
         account_id=row.account_id,
         charge_nusd=row.charge_nusd,
         stream_seq=row.stream_seq,
+        refund_nusd=row.refund_nusd or 0,
     )
 
 

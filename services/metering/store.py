@@ -33,13 +33,21 @@ from kit.db import Database
 from kit.db_statements import Statement, sqlite_driver
 from kit.db_writer import Writer
 from kit.errors import Reason, TurnpikeError
-from services.metering.records import WHOLE_BATCH, DeadLetter, Parcel, Record, open_parcels
+from services.metering.records import (
+    WHOLE_BATCH,
+    DeadLetter,
+    Extra,
+    Parcel,
+    Record,
+    open_parcels,
+)
 from services.metering.rollup import HourSum, advance, roll_up
 from services.metering.settings import MeteringSettings
 from services.metering.tables import (
     DEAD_LETTERS,
     METADATA,
     STREAM_POSITION,
+    USAGE_EXTRAS,
     USAGE_HOURS,
     USAGE_RECORDS,
 )
@@ -74,6 +82,7 @@ class Wanted:
     account_id: str = ""
     key_id: str = ""
     model_id: str = ""
+    episode_id: str = ""
     start_unix_ms: int | None = None
     end_unix_ms: int | None = None
 
@@ -124,11 +133,14 @@ class MeteringStore:
         """
         table = USAGE_RECORDS.c
         page = (
-            select(USAGE_RECORDS)
+            select(USAGE_RECORDS, *_EXTRA_COLUMNS)
+            .outerjoin(USAGE_EXTRAS, USAGE_EXTRAS.c.event_id == table.event_id)
             .where(*_conditions(USAGE_RECORDS, "start_unix_ms", wanted))
             .order_by(table.event_id.desc())
             .limit(count_max)
         )
+        if wanted.episode_id:
+            page = page.where(USAGE_EXTRAS.c.episode_id == wanted.episode_id)
         if before:
             page = page.where(table.event_id < before)
         if wanted.start_unix_ms is not None:
@@ -166,7 +178,14 @@ class MeteringStore:
         """
         table = USAGE_RECORDS.c
         page = (
-            select(table.event_id, table.account_id, table.charge_nusd, table.stream_seq)
+            select(
+                table.event_id,
+                table.account_id,
+                table.charge_nusd,
+                table.stream_seq,
+                USAGE_EXTRAS.c.refund_nusd,
+            )
+            .outerjoin(USAGE_EXTRAS, USAGE_EXTRAS.c.event_id == table.event_id)
             .where(table.event_id > after)
             .order_by(table.event_id)
             .limit(count_max)
@@ -217,7 +236,8 @@ def _apply(
     opened = open_parcels(parcels)
     new = _insert_new(connection, opened.records) if opened.records else []
     if new:
-        _ADD.run_all(connection, roll_up(new))
+        _ADD.run_all(connection, roll_up(new, opened.extras))
+        _insert_extras(connection, new, opened.extras)
     _bury(connection, opened.dead_letters, now_ms=now_ms)
     _advance(connection, stream, (parcel.stream_seq for parcel in parcels))
     return Applied(
@@ -240,6 +260,14 @@ def _insert_new(connection: Connection, records: Mapping[str, Record]) -> list[R
         named = [{**row._asdict(), "is_streaming": bool(row.is_streaming)} for row in rows]
         new = set(connection.execute(_INSERT_POSTGRES, named).scalars())
     return [row for row in rows if row.event_id in new]
+
+
+def _insert_extras(
+    connection: Connection, new: Iterable[Record], extras: Mapping[str, Extra]
+) -> None:
+    if extras:
+        rows = [extras[record.event_id] for record in new if record.event_id in extras]
+        _INSERT_EXTRAS.run_all(connection, rows)
 
 
 def _bury(connection: Connection, letters: Iterable[DeadLetter], *, now_ms: int) -> None:
@@ -326,5 +354,7 @@ _INSERT: Final = _dual(USAGE_RECORDS, _once)
 _INSERT_POSTGRES: Final = _once(postgresql.insert(USAGE_RECORDS)).returning(
     USAGE_RECORDS.c.event_id
 )
+_INSERT_EXTRAS: Final = _dual(USAGE_EXTRAS, _once)
+_EXTRA_COLUMNS: Final = [column for column in USAGE_EXTRAS.c if not column.primary_key]
 _ADD: Final = _dual(USAGE_HOURS, _adding)
 _BURY: Final = _dual(DEAD_LETTERS, _once)

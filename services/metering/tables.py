@@ -54,6 +54,19 @@ class UsageRecordRow(_Rows, table=True):
     stream_seq: int = Field(sa_type=BigInteger)
 
 
+class UsageExtraRow(_Rows, table=True):
+    """What few requests have, by the record's event id; the others have no row here."""
+
+    __tablename__ = "usage_extras"
+    __table_args__ = (Index(None, "episode_id", "event_id"), _CLUSTERED)
+
+    event_id: str = Field(primary_key=True, sa_type=_NAME)
+    unit: str = Field(sa_type=String)
+    unit_count: int = Field(sa_type=BigInteger)
+    refund_nusd: int = Field(sa_type=BigInteger)
+    episode_id: str = Field(sa_type=_NAME)
+
+
 class UsageHourRow(_Rows, table=True):
     """The sums of the records that started in one hour."""
 
@@ -99,6 +112,7 @@ class DeadLetterRow(_Rows, table=True):
 
 
 USAGE_RECORDS: Final = METADATA.tables["usage_records"]
+USAGE_EXTRAS: Final = METADATA.tables["usage_extras"]
 USAGE_HOURS: Final = METADATA.tables["usage_hours"]
 STREAM_POSITION: Final = METADATA.tables["stream_position"]
 DEAD_LETTERS: Final = METADATA.tables["dead_letters"]

@@ -13,12 +13,14 @@ from typing import Any, Final, NamedTuple
 
 from services.payment.ledger import (
     ACCOUNT_ID_LENGTH_MAX,
+    INVALID_OUTPUT,
     Draft,
     Kind,
     Split,
     available,
     capture,
     charges_hash,
+    give_back,
     split_charge,
 )
 from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent
@@ -52,6 +54,7 @@ class Claim(NamedTuple):
     deployment: str
     hold_nusd: int
     charge_nusd: int
+    refund_nusd: int
 
 
 _read_claim: Final = attrgetter(*Claim._fields)
@@ -75,6 +78,22 @@ class Charge(NamedTuple):
 
 
 _hashed: Final = attrgetter("event_id", "charge_nusd", "charged_nusd", "writeoff_nusd")
+
+
+class Refund(NamedTuple):
+    """What is given back of a charge; the fields are the first columns of `refunds`, in order.
+
+    `refund_nusd` is what the event says, `refunded_nusd` what of it the customer had paid.
+    """
+
+    event_id: str
+    account_id: str
+    key_id: str
+    reason: str
+    refund_nusd: int
+    refunded_nusd: int
+    stream_seq: int
+    unix_ms: int
 
 
 class Hold(NamedTuple):
@@ -127,11 +146,13 @@ class DeadLetter:
 class Plan:
     """What to write; `posted` pairs drafts with their charges, `free` are those that cost nothing.
 
-    `holds` are by request id.
+    `refunded` pairs drafts with their refunds; one without a draft gives back nothing that was
+    paid. `holds` are by request id.
     """
 
     posted: list[tuple[Draft, list[Charge]]] = field(default_factory=list)
     free: list[Charge] = field(default_factory=list)
+    refunded: list[tuple[Draft | None, list[Refund]]] = field(default_factory=list)
     holds: dict[str, Hold] = field(default_factory=dict)
     drawn_leases: dict[str, LeaseState] = field(default_factory=dict)
     watermarks: dict[str, int] = field(default_factory=dict)
@@ -144,6 +165,11 @@ class Plan:
     def charges(self) -> list[Charge]:
         """Every charge."""
         return [*self.free, *(charge for _, charges in self.posted for charge in charges)]
+
+    @property
+    def refunds(self) -> list[Refund]:
+        """Every refund."""
+        return [refund for _, refunds in self.refunded for refund in refunds]
 
 
 def outcome_id(request_id: str) -> str:
@@ -166,7 +192,10 @@ def flaw_of(claim: Claim) -> str | None:
         return "request_id is missing or too long"
     if not 0 < len(claim.account_id) <= ACCOUNT_ID_LENGTH_MAX:
         return "account_id is missing or too long"
-    if not (0 <= claim.charge_nusd <= AMOUNT_NUSD_MAX and 0 <= claim.hold_nusd <= AMOUNT_NUSD_MAX):
+    if not (
+        0 <= claim.refund_nusd <= claim.charge_nusd <= AMOUNT_NUSD_MAX
+        and 0 <= claim.hold_nusd <= AMOUNT_NUSD_MAX
+    ):
         return "amount is out of range"
     if is_outcome and claim.event_id != outcome_id(claim.request_id):
         return "event_id is not the outcome's of its request"
@@ -182,19 +211,22 @@ def plan_batch(
     hold_ttl_ms: int,
 ) -> Plan:
     """Return what deliveries with their claims, in stream order, change."""
-    planner = _Planner(known, expires_at_ms=now_ms + hold_ttl_ms)
+    planner = _Planner(known, now_ms=now_ms, expires_at_ms=now_ms + hold_ttl_ms)
     for parcel, claims in opened:
         planner.take(parcel, claims)
-    planner.plan.posted = list(planner.drafts(reference, now_ms))
+    planner.plan.posted = list(planner.drafts(reference))
+    planner.plan.refunded = list(planner.refund_drafts(reference))
     return planner.plan
 
 
 class _Planner:
-    def __init__(self, known: Known, *, expires_at_ms: int) -> None:
+    def __init__(self, known: Known, *, now_ms: int, expires_at_ms: int) -> None:
         self.plan = Plan()
         self._bills: defaultdict[str, list[Charge]] = defaultdict(list)
+        self._refunds: defaultdict[str, list[Refund]] = defaultdict(list)
         self._from_available: defaultdict[str, int] = defaultdict(int)
         self._known = known
+        self._now_ms = now_ms
         self._expires_at_ms = expires_at_ms
 
     def take(self, parcel: Parcel, claims: Sequence[Claim]) -> None:
@@ -230,7 +262,7 @@ class _Planner:
         # fmt: off
         (
             _, event_id, request_id, account_id, key_id, lease_id, model_id, deployment,
-            hold_nusd, charge_nusd,
+            hold_nusd, charge_nusd, refund_nusd,
         ) = claim
         # fmt: on
         plan, settled = self.plan, self._known.settled
@@ -260,6 +292,23 @@ class _Planner:
         # fmt: on
         charges = self._bills[account_id] if charge_nusd else plan.free
         charges.append(tuple.__new__(Charge, fields))
+        if refund_nusd:
+            self._refund(claim, charged_nusd, stream_seq)
+
+    def _refund(self, claim: Claim, charged_nusd: int, stream_seq: int) -> None:
+        """Note a refund; what was written off was never paid and is not given back."""
+        self._refunds[claim.account_id].append(
+            Refund(
+                event_id=claim.event_id,
+                account_id=claim.account_id,
+                key_id=claim.key_id,
+                reason=INVALID_OUTPUT,
+                refund_nusd=claim.refund_nusd,
+                refunded_nusd=min(claim.refund_nusd, charged_nusd),
+                stream_seq=stream_seq,
+                unix_ms=self._now_ms,
+            )
+        )
 
     def _take_apart(self, claim: Claim, lease: LeaseState | None) -> tuple[int, int, int]:
         """Take a charge from wherever there is money; return what is charged, lost, and late."""
@@ -282,7 +331,7 @@ class _Planner:
         self.plan.late_count += is_late
         return split.charged_nusd, split.writeoff_nusd, int(is_late)
 
-    def drafts(self, reference: str, now_ms: int) -> Iterator[tuple[Draft, list[Charge]]]:
+    def drafts(self, reference: str) -> Iterator[tuple[Draft, list[Charge]]]:
         """Yield one transaction for each account that is charged, with its charges."""
         for account_id, charges in sorted(self._bills.items()):
             from_available_nusd = self._from_available[account_id]
@@ -293,9 +342,30 @@ class _Planner:
             )
             detail = charges_hash(map(_hashed, charges))
             postings = capture(account_id, total)
-            yield Draft(Kind.SETTLEMENT, reference, now_ms, postings, detail), charges
+            yield Draft(Kind.SETTLEMENT, reference, self._now_ms, postings, detail), charges
+
+    def refund_drafts(self, reference: str) -> Iterator[tuple[Draft | None, list[Refund]]]:
+        """Yield one transaction for each account that gets something back, with its refunds.
+
+        They are posted behind the charges: what is given back can be spent from the next batch on.
+        """
+        for account_id, refunds in sorted(self._refunds.items()):
+            paid = [refund for refund in refunds if refund.refunded_nusd]
+            if unpaid := [refund for refund in refunds if not refund.refunded_nusd]:
+                yield None, unpaid
+            if paid:
+                total_nusd = sum(refund.refunded_nusd for refund in paid)
+                postings = give_back(account_id, total_nusd, reason=INVALID_OUTPUT)
+                detail = charges_hash(refund_fields(refund._asdict()) for refund in paid)
+                yield Draft(Kind.REFUND, reference, self._now_ms, postings, detail), paid
 
 
 def charge_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
     """Return what a transaction's detail hash covers of a charge."""
     return row["event_id"], row["charge_nusd"], row["charged_nusd"], row["writeoff_nusd"]
+
+
+def refund_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Return what a transaction's detail hash covers of a refund."""
+    refund_nusd, refunded_nusd = row["refund_nusd"], row["refunded_nusd"]
+    return row["event_id"], refund_nusd, refunded_nusd, refund_nusd - refunded_nusd

@@ -13,9 +13,12 @@ from typing import Final, NamedTuple
 
 REVENUE: Final = "revenue"
 WRITEOFF: Final = "writeoff"
+INVALID_OUTPUT: Final = "invalid_output"
+"""Why a charge is given back: the answer broke the constraint it was asked for."""
 GENESIS_HASH: Final = bytes(32)
 ACCOUNT_ID_LENGTH_MAX: Final = 128
 _CUSTOMER: Final = "customer:"
+_REFUND: Final = "refund:"
 
 
 class Kind(StrEnum):
@@ -25,6 +28,7 @@ class Kind(StrEnum):
     LEASE = "lease"
     RETURN = "return"
     SETTLEMENT = "settlement"
+    REFUND = "refund"
     EXPIRY = "expiry"
 
 
@@ -46,6 +50,16 @@ def debt(account_id: str) -> str:
 def funding(source: str) -> str:
     """Return the ledger account that credits of one source come from."""
     return f"funding:{source}"
+
+
+def refund(reason: str) -> str:
+    """Return the ledger account that refunds for one reason come from; revenue stays gross."""
+    return f"{_REFUND}{reason}"
+
+
+def is_refund(ledger_account: str) -> bool:
+    """Return whether refunds come from a ledger account."""
+    return ledger_account.startswith(_REFUND)
 
 
 def customer_of(ledger_account: str) -> str | None:
@@ -83,8 +97,12 @@ class Draft:
         return tuple(sorted(name for name in found if name is not None))
 
     def charged_nusd(self) -> int:
-        """Return what it takes from customers for use."""
-        return sum(p.amount_nusd for p in self.postings if p.ledger_account in {REVENUE, WRITEOFF})
+        """Return what it takes from customers for use; a refund takes less than nothing."""
+        return sum(
+            posting.amount_nusd
+            for posting in self.postings
+            if posting.ledger_account in {REVENUE, WRITEOFF} or is_refund(posting.ledger_account)
+        )
 
 
 class Split(NamedTuple):
@@ -120,6 +138,13 @@ def capture(account_id: str, split: Split) -> tuple[Posting, ...]:
         Posting(available(account_id), -split.from_available_nusd),
         Posting(REVENUE, split.charged_nusd + split.writeoff_nusd),
         Posting(WRITEOFF, -split.writeoff_nusd),
+    )
+
+
+def give_back(account_id: str, amount_nusd: int, *, reason: str) -> tuple[Posting, ...]:
+    """Return the postings that refund what an account was charged."""
+    return balanced(
+        Posting(available(account_id), amount_nusd), Posting(refund(reason), -amount_nusd)
     )
 
 

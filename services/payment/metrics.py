@@ -14,6 +14,9 @@ def watch(registry: CollectorRegistry, *, settlement: Settlement, sweeper: Sweep
         ("late_count", "late_outcomes", "Outcomes that their lease could not cover in full."),
         ("unknown_lease_count", "unlent_outcomes", "Outcomes whose lease is not known."),
         ("dead_letter_count", "dead_letters", "What the usage stream held and cannot be applied."),
+        ("refund_count", "refunds", "Charges that were given back."),
+        ("refunded_nusd", "refunded_nusd", "Charges that were given back, nano-USD."),
+        ("flagged_count", "flagged_keys", "Keys with many refunds, each once an hour."),
     ):
         _loss(registry, f"turnpike_payment_{name}", says, settlement.losses, field)
     Reading(

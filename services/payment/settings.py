@@ -56,6 +56,9 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
         ge=0,
         description="Pause after a fetch that was not full, so that events gather, seconds.",
     )
+    refunds_per_hour_max: int = Field(
+        20, ge=0, description="Refunds that a key may have in an hour before it is flagged."
+    )
     retry_s: float = Field(
         0.5, gt=0, description="Pause before a failed settlement or sweep is repeated, seconds."
     )

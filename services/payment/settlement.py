@@ -46,6 +46,9 @@ class Losses:
     late_count: int = 0
     unknown_lease_count: int = 0
     dead_letter_count: int = 0
+    refund_count: int = 0
+    refunded_nusd: int = 0
+    flagged_count: int = 0
 
     def add(self, applied: Applied) -> None:
         """Add what a group of deliveries lost, and say so when there is anything."""
@@ -53,10 +56,15 @@ class Losses:
         self.late_count += applied.late_count
         self.unknown_lease_count += applied.unknown_lease_count
         self.dead_letter_count += applied.dead_letter_count
+        self.refund_count += applied.refund_count
+        self.refunded_nusd += applied.refunded_nusd
+        self.flagged_count += len(applied.flagged)
         if applied.dead_letter_count:
             _log.error("settlement_dead_letters", count=applied.dead_letter_count)
         if applied.writeoff_nusd or applied.late_count or applied.unknown_lease_count:
             _log.warning("settlement_losses", **asdict(applied))
+        for key in applied.flagged:
+            _log.warning("refunds_flagged", key_id=key.key_id, count=key.refund_count)
 
 
 class Settlement:

@@ -12,7 +12,7 @@ from services.payment.batch import Parcel
 from services.payment.settings import PaymentSettings
 from services.payment.store_engine import Transactions
 from services.payment.store_leases import LeaseRules, LeaseTerms, Shortage
-from services.payment.store_settlement import Applied
+from services.payment.store_settlement import Applied, SettlementRules
 from services.payment.store_sweep import SweepRules, Swept
 from services.payment.store_verify import Snapshot
 
@@ -36,6 +36,10 @@ class PaymentStore:
             lease_ms=_ms(settings.lease_s),
             lease_max_nusd=settings.lease_max_nusd,
             share=settings.lease_share,
+        )
+        self._settlement_rules = SettlementRules(
+            hold_ttl_ms=_ms(settings.hold_ttl_s),
+            refunds_per_hour_max=settings.refunds_per_hour_max,
         )
         self._sweep_rules = SweepRules(
             draw_grace_ms=_ms(settings.draw_grace_s),
@@ -111,7 +115,7 @@ class PaymentStore:
                 parcels,
                 stream=stream,
                 now_ms=self._clock.unix_ms(),
-                hold_ttl_ms=self._sweep_rules.hold_ttl_ms,
+                rules=self._settlement_rules,
             )
         )
 

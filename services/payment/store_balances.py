@@ -8,7 +8,15 @@ from services.payment import ledger
 from services.payment.ledger import Draft, Kind
 from services.payment.store_answers import ask, remember
 from services.payment.store_books import Books, new_account
-from services.payment.store_tables import Row, account_chain, accounts, balances, charges, entries
+from services.payment.store_tables import (
+    Row,
+    account_chain,
+    accounts,
+    balances,
+    charges,
+    entries,
+    refunds,
+)
 
 _BALANCES: Final = select(balances.c.ledger_account, balances.c.balance_nusd).where(
     balances.c.ledger_account.in_(bindparam("names", expanding=True))
@@ -102,6 +110,10 @@ def _rebuild_accounts(connection: Connection) -> None:
     posted = charged.where(charges.c.txn_seq.is_not(None)).group_by(charges.c.account_id)
     for account_id, amount in connection.execute(posted):
         heads[account_id]["charged_nusd"] = int(amount)
+    given_back = select(refunds.c.account_id, func.sum(refunds.c.refunded_nusd))
+    posted = given_back.where(refunds.c.txn_seq.is_not(None)).group_by(refunds.c.account_id)
+    for account_id, amount in connection.execute(posted):
+        heads[account_id]["charged_nusd"] -= int(amount)
     connection.execute(accounts.delete())
     if heads:
         connection.execute(accounts.insert(), list(heads.values()))

@@ -21,6 +21,7 @@ from services.payment.batch import (
 )
 from services.payment.store_books import Books
 from services.payment.store_leases import CLOSED
+from services.payment.store_refunds import FlaggedKey, post_refunds, write_refunds
 from services.payment.store_tables import (
     charges,
     dead_letters,
@@ -80,26 +81,46 @@ class Applied:
     dead_letter_count: int = 0
     charged_nusd: int = 0
     writeoff_nusd: int = 0
+    refund_count: int = 0
+    refunded_nusd: int = 0
+    flagged: tuple[FlaggedKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementRules:
+    """How long a named hold lives, and how many refunds a key may have in an hour."""
+
+    hold_ttl_ms: int
+    refunds_per_hour_max: int
 
 
 def settle(
-    connection: Connection, parcels: Sequence[Parcel], *, stream: str, now_ms: int, hold_ttl_ms: int
+    connection: Connection,
+    parcels: Sequence[Parcel],
+    *,
+    stream: str,
+    now_ms: int,
+    rules: SettlementRules,
 ) -> Applied:
     """Apply deliveries; those applied before change nothing but the routers' watermarks."""
     books = Books(connection)
     opened = [(parcel, claims_of(parcel)) for parcel in parcels]
     known = _known(connection, books, [claim for _, claims in opened for claim in claims])
     reference = f"{stream}:{parcels[0].stream_seq}-{parcels[-1].stream_seq}"
-    plan = plan_batch(opened, known, reference=reference, now_ms=now_ms, hold_ttl_ms=hold_ttl_ms)
+    plan = plan_batch(
+        opened, known, reference=reference, now_ms=now_ms, hold_ttl_ms=rules.hold_ttl_ms
+    )
     rows: list[tuple[object, ...]] = [(*charge, None) for charge in plan.free]
     for draft, posted in plan.posted:
         seq = books.post(draft)
         rows += [(*charge, seq) for charge in posted]
+    given_back = post_refunds(books, plan)
     books.flush()
     _CHARGES.run_all(connection, rows)
+    flagged = write_refunds(connection, given_back, plan, per_hour_max=rules.refunds_per_hour_max)
     _write_state(connection, plan, now_ms=now_ms)
     _advance(connection, stream, (parcel.stream_seq for parcel in parcels))
-    return _summary(plan)
+    return _summary(plan, flagged)
 
 
 def bury(
@@ -175,8 +196,8 @@ def advance(position: int, waiting: Sequence[int], seqs: Iterable[int]) -> tuple
     return position, []
 
 
-def _summary(plan: Plan) -> Applied:
-    found = plan.charges
+def _summary(plan: Plan, flagged: tuple[FlaggedKey, ...] = ()) -> Applied:
+    found, given_back = plan.charges, plan.refunds
     return Applied(
         charge_count=len(found),
         duplicate_count=plan.duplicate_count,
@@ -185,4 +206,7 @@ def _summary(plan: Plan) -> Applied:
         dead_letter_count=len(plan.dead_letters),
         charged_nusd=sum(charge.charged_nusd for charge in found),
         writeoff_nusd=sum(charge.writeoff_nusd for charge in found),
+        refund_count=len(given_back),
+        refunded_nusd=sum(refund.refunded_nusd for refund in given_back),
+        flagged=flagged,
     )

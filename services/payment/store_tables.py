@@ -1,8 +1,8 @@
 """The payment room's tables.
 
-`transactions`, `entries`, `account_chain` and `charges` are append-only; triggers made by the
-migration refuse anything else, seal a transaction once its entries sum to zero, and keep `seq`
-gapless. Everything else is a projection or working state.
+`transactions`, `entries`, `account_chain`, `charges` and `refunds` are append-only; triggers made
+by the migrations refuse anything else, seal a transaction once its entries sum to zero, and keep
+`seq` gapless. Everything else is a projection or working state.
 """
 
 from collections.abc import Callable
@@ -151,6 +151,26 @@ charges: Final = Table(
         name="charges_add_up",
     ),
     Index("charges_by_txn", "txn_seq"),
+    **_COMPACT,
+)
+
+refunds: Final = Table(
+    "refunds",
+    METADATA,
+    Column("event_id", _Name, primary_key=True),
+    Column("account_id", _Name, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("refund_nusd", BigInteger, nullable=False),
+    Column("refunded_nusd", BigInteger, nullable=False),
+    Column("stream_seq", BigInteger, nullable=False),
+    Column("unix_ms", BigInteger, nullable=False),
+    Column("txn_seq", BigInteger, nullable=True),
+    CheckConstraint(
+        "refunded_nusd >= 0 AND refunded_nusd <= refund_nusd", name="refunds_within_charge"
+    ),
+    Index("refunds_by_txn", "txn_seq"),
+    Index("refunds_by_key", "key_id", "unix_ms"),
     **_COMPACT,
 )
 

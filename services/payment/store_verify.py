@@ -22,6 +22,7 @@ from services.payment.store_tables import (
     holds,
     leases,
     ledger_head,
+    refunds,
     transactions,
 )
 
@@ -42,7 +43,13 @@ _CHAIN: Final = (
     .limit(bindparam("count_max"))
 )
 _CHARGES: Final = (
-    select(charges.c.event_id, charges.c.account_id, charges.c.charge_nusd)
+    select(
+        charges.c.event_id,
+        charges.c.account_id,
+        charges.c.charge_nusd,
+        func.coalesce(refunds.c.refund_nusd, 0).label("refund_nusd"),
+    )
+    .outerjoin(refunds, refunds.c.event_id == charges.c.event_id)
     .where(charges.c.event_id > bindparam("after"), charges.c.charge_nusd != 0)
     .where(charges.c.stream_seq <= bindparam("stream_seq_max"))
     .order_by(charges.c.event_id)
@@ -59,6 +66,7 @@ class Posted:
     hash: bytes
     chained_accounts: tuple[str, ...]
     charge_rows: tuple[Row, ...]
+    refund_rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class Totals:
 
     charged_nusd: int
     writeoff_nusd: int
+    refunded_nusd: int
     open_lease_count: int
     open_hold_count: int
     held_nusd: int
@@ -130,6 +139,7 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
     lines = _grouped(connection, select(entries).order_by(entries.c.ledger_account), bounds)
     links = _grouped(connection, select(account_chain), bounds)
     charged = _grouped(connection, select(charges), bounds)
+    given_back = _grouped(connection, select(refunds), bounds)
     return [
         Posted(
             seq=row["seq"],
@@ -137,6 +147,7 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
             hash=row["hash"],
             chained_accounts=tuple(sorted(link["account_id"] for link in links[row["seq"]])),
             charge_rows=tuple(charged[row["seq"]]),
+            refund_rows=tuple(given_back[row["seq"]]),
         )
         for row in rows
     ]
@@ -175,10 +186,16 @@ def _wrong_charged(connection: Connection, *, count_max: int) -> list[Discrepanc
         .group_by(charges.c.account_id)
         .subquery()
     )
-    total = func.coalesce(sums.c.total, 0)
+    given_back = (
+        select(refunds.c.account_id, func.sum(refunds.c.refunded_nusd).label("total"))
+        .group_by(refunds.c.account_id)
+        .subquery()
+    )
+    total = func.coalesce(sums.c.total, 0) - func.coalesce(given_back.c.total, 0)
     query = (
         select(accounts.c.account_id, total, accounts.c.charged_nusd)
         .outerjoin(sums, sums.c.account_id == accounts.c.account_id)
+        .outerjoin(given_back, given_back.c.account_id == accounts.c.account_id)
         .where(total != accounts.c.charged_nusd)
         .order_by(accounts.c.account_id)
     )
@@ -214,6 +231,21 @@ def _unposted_charges(connection: Connection, *, count_max: int) -> list[Discrep
     return _unequal(connection, "usage", query)
 
 
+def _wrong_refunds(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    """Find refunds of more than was paid, of nothing, or without a transaction."""
+    paid = func.coalesce(charges.c.charged_nusd, 0)
+    is_unposted = transactions.c.seq.is_(None) & (refunds.c.refunded_nusd != 0)
+    query = (
+        select(refunds.c.event_id, paid, refunds.c.refunded_nusd)
+        .outerjoin(charges, charges.c.event_id == refunds.c.event_id)
+        .outerjoin(transactions, transactions.c.seq == refunds.c.txn_seq)
+        .where(or_(refunds.c.refunded_nusd > paid, is_unposted))
+        .order_by(refunds.c.event_id)
+        .limit(count_max)
+    )
+    return _unequal(connection, "usage", query)
+
+
 def _overdrawn(connection: Connection, *, count_max: int) -> list[Discrepancy]:
     name, stored = balances.c.ledger_account, balances.c.balance_nusd
     is_spendable = or_(name.like("customer:%:available"), name.like("customer:%:held"))
@@ -226,12 +258,14 @@ def _totals(connection: Connection) -> Totals:
     charged, written_off = connection.execute(
         select(func.sum(charges.c.charged_nusd), func.sum(charges.c.writeoff_nusd))
     ).one()
+    given_back = connection.execute(select(func.sum(refunds.c.refunded_nusd))).scalar()
     held = select(func.sum(balances.c.balance_nusd)).where(
         balances.c.ledger_account.like("customer:%:held")
     )
     return Totals(
         charged_nusd=int(charged or 0),
         writeoff_nusd=int(written_off or 0),
+        refunded_nusd=int(given_back or 0),
         open_lease_count=_count(connection, select(leases).where(leases.c.state == OPEN)),
         open_hold_count=_count(connection, select(holds)),
         held_nusd=int(connection.execute(held).scalar() or 0),
@@ -273,5 +307,6 @@ _CHECKS: Final[tuple[Callable[..., list[Discrepancy]], ...]] = (
     _wrong_charged,
     _wrong_leases,
     _unposted_charges,
+    _wrong_refunds,
     _overdrawn,
 )

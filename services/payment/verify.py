@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from kit.errors import Reason, TurnpikeError
-from services.payment.batch import charge_fields
+from services.payment.batch import charge_fields, refund_fields
 from services.payment.ledger import (
     GENESIS_HASH,
     REVENUE,
@@ -18,6 +18,7 @@ from services.payment.ledger import (
     Kind,
     account_hash,
     charges_hash,
+    is_refund,
     transaction_hash,
 )
 from services.payment.settings import PaymentSettings
@@ -40,6 +41,7 @@ class _Charge:
     event_id: str
     account_id: str
     charge_nusd: int
+    refund_nusd: int
 
 
 class Verifier:
@@ -75,6 +77,7 @@ class Verifier:
             totals = await snapshot.totals()
         answer.charged_nusd = totals.charged_nusd
         answer.writeoff_nusd = totals.writeoff_nusd
+        answer.refunded_nusd = totals.refunded_nusd
         answer.open_lease_count = totals.open_lease_count
         answer.open_hold_count = totals.open_hold_count
         answer.held_nusd = totals.held_nusd
@@ -117,7 +120,7 @@ class Verifier:
         answer.compared_stream_seq = bound
         theirs = self._recorded(first, bound)
         ours = self._charged(snapshot, bound)
-        end = _Charge(_ABSENT, "", 0)
+        end = _Charge(_ABSENT, "", 0, 0)
         mine, other = await anext(ours, end), await anext(theirs, end)
         while mine is not end or other is not end:
             event_id = min(mine.event_id, other.event_id)
@@ -136,7 +139,7 @@ class Verifier:
             after=after, stream_seq_max=bound, count_max=self._page_max
         ):
             for row in page:
-                yield _Charge(row["event_id"], row["account_id"], row["charge_nusd"])
+                yield _Charge(**row)
             after = page[-1]["event_id"]
 
     async def _recorded(
@@ -145,7 +148,7 @@ class Verifier:
         while True:
             for row in page.charges:
                 if row.charge_nusd and row.stream_seq <= bound:
-                    yield _Charge(row.event_id, row.account_id, row.charge_nusd)
+                    yield _Charge(row.event_id, row.account_id, row.charge_nusd, row.refund_nusd)
             if not page.next_page_token:
                 return
             page = await self._list_charges(bound, page.next_page_token)
@@ -180,6 +183,7 @@ def _flaws(posted: Posted, previous_seq: int, previous: bytes) -> Iterator[tuple
     if posted.chained_accounts != draft.customers():
         yield "chain", "The accounts' chains do not hold this transaction."
     yield from _charge_flaws(posted)
+    yield from _refund_flaws(posted)
 
 
 def _charge_flaws(posted: Posted) -> Iterator[tuple[str, str]]:
@@ -199,6 +203,20 @@ def _charge_flaws(posted: Posted) -> Iterator[tuple[str, str]]:
         yield "usage", "The charges are not those that were posted."
 
 
+def _refund_flaws(posted: Posted) -> Iterator[tuple[str, str]]:
+    if posted.draft.kind != Kind.REFUND:
+        if posted.refund_rows:
+            yield "usage", "Refunds name a transaction that gives nothing back."
+        return
+    lines = posted.draft.postings
+    expected = -sum(line.amount_nusd for line in lines if is_refund(line.ledger_account))
+    found = sum(row["refunded_nusd"] for row in posted.refund_rows)
+    if found != expected:
+        yield "usage", f"Expected refunds of {expected} nUSD, found {found}."
+    if charges_hash(refund_fields(row) for row in posted.refund_rows) != posted.draft.detail_hash:
+        yield "usage", "The refunds are not those that were posted."
+
+
 def _is_link(link: Mapping[str, Any], previous_seq: int, previous: bytes) -> bool:
     of_transaction = link["of_transaction"] or b""
     expected = account_hash(previous, link["account_seq"], of_transaction)
@@ -213,6 +231,6 @@ def _difference(mine: _Charge, other: _Charge) -> str | None:
     if mine.event_id > other.event_id:
         return f"Metering has {other.charge_nusd} nUSD; the ledger has no such charge."
     return (
-        f"Charged {mine.charge_nusd} nUSD to {mine.account_id}; "
-        f"metering has {other.charge_nusd} nUSD for {other.account_id}."
+        f"Charged {mine.charge_nusd} nUSD to {mine.account_id} and gave back {mine.refund_nusd}; "
+        f"metering has {other.charge_nusd} nUSD for {other.account_id} and {other.refund_nusd}."
     )

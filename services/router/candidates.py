@@ -82,6 +82,7 @@ def _unwanted(
         price.input_pusd_per_token > routing.input_pusd_per_token_max
         or price.output_pusd_per_token > routing.output_pusd_per_token_max
         or price.request_pusd
+        or price.unit_pusd
     ):
         return "ceiling"
     return ""
@@ -92,6 +93,7 @@ def _worst_nusd(deployment: Deployment, envelope: router_pb2.Envelope) -> int:
         deployment.price,
         prompt_tokens=envelope.prompt_tokens_max,
         completion_tokens=envelope.max_tokens,
+        units=envelope.unit_count_max,
     )
 
 

@@ -11,7 +11,12 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, JsonValue, SecretStr, ValidationError, model_validator
 
 from kit.ids import name_id
-from kit.money import PUSD_PER_NUSD, nusd_from_usd, pusd_per_token_from_usd_per_million
+from kit.money import (
+    PUSD_PER_NUSD,
+    nusd_from_usd,
+    pusd_from_usd,
+    pusd_per_token_from_usd_per_million,
+)
 from kit.yaml_lines import YamlError, YamlFile
 from services.router.capabilities import FEATURES, capabilities
 from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
@@ -84,9 +89,15 @@ class PriceEntry(_Entry):
     input_usd_per_million: Decimal = Field(ge=0, description="Prompt tokens, USD per million.")
     output_usd_per_million: Decimal = Field(ge=0, description="Completion tokens, USD per million.")
     request_usd: Decimal = Field(Decimal(0), ge=0, description="Each request, USD.")
+    unit: Literal["", "image", "character", "second"] = Field(
+        "", description="What `unit_usd` is for: an image, a character or a second of sound."
+    )
+    unit_usd: Decimal = Field(Decimal(0), ge=0, description="Each unit, USD.")
 
     @model_validator(mode="after")
     def _is_exact(self) -> "PriceEntry":
+        if self.unit_usd and not self.unit:
+            raise ValueError("unit_usd needs unit")
         _price(self)
         return self
 
@@ -134,6 +145,13 @@ class ModelEntry(_Entry):
     )
     create_unix_s: int = Field(1_760_000_000, ge=0, description="`created` in /v1/models.")
     deployments: list[DeploymentEntry] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _counts_one_unit(self) -> "ModelEntry":
+        units = {entry.price.unit for entry in self.deployments if entry.price.unit}
+        if len(units) > 1:
+            raise ValueError(f"its deployments are sold by different units: {sorted(units)}")
+        return self
 
 
 class FunctionEntry(_Entry):
@@ -247,8 +265,14 @@ def _price(entry: PriceEntry) -> PriceRow:
     input_pusd = pusd_per_token_from_usd_per_million(str(entry.input_usd_per_million))
     output_pusd = pusd_per_token_from_usd_per_million(str(entry.output_usd_per_million))
     request_pusd = PUSD_PER_NUSD * nusd_from_usd(str(entry.request_usd))
-    digest = hashlib.sha256(f"{input_pusd}:{output_pusd}:{request_pusd}".encode()).hexdigest()
-    return PriceRow(f"price-{digest[:12]}", input_pusd, output_pusd, request_pusd)
+    unit_pusd = pusd_from_usd(str(entry.unit_usd))
+    figures = f"{input_pusd}:{output_pusd}:{request_pusd}"
+    if entry.unit:
+        figures += f":{entry.unit}:{unit_pusd}"
+    digest = hashlib.sha256(figures.encode()).hexdigest()
+    return PriceRow(
+        f"price-{digest[:12]}", input_pusd, output_pusd, request_pusd, unit_pusd, entry.unit
+    )
 
 
 def _deployment(file: CatalogueFile, entry: DeploymentEntry) -> Deployment:

@@ -295,7 +295,7 @@ class Dispatcher:
 def _intent(
     request_id: str, envelope: router_pb2.Envelope, deployment: Deployment, unix_ms: int
 ) -> UsageEvent:
-    return UsageEvent(
+    event = UsageEvent(
         event_id=request_id + ":intent",
         kind=UsageEvent.KIND_INTENT,
         request_id=request_id,
@@ -311,6 +311,9 @@ def _intent(
         attempt_count=1,
         is_streaming=envelope.is_streaming,
     )
+    if envelope.episode_id:
+        event.episode_id = envelope.episode_id
+    return event
 
 
 def _chunk_head(run: Run, answer_id: str) -> bytes:

@@ -10,20 +10,27 @@ from typing import Final
 from kit.money import round_up_nusd
 
 TOKENS_MAX: Final = 2**31
-"""No request uses more; a larger figure is an upstream's mistake."""
+"""No request uses more, of tokens or of units; a larger figure is an upstream's mistake."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriceRow:
-    """What one deployment's tokens are sold for, pico-USD."""
+    """What one deployment's tokens and units are sold for, pico-USD.
+
+    `unit` is image, character or second; empty when nothing is sold by units.
+    """
 
     price_id: str
     input_pusd_per_token: int
     output_pusd_per_token: int
     request_pusd: int = 0
+    unit_pusd: int = 0
+    unit: str = ""
 
 
-def charge_nusd(price: PriceRow, *, prompt_tokens: int, completion_tokens: int) -> int:
+def charge_nusd(
+    price: PriceRow, *, prompt_tokens: int, completion_tokens: int, units: int = 0
+) -> int:
     """Return what an answer costs, nano-USD, rounded up once.
 
     Raises:
@@ -31,11 +38,16 @@ def charge_nusd(price: PriceRow, *, prompt_tokens: int, completion_tokens: int) 
     """
     if not (0 <= prompt_tokens <= TOKENS_MAX and 0 <= completion_tokens <= TOKENS_MAX):
         raise ValueError(f"Token counts are {prompt_tokens} and {completion_tokens}.")
-    return round_up_nusd(
+    amount_pusd = (
         price.request_pusd
         + prompt_tokens * price.input_pusd_per_token
         + completion_tokens * price.output_pusd_per_token
     )
+    if units:
+        if not 0 < units <= TOKENS_MAX:
+            raise ValueError(f"The count of units is {units}.")
+        amount_pusd += units * price.unit_pusd
+    return round_up_nusd(amount_pusd)
 
 
 def ceiling(prices: Iterable[PriceRow]) -> PriceRow:
@@ -46,6 +58,8 @@ def ceiling(prices: Iterable[PriceRow]) -> PriceRow:
         input_pusd_per_token=max((row.input_pusd_per_token for row in rows), default=0),
         output_pusd_per_token=max((row.output_pusd_per_token for row in rows), default=0),
         request_pusd=max((row.request_pusd for row in rows), default=0),
+        unit_pusd=max((row.unit_pusd for row in rows), default=0),
+        unit=_unit(rows),
     )
 
 
@@ -57,4 +71,11 @@ def floor(prices: Iterable[PriceRow]) -> PriceRow:
         input_pusd_per_token=min((row.input_pusd_per_token for row in rows), default=0),
         output_pusd_per_token=min((row.output_pusd_per_token for row in rows), default=0),
         request_pusd=min((row.request_pusd for row in rows), default=0),
+        unit_pusd=min((row.unit_pusd for row in rows), default=0),
+        unit=_unit(rows),
     )
+
+
+def _unit(rows: Iterable[PriceRow]) -> str:
+    """Return what is counted; rows of one model that count anything count the same."""
+    return next((row.unit for row in rows if row.unit), "")

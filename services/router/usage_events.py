@@ -15,6 +15,7 @@ from turnpike.type.v1 import usage_pb2
 
 UsageEvent = events_pb2.UsageEvent
 TokenUsage = usage_pb2.TokenUsage
+_ENDED: Final = (UsageEvent.OUTCOME_COMPLETED, UsageEvent.OUTCOME_INVALID_OUTPUT)
 _EVENTS_TAG: Final = bytes([events_pb2.UsageBatch.EVENTS_FIELD_NUMBER << 3 | 2])
 
 
@@ -33,7 +34,12 @@ def price_of(event: UsageEvent) -> PriceRow:
     """Return the price row that the event carries."""
     price = event.price
     return PriceRow(
-        price.price_id, price.input_pusd_per_token, price.output_pusd_per_token, price.request_pusd
+        price.price_id,
+        price.input_pusd_per_token,
+        price.output_pusd_per_token,
+        price.request_pusd,
+        price.unit_pusd,
+        price.unit,
     )
 
 
@@ -44,6 +50,8 @@ def price_message(row: PriceRow) -> usage_pb2.Price:
         input_pusd_per_token=row.input_pusd_per_token,
         output_pusd_per_token=row.output_pusd_per_token,
         request_pusd=row.request_pusd,
+        unit_pusd=row.unit_pusd,
+        unit=row.unit,
     )
 
 
@@ -52,21 +60,25 @@ def settle(
 ) -> None:
     """Turn an intent into its outcome: fill in usage, charge and id; `price` is the event's.
 
-    Nothing was delivered when no completion token was, and then nothing is charged.
+    Nothing was delivered when no completion token and no unit was, and then nothing is charged.
+    What an answer that broke its constraint costs is charged and given back.
     """
     event.event_id = f"{event.request_id}:outcome"
     event.kind = UsageEvent.KIND_OUTCOME
     event.outcome = outcome
     event.usage.CopyFrom(usage)
-    completion_tokens = usage.completion_token_count
-    if completion_tokens > 0 or outcome == UsageEvent.OUTCOME_COMPLETED:
+    completion_tokens, units = usage.completion_token_count, usage.unit_count
+    if completion_tokens > 0 or units > 0 or outcome in _ENDED:
         event.charge_nusd = charge_nusd(
             price,
             prompt_tokens=usage.prompt_token_count,
             completion_tokens=completion_tokens,
+            units=units,
         )
     else:
         event.charge_nusd = 0
+    if outcome == UsageEvent.OUTCOME_INVALID_OUTPUT:
+        event.refund_nusd = event.charge_nusd
 
 
 def recover(records: Iterable[bytes], *, now_unix_ms: int) -> list[UsageEvent]:

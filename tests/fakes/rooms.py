@@ -158,16 +158,18 @@ class FakeMetering(metering_pb2_grpc.MeteringServiceServicer):
 
     def __init__(self) -> None:
         self.filters: list[metering_pb2.ListUsageRequest] = []
+        usage = usage_pb2.TokenUsage(prompt_token_count=12, completion_token_count=34)
+        self.records = [
+            metering_pb2.UsageRecord(
+                request_id="request-1", model_id="tiny-chat", usage=usage, charge_nusd=14_800
+            )
+        ]
 
     async def ListUsage(
         self, request: metering_pb2.ListUsageRequest, context: object
     ) -> metering_pb2.ListUsageResponse:
         self.filters.append(request)
-        usage = usage_pb2.TokenUsage(prompt_token_count=12, completion_token_count=34)
-        record = metering_pb2.UsageRecord(
-            request_id="request-1", model_id="tiny-chat", usage=usage, charge_nusd=14_800
-        )
-        return metering_pb2.ListUsageResponse(records=[record])
+        return metering_pb2.ListUsageResponse(records=self.records)
 
     async def SummarizeUsage(
         self, request: metering_pb2.SummarizeUsageRequest, context: object

@@ -21,7 +21,9 @@ from app.cli import app
 from app.settings_sections import AdminSettings
 from kit.rpc.transcode import Transcoder
 from tests.fakes.rooms import SECRET, FakeRooms
+from turnpike.metering.v1.metering_pb2 import UsageRecord
 from turnpike.payment.v1 import payment_pb2
+from turnpike.type.v1.usage_pb2 import TokenUsage
 
 TOKEN = "token-of-the-test"
 
@@ -181,6 +183,25 @@ async def test_usage_is_filtered_by_account_model_and_time(shell: Shell) -> None
     assert 1_795_219_200 == wish.start_time.seconds
     assert not wish.HasField("end_time")
     assert "$0.0000148" in shell.out
+
+
+async def test_usage_shows_units_refunds_and_episodes_only_where_there_are_some(
+    shell: Shell,
+) -> None:
+    await shell.run("usage", "list")
+    plain = shell.out.splitlines()[0]
+    shell.rooms.metering.records[0].MergeFrom(
+        UsageRecord(
+            unit="image", usage=TokenUsage(unit_count=2), refund_nusd=14_800, episode_id="e-1"
+        )
+    )
+
+    await shell.run("usage", "list", "--episode", "e-1")
+
+    assert plain.endswith("TTFT MS")
+    assert shell.out.splitlines()[0].endswith("TTFT MS\tUNITS\tREFUND\tEPISODE")
+    assert shell.out.splitlines()[1].endswith("2 image\t$0.0000148\te-1")
+    assert "e-1" == shell.rooms.metering.filters[-1].episode_id
 
 
 async def test_usage_is_summed(shell: Shell) -> None:

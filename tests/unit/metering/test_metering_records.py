@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.metering.records import Parcel, Record, open_parcels
+from services.metering.records import Extra, Parcel, Record, open_parcels
 from tests.unit.metering.events import START_MS, batch, intent, outcome, request_id
 from turnpike.events.v1.events_pb2 import UsageEvent
 
@@ -36,6 +36,26 @@ def test_outcome_becomes_a_record_with_everything_that_was_counted() -> None:
     ] == list(opened.records.values())
 
 
+def test_units_refund_and_episode_lie_beside_the_record_and_only_where_there_are_some() -> None:
+    events = [
+        outcome(1),
+        outcome(2, price={"unit": "second"}, usage={"unit_count": 30}),
+        outcome(3, refund_nusd=1_003, outcome=UsageEvent.OUTCOME_INVALID_OUTPUT),
+        outcome(4, price={"unit": "image"}, episode_id="e\0" + "x" * 300),
+    ]
+
+    opened = open_parcels([Parcel(1, batch(*events))])
+
+    ids = [f"{request_id(number)}:outcome" for number in range(5)]
+    assert {
+        ids[2]: Extra(ids[2], "second", 30, 0, ""),
+        ids[3]: Extra(ids[3], "", 0, 1_003, ""),
+        ids[4]: Extra(ids[4], "", 0, 0, "e?" + "x" * 198),
+    } == opened.extras
+    assert "invalid_output" == opened.records[ids[3]].outcome
+    assert 4 == len(opened.records)
+
+
 def test_intents_checkpoints_and_watermarks_leave_nothing() -> None:
     checkpoint = intent(2)
     checkpoint.event_id, checkpoint.kind = f"{request_id(2)}:1", UsageEvent.KIND_CHECKPOINT
@@ -66,6 +86,10 @@ def test_first_of_several_events_with_one_id_counts() -> None:
         ({"charge_nusd": 10**15 + 1}, "amount is out of range"),
         ({"usage": {"prompt_token_count": -1}}, "token count is out of range"),
         ({"usage": {"reasoning_token_count": 2**62}}, "token count is out of range"),
+        ({"usage": {"unit_count": -1}}, "unit count is out of range"),
+        ({"usage": {"unit_count": 2**62}}, "unit count is out of range"),
+        ({"refund_nusd": -1}, "refund is not a part of the charge"),
+        ({"refund_nusd": 1_003}, "refund is not a part of the charge"),
         ({"start_unix_ms": -1}, "time is out of range"),
         ({"end_unix_ms": 2**62}, "time is out of range"),
     ],

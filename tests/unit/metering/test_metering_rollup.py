@@ -12,7 +12,7 @@ def test_records_of_one_hour_key_and_model_add_up() -> None:
     events = [outcome(number) for number in (0, 6, 12)]
     records = open_parcels([Parcel(1, batch(*events))]).records.values()
 
-    sums = roll_up(records)
+    sums = roll_up(records, {})
 
     hour = START_MS - START_MS % HOUR_MS
     assert [HourSum(hour, "account-0", "key-0", "model-0", 3, 48, 318, 3_018)] == sums
@@ -22,12 +22,22 @@ def test_records_of_one_hour_key_and_model_add_up() -> None:
 def test_sums_hold_what_the_records_hold(numbers: list[int]) -> None:
     opened = open_parcels([Parcel(1, batch(*map(outcome, numbers)))])
 
-    sums = roll_up(opened.records.values())
+    sums = roll_up(opened.records.values(), opened.extras)
 
     assert sums == sorted(sums)
     assert len({each[:4] for each in sums}) == len(sums)
     assert len(numbers) == sum(each.request_count for each in sums)
     assert sum(1_000 + number for number in numbers) == sum(each.charge_nusd for each in sums)
+
+
+def test_what_was_given_back_is_taken_off_the_charge() -> None:
+    events = [outcome(0), outcome(6, refund_nusd=1_006), outcome(12, refund_nusd=12)]
+    opened = open_parcels([Parcel(1, batch(*events))])
+
+    (total,) = roll_up(opened.records.values(), opened.extras)
+
+    assert 1_000 + 0 + 1_000 == total.charge_nusd
+    assert 3 == total.request_count
 
 
 def test_position_waits_in_front_of_a_gap_until_it_is_filled() -> None:

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from services.payment.batch import Parcel
 from services.payment.ledger import available
-from tests.unit.payment.rig import Rig, checkpoint, intent, outcome
+from tests.unit.payment.rig import Rig, checkpoint, intent, outcome, refunded
 
 Turn: TypeAlias = tuple[int, int, int, int]
 
@@ -60,6 +60,14 @@ class _Player:
             )
             self.waiting.append(self.rig.parcel(event))
 
+    async def refund(self, which: int, charge: int, _: int) -> None:
+        if self.requests:
+            request_id, lease_id, account_id, hold = self.requests[which % len(self.requests)]
+            event = refunded(
+                request_id, lease_id, hold_nusd=hold, charge_nusd=charge, account_id=account_id
+            )
+            self.waiting.append(self.rig.parcel(event))
+
     async def deliver(self, which: int, number: int, _: int) -> None:
         chosen = [
             self.waiting.pop(which % len(self.waiting))
@@ -93,6 +101,7 @@ _ACTIONS = (
     _Player.keep,
     _Player.end,
     _Player.end,
+    _Player.refund,
     _Player.deliver,
     _Player.deliver,
     _Player.deliver,

@@ -40,6 +40,7 @@ class FakeMetering:
                     event_id=event.event_id,
                     account_id=event.account_id,
                     charge_nusd=event.charge_nusd,
+                    refund_nusd=event.refund_nusd,
                     stream_seq=parcel.stream_seq,
                 )
 
@@ -180,4 +181,16 @@ def outcome(
     event.kind = UsageEvent.KIND_OUTCOME
     event.outcome = UsageEvent.OUTCOME_COMPLETED
     event.charge_nusd = charge_nusd
+    return event
+
+
+def refunded(
+    request_id: str, lease_id: str, *, hold_nusd: int, charge_nusd: int, account_id: str = "a"
+) -> UsageEvent:
+    """Return the event that ends a request whose answer broke its constraint."""
+    event = outcome(
+        request_id, lease_id, hold_nusd=hold_nusd, charge_nusd=charge_nusd, account_id=account_id
+    )
+    event.outcome = UsageEvent.OUTCOME_INVALID_OUTPUT
+    event.refund_nusd = charge_nusd
     return event

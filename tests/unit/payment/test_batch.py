@@ -12,9 +12,9 @@ from services.payment.batch import (
     claims_of,
     plan_batch,
 )
-from services.payment.ledger import REVENUE, WRITEOFF, available, held
+from services.payment.ledger import INVALID_OUTPUT, REVENUE, WRITEOFF, Kind, available, held, refund
 from services.payment.store_settlement import advance
-from tests.unit.payment.rig import ROUTER, checkpoint, intent, outcome
+from tests.unit.payment.rig import ROUTER, checkpoint, intent, outcome, refunded
 from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent
 
 
@@ -112,6 +112,51 @@ def test_lease_of_another_account_is_not_drawn_from() -> None:
     assert [{REVENUE: 10, WRITEOFF: -10}] == amounts(found)
 
 
+def given_back(found: Plan) -> list[tuple[str, dict[str, int]]]:
+    return [
+        (draft.kind, {p.ledger_account: p.amount_nusd for p in draft.postings})
+        for draft, _ in found.refunded
+        if draft is not None
+    ]
+
+
+def test_refund_is_a_transaction_of_its_own_behind_the_charge() -> None:
+    found = plan(
+        refunded("r1", "l", hold_nusd=40, charge_nusd=10),
+        outcome("r2", "l", hold_nusd=40, charge_nusd=5),
+        refunded("r3", "l", hold_nusd=40, charge_nusd=3),
+    )
+
+    source = refund(INVALID_OUTPUT)
+    assert "refund:invalid_output" == source
+    assert [{held("a"): -18, REVENUE: 18}] == amounts(found)
+    assert [(Kind.REFUND, {available("a"): 13, source: -13})] == given_back(found)
+    assert [("r1:outcome", 10), ("r3:outcome", 3)] == [
+        (each.event_id, each.refunded_nusd) for each in found.refunds
+    ]
+
+
+def test_refund_gives_back_what_was_paid_and_not_what_was_written_off() -> None:
+    found = plan(refunded("r1", "l", hold_nusd=40, charge_nusd=50))
+
+    assert [{held("a"): -40, REVENUE: 50, WRITEOFF: -10}] == amounts(found)
+    assert [(Kind.REFUND, {available("a"): 40, refund(INVALID_OUTPUT): -40})] == given_back(found)
+
+
+def test_refund_of_what_nobody_paid_is_kept_and_posts_nothing() -> None:
+    found = plan(refunded("r1", "nowhere", hold_nusd=40, charge_nusd=10))
+
+    assert [] == given_back(found)
+    assert [(10, 0)] == [(each.refund_nusd, each.refunded_nusd) for each in found.refunds]
+
+
+def test_refund_that_comes_twice_is_given_once() -> None:
+    event = refunded("r1", "l", hold_nusd=40, charge_nusd=10)
+
+    assert 1 == len(plan(event, event).refunds)
+    assert [] == plan(event, known=one_lease(settled=("r1:outcome",))).refunds
+
+
 def test_overrun_of_a_hold_is_not_late() -> None:
     found = plan(outcome("r1", "l", hold_nusd=40, charge_nusd=41))
 
@@ -130,6 +175,8 @@ def test_overrun_of_a_hold_is_not_late() -> None:
         {"charge_nusd": -1},
         {"charge_nusd": AMOUNT_NUSD_MAX + 1},
         {"hold_nusd": -1},
+        {"refund_nusd": -1},
+        {"refund_nusd": 11},
         {"event_id": "r1:other"},
     ],
 )

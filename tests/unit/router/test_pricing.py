@@ -8,7 +8,7 @@ from services.router.pricing import PriceRow, ceiling, charge_nusd, floor
 
 counts = st.integers(min_value=0, max_value=2**31)
 prices = st.integers(min_value=0, max_value=10**9)
-rows = st.builds(PriceRow, st.just("row"), prices, prices, prices)
+rows = st.builds(PriceRow, st.just("row"), prices, prices, prices, prices)
 
 
 def test_a_million_one_token_requests_at_one_cent_per_million_cost_one_cent() -> None:
@@ -17,35 +17,51 @@ def test_a_million_one_token_requests_at_one_cent_per_million_cost_one_cent() ->
     assert 10_000_000 == 1_000_000 * charge_nusd(price, prompt_tokens=0, completion_tokens=1)
 
 
-@given(rows, counts, counts)
+@given(rows, counts, counts, counts)
 def test_charges_are_rounded_up_by_less_than_one_nano_usd(
-    price: PriceRow, prompt: int, completion: int
+    price: PriceRow, prompt: int, completion: int, units: int
 ) -> None:
     exact_pusd = (
         price.request_pusd
         + prompt * price.input_pusd_per_token
         + completion * price.output_pusd_per_token
+        + units * price.unit_pusd
     )
 
-    charged = charge_nusd(price, prompt_tokens=prompt, completion_tokens=completion)
+    charged = charge_nusd(price, prompt_tokens=prompt, completion_tokens=completion, units=units)
 
     assert 0 <= charged * 1000 - exact_pusd < 1000
 
 
-@given(st.lists(rows, min_size=1, max_size=8), counts, counts)
+@given(st.lists(rows, min_size=1, max_size=8), counts, counts, counts)
 def test_ceiling_covers_and_floor_undercuts_every_row(
-    table: list[PriceRow], prompt: int, completion: int
+    table: list[PriceRow], prompt: int, completion: int, units: int
 ) -> None:
-    charges = [charge_nusd(p, prompt_tokens=prompt, completion_tokens=completion) for p in table]
+    def charge(price: PriceRow) -> int:
+        return charge_nusd(price, prompt_tokens=prompt, completion_tokens=completion, units=units)
 
-    most = charge_nusd(ceiling(table), prompt_tokens=prompt, completion_tokens=completion)
-    least = charge_nusd(floor(table), prompt_tokens=prompt, completion_tokens=completion)
+    charges = list(map(charge, table))
+
+    most = charge(ceiling(table))
+    least = charge(floor(table))
 
     assert most >= max(charges)
     assert least <= min(charges)
 
 
-@pytest.mark.parametrize(("prompt", "completion"), [(-1, 0), (0, -1), (2**31 + 1, 0)])
-def test_impossible_counts_are_refused(prompt: int, completion: int) -> None:
-    with pytest.raises(ValueError, match="counts"):
-        charge_nusd(PriceRow("p", 1, 1), prompt_tokens=prompt, completion_tokens=completion)
+def test_ceiling_and_floor_say_what_is_counted() -> None:
+    by_tokens, by_units = PriceRow("t", 1, 2), PriceRow("u", 0, 0, 0, 50, "image")
+
+    assert ("image", 50) == (ceiling([by_tokens, by_units]).unit, ceiling([by_units]).unit_pusd)
+    assert ("image", 0) == (floor([by_tokens, by_units]).unit, floor([by_tokens]).unit_pusd)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "units"),
+    [(-1, 0, 0), (0, -1, 0), (2**31 + 1, 0, 0), (0, 0, -1), (0, 0, 2**31 + 1)],
+)
+def test_impossible_counts_are_refused(prompt: int, completion: int, units: int) -> None:
+    with pytest.raises(ValueError, match="count"):
+        charge_nusd(
+            PriceRow("p", 1, 1), prompt_tokens=prompt, completion_tokens=completion, units=units
+        )

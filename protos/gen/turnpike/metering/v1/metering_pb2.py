@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from turnpike.type.v1 import usage_pb2 as turnpike_dot_type_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#turnpike/metering/v1/metering.proto\x12\x14turnpike.metering.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cturnpike/type/v1/usage.proto\"\xea\x02\n\x0bUsageRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x12\n\ndeployment\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12+\n\x05usage\x18\x07 \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x13\n\x0b\x63harge_nusd\x18\x08 \x01(\x03\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x15\n\rfinish_reason\x18\n \x01(\t\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x0c \x01(\x03\x12\x0f\n\x07ttft_ms\x18\r \x01(\x03\x12\x14\n\x0cis_streaming\x18\x0e \x01(\x08\x12\x15\n\rattempt_count\x18\x0f \x01(\x05\"\xcd\x01\n\x10ListUsageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"`\n\x11ListUsageResponse\x12\x32\n\x07records\x18\x01 \x03(\x0b\x32!.turnpike.metering.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdb\x01\n\x0cUsageSummary\x12-\n\thour_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x15\n\rrequest_count\x18\x05 \x01(\x03\x12\x1a\n\x12prompt_token_count\x18\x06 \x01(\x03\x12\x1e\n\x16\x63ompletion_token_count\x18\x07 \x01(\x03\x12\x13\n\x0b\x63harge_nusd\x18\x08 \x01(\x03\"\xd2\x01\n\x15SummarizeUsageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"h\n\x16SummarizeUsageResponse\x12\x35\n\tsummaries\x18\x01 \x03(\x0b\x32\".turnpike.metering.v1.UsageSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x06\x43harge\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63harge_nusd\x18\x03 \x01(\x03\x12\x12\n\nstream_seq\x18\x04 \x01(\x03\"S\n\x12ListChargesRequest\x12\x16\n\x0estream_seq_max\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x13ListChargesResponse\x12-\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1c.turnpike.metering.v1.Charge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1a\n\x12\x61pplied_stream_seq\x18\x03 \x01(\x03\x32\xc0\x02\n\x0fMeteringService\x12\\\n\tListUsage\x12&.turnpike.metering.v1.ListUsageRequest\x1a\'.turnpike.metering.v1.ListUsageResponse\x12k\n\x0eSummarizeUsage\x12+.turnpike.metering.v1.SummarizeUsageRequest\x1a,.turnpike.metering.v1.SummarizeUsageResponse\x12\x62\n\x0bListCharges\x12(.turnpike.metering.v1.ListChargesRequest\x1a).turnpike.metering.v1.ListChargesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#turnpike/metering/v1/metering.proto\x12\x14turnpike.metering.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cturnpike/type/v1/usage.proto\"\xa1\x03\n\x0bUsageRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x12\n\ndeployment\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12+\n\x05usage\x18\x07 \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x13\n\x0b\x63harge_nusd\x18\x08 \x01(\x03\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x15\n\rfinish_reason\x18\n \x01(\t\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x0c \x01(\x03\x12\x0f\n\x07ttft_ms\x18\r \x01(\x03\x12\x14\n\x0cis_streaming\x18\x0e \x01(\x08\x12\x15\n\rattempt_count\x18\x0f \x01(\x05\x12\x0c\n\x04unit\x18\x10 \x01(\t\x12\x13\n\x0brefund_nusd\x18\x11 \x01(\x03\x12\x12\n\nepisode_id\x18\x12 \x01(\t\"\xe1\x01\n\x10ListUsageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x12\n\nepisode_id\x18\x08 \x01(\t\"`\n\x11ListUsageResponse\x12\x32\n\x07records\x18\x01 \x03(\x0b\x32!.turnpike.metering.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdb\x01\n\x0cUsageSummary\x12-\n\thour_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x15\n\rrequest_count\x18\x05 \x01(\x03\x12\x1a\n\x12prompt_token_count\x18\x06 \x01(\x03\x12\x1e\n\x16\x63ompletion_token_count\x18\x07 \x01(\x03\x12\x13\n\x0b\x63harge_nusd\x18\x08 \x01(\x03\"\xd2\x01\n\x15SummarizeUsageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"h\n\x16SummarizeUsageResponse\x12\x35\n\tsummaries\x18\x01 \x03(\x0b\x32\".turnpike.metering.v1.UsageSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x06\x43harge\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63harge_nusd\x18\x03 \x01(\x03\x12\x12\n\nstream_seq\x18\x04 \x01(\x03\x12\x13\n\x0brefund_nusd\x18\x05 \x01(\x03\"S\n\x12ListChargesRequest\x12\x16\n\x0estream_seq_max\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x13ListChargesResponse\x12-\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1c.turnpike.metering.v1.Charge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1a\n\x12\x61pplied_stream_seq\x18\x03 \x01(\x03\x32\xc0\x02\n\x0fMeteringService\x12\\\n\tListUsage\x12&.turnpike.metering.v1.ListUsageRequest\x1a\'.turnpike.metering.v1.ListUsageResponse\x12k\n\x0eSummarizeUsage\x12+.turnpike.metering.v1.SummarizeUsageRequest\x1a,.turnpike.metering.v1.SummarizeUsageResponse\x12\x62\n\x0bListCharges\x12(.turnpike.metering.v1.ListChargesRequest\x1a).turnpike.metering.v1.ListChargesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnpike.metering.v1.meteri
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_USAGERECORD']._serialized_start=125
-  _globals['_USAGERECORD']._serialized_end=487
-  _globals['_LISTUSAGEREQUEST']._serialized_start=490
-  _globals['_LISTUSAGEREQUEST']._serialized_end=695
-  _globals['_LISTUSAGERESPONSE']._serialized_start=697
-  _globals['_LISTUSAGERESPONSE']._serialized_end=793
-  _globals['_USAGESUMMARY']._serialized_start=796
-  _globals['_USAGESUMMARY']._serialized_end=1015
-  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_start=1018
-  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_end=1228
-  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_start=1230
-  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_end=1334
-  _globals['_CHARGE']._serialized_start=1336
-  _globals['_CHARGE']._serialized_end=1423
-  _globals['_LISTCHARGESREQUEST']._serialized_start=1425
-  _globals['_LISTCHARGESREQUEST']._serialized_end=1508
-  _globals['_LISTCHARGESRESPONSE']._serialized_start=1510
-  _globals['_LISTCHARGESRESPONSE']._serialized_end=1631
-  _globals['_METERINGSERVICE']._serialized_start=1634
-  _globals['_METERINGSERVICE']._serialized_end=1954
+  _globals['_USAGERECORD']._serialized_end=542
+  _globals['_LISTUSAGEREQUEST']._serialized_start=545
+  _globals['_LISTUSAGEREQUEST']._serialized_end=770
+  _globals['_LISTUSAGERESPONSE']._serialized_start=772
+  _globals['_LISTUSAGERESPONSE']._serialized_end=868
+  _globals['_USAGESUMMARY']._serialized_start=871
+  _globals['_USAGESUMMARY']._serialized_end=1090
+  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_start=1093
+  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_end=1303
+  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_start=1305
+  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_end=1409
+  _globals['_CHARGE']._serialized_start=1411
+  _globals['_CHARGE']._serialized_end=1519
+  _globals['_LISTCHARGESREQUEST']._serialized_start=1521
+  _globals['_LISTCHARGESREQUEST']._serialized_end=1604
+  _globals['_LISTCHARGESRESPONSE']._serialized_start=1606
+  _globals['_LISTCHARGESRESPONSE']._serialized_end=1727
+  _globals['_METERINGSERVICE']._serialized_start=1730
+  _globals['_METERINGSERVICE']._serialized_end=2050
 # @@protoc_insertion_point(module_scope)

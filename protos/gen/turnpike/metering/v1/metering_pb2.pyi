@@ -41,6 +41,9 @@ class UsageRecord(_message.Message):
     TTFT_MS_FIELD_NUMBER: _builtins.int
     IS_STREAMING_FIELD_NUMBER: _builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    REFUND_NUSD_FIELD_NUMBER: _builtins.int
+    EPISODE_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request. UUIDv7."""
     account_id: _builtins.str
@@ -54,9 +57,9 @@ class UsageRecord(_message.Message):
     provider: _builtins.str
     """Provider kind."""
     charge_nusd: _builtins.int
-    """What it costs, nano-USD."""
+    """What it costs by the price row, nano-USD; `refund_nusd` is not taken off."""
     outcome: _builtins.str
-    """How it ended: completed, client_closed, upstream_failed, timed_out, recovered, refused."""
+    """How it ended: completed, client_closed, upstream_failed, timed_out, recovered, refused, invalid_output."""
     finish_reason: _builtins.str
     """Why choice 0 ended."""
     duration_ms: _builtins.int
@@ -67,6 +70,12 @@ class UsageRecord(_message.Message):
     """Whether the answer was a stream."""
     attempt_count: _builtins.int
     """Upstream calls made."""
+    unit: _builtins.str
+    """What `usage.unit_count` counts: image, character or second; empty when nothing was sold by units."""
+    refund_nusd: _builtins.int
+    """Part of the charge that was given back, nano-USD."""
+    episode_id: _builtins.str
+    """Episode that the caller named; empty when it named none."""
     @_builtins.property
     def usage(self) -> _usage_pb2.TokenUsage:
         """What was used."""
@@ -93,10 +102,13 @@ class UsageRecord(_message.Message):
         ttft_ms: _builtins.int = ...,
         is_streaming: _builtins.bool = ...,
         attempt_count: _builtins.int = ...,
+        unit: _builtins.str = ...,
+        refund_nusd: _builtins.int = ...,
+        episode_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "deployment", b"deployment", "duration_ms", b"duration_ms", "finish_reason", b"finish_reason", "is_streaming", b"is_streaming", "key_id", b"key_id", "model_id", b"model_id", "outcome", b"outcome", "provider", b"provider", "request_id", b"request_id", "start_time", b"start_time", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "deployment", b"deployment", "duration_ms", b"duration_ms", "episode_id", b"episode_id", "finish_reason", b"finish_reason", "is_streaming", b"is_streaming", "key_id", b"key_id", "model_id", b"model_id", "outcome", b"outcome", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_time", b"start_time", "ttft_ms", b"ttft_ms", "unit", b"unit", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -115,6 +127,7 @@ class ListUsageRequest(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EPISODE_ID_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Only this account; empty means all."""
     key_id: _builtins.str
@@ -125,6 +138,8 @@ class ListUsageRequest(_message.Message):
     """Most entries to return, 1 to 1,000; 0 means 100."""
     page_token: _builtins.str
     """Where to go on, from the page before; empty for the first."""
+    episode_id: _builtins.str
+    """Only this episode; empty means all."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Not before; absent means no bound."""
@@ -143,10 +158,11 @@ class ListUsageRequest(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        episode_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "end_time", b"end_time", "key_id", b"key_id", "model_id", b"model_id", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "end_time", b"end_time", "episode_id", b"episode_id", "key_id", b"key_id", "model_id", b"model_id", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,7 +223,7 @@ class UsageSummary(_message.Message):
     completion_token_count: _builtins.int
     """Completion tokens."""
     charge_nusd: _builtins.int
-    """What they cost, nano-USD."""
+    """What they cost, nano-USD, with refunds taken off."""
     @_builtins.property
     def hour_time(self) -> _timestamp_pb2.Timestamp:
         """Start of the hour."""
@@ -320,6 +336,7 @@ class Charge(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     CHARGE_NUSD_FIELD_NUMBER: _builtins.int
     STREAM_SEQ_FIELD_NUMBER: _builtins.int
+    REFUND_NUSD_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Event that carried it."""
     account_id: _builtins.str
@@ -328,6 +345,8 @@ class Charge(_message.Message):
     """Nano-USD."""
     stream_seq: _builtins.int
     """Position of its batch in the usage stream."""
+    refund_nusd: _builtins.int
+    """Part of it that was given back, nano-USD."""
     def __init__(
         self,
         *,
@@ -335,10 +354,11 @@ class Charge(_message.Message):
         account_id: _builtins.str = ...,
         charge_nusd: _builtins.int = ...,
         stream_seq: _builtins.int = ...,
+        refund_nusd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "charge_nusd", b"charge_nusd", "event_id", b"event_id", "stream_seq", b"stream_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "charge_nusd", b"charge_nusd", "event_id", b"event_id", "refund_nusd", b"refund_nusd", "stream_seq", b"stream_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -223,7 +223,7 @@ class Balance(_message.Message):
     debt_nusd: _builtins.int
     """Nano-USD owed."""
     charged_nusd: _builtins.int
-    """Nano-USD charged so far."""
+    """Nano-USD charged so far, with refunds taken off."""
     def __init__(
         self,
         *,
@@ -430,6 +430,7 @@ class VerifyLedgerResponse(_message.Message):
     OPEN_HOLD_COUNT_FIELD_NUMBER: _builtins.int
     HELD_NUSD_FIELD_NUMBER: _builtins.int
     COMPARED_STREAM_SEQ_FIELD_NUMBER: _builtins.int
+    REFUNDED_NUSD_FIELD_NUMBER: _builtins.int
     is_clean: _builtins.bool
     """Whether nothing was found."""
     transaction_count: _builtins.int
@@ -437,7 +438,7 @@ class VerifyLedgerResponse(_message.Message):
     charge_count: _builtins.int
     """Charges compared with usage records."""
     charged_nusd: _builtins.int
-    """Nano-USD charged in all."""
+    """Nano-USD charged in all; refunds are not taken off."""
     writeoff_nusd: _builtins.int
     """Nano-USD written off in all."""
     open_lease_count: _builtins.int
@@ -448,6 +449,8 @@ class VerifyLedgerResponse(_message.Message):
     """Nano-USD held in all."""
     compared_stream_seq: _builtins.int
     """Last stream position that both sides had applied and that was compared."""
+    refunded_nusd: _builtins.int
+    """Nano-USD of charges that were given back."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
         """What was found; at most 1,000."""
@@ -465,10 +468,11 @@ class VerifyLedgerResponse(_message.Message):
         open_hold_count: _builtins.int = ...,
         held_nusd: _builtins.int = ...,
         compared_stream_seq: _builtins.int = ...,
+        refunded_nusd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge_count", b"charge_count", "charged_nusd", b"charged_nusd", "compared_stream_seq", b"compared_stream_seq", "findings", b"findings", "held_nusd", b"held_nusd", "is_clean", b"is_clean", "open_hold_count", b"open_hold_count", "open_lease_count", b"open_lease_count", "transaction_count", b"transaction_count", "writeoff_nusd", b"writeoff_nusd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge_count", b"charge_count", "charged_nusd", b"charged_nusd", "compared_stream_seq", b"compared_stream_seq", "findings", b"findings", "held_nusd", b"held_nusd", "is_clean", b"is_clean", "open_hold_count", b"open_hold_count", "open_lease_count", b"open_lease_count", "refunded_nusd", b"refunded_nusd", "transaction_count", b"transaction_count", "writeoff_nusd", b"writeoff_nusd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
