@@ -1,12 +1,13 @@
 """What the names of a request mean: models, deployments, adapters, providers and presets; pure.
 
-The first meaning wins: id or alias, deployment, `model:adapter`, an adapter that only one model
-has, `provider/model`. `turnpike::model_name::x` and `turnpike::model_name::provider::x` say which
+The first meaning wins: id or alias, deployment, `model:adapter`, an adapter or a `provider/model`
+that only one model has. `turnpike::model_name::x` and `turnpike::model_name::provider::x` say which
 is meant, `turnpike::function_name::x` names a preset; `tensorzero::` is another spelling of the
 prefix. Source: `facts/features.md` section 8.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from kit.errors import Reason, TurnpikeError
@@ -30,46 +31,68 @@ def meanings(models: Iterable[tuple[router_pb2.Model, M]]) -> dict[str, Meaning[
     """Return what every plain name means."""
     known = list(models)
     found: dict[str, Meaning[M]] = {}
-    for message, model in known:
-        for name in (message.model_id, *message.aliases):
-            found.setdefault(name, Meaning(model))
-    for message, model in known:
-        for place in message.places:
-            found.setdefault(place.deployment, Meaning(model, (place.deployment,)))
-    _name_adapters(known, found)
-    for message, model in known:
-        for name, deployments in _by_provider(message).items():
-            found.setdefault(name, Meaning(model, deployments))
+    named = chain(
+        _by_id(known),
+        (
+            (p.deployment, Meaning(m, (p.deployment,)))
+            for message, m in known
+            for p in message.places
+        ),
+        _with_adapter(known),
+        _unambiguous(_by_adapter(known)),
+        _unambiguous(_by_provider(known)),
+    )
+    for name, meaning in named:
+        found.setdefault(name, meaning)
     return found
 
 
-def _name_adapters(
-    known: Iterable[tuple[router_pb2.Model, M]], found: dict[str, Meaning[M]]
-) -> None:
-    owners: dict[str, list[Meaning[M]]] = {}
+Known = Iterable[tuple[router_pb2.Model, M]]
+Named = Iterator[tuple[str, Meaning[M]]]
+
+
+def _by_id(known: Known[M]) -> Named[M]:
+    for message, model in known:
+        for name in (message.model_id, *message.aliases):
+            yield name, Meaning(model)
+
+
+def _with_adapter(known: Known[M]) -> Named[M]:
     for message, model in known:
         for adapter in adapters_of(message):
-            meaning = Meaning(model, (), adapter)
-            owners.setdefault(adapter, []).append(meaning)
             for name in (message.model_id, *message.aliases):
-                found.setdefault(f"{name}:{adapter}", meaning)
-    for adapter, having in owners.items():
-        if len(having) == 1:
-            found.setdefault(adapter, having[0])
+                yield f"{name}:{adapter}", Meaning(model, (), adapter)
+
+
+def _unambiguous(named: Mapping[str, list[Meaning[M]]]) -> Named[M]:
+    return ((name, owners[0]) for name, owners in named.items() if len(owners) == 1)
+
+
+def _by_adapter(known: Known[M]) -> dict[str, list[Meaning[M]]]:
+    named: dict[str, list[Meaning[M]]] = {}
+    for message, model in known:
+        for adapter in adapters_of(message):
+            named.setdefault(adapter, []).append(Meaning(model, (), adapter))
+    return named
+
+
+def _by_provider(known: Known[M]) -> dict[str, list[Meaning[M]]]:
+    """Return who is meant by a provider and a model's name, ours or the provider's own."""
+    named: dict[str, list[Meaning[M]]] = {}
+    for message, model in known:
+        here: dict[str, tuple[str, ...]] = {}
+        for place in message.places:
+            for name in {message.model_id, place.upstream_model}:
+                key = f"{place.provider}/{name}"
+                here[key] = (*here.get(key, ()), place.deployment)
+        for key, deployments in here.items():
+            named.setdefault(key, []).append(Meaning(model, deployments))
+    return named
 
 
 def adapters_of(model: router_pb2.Model) -> list[str]:
     """Return the adapters of a model's deployments, sorted."""
     return sorted({name for place in model.places for name in place.adapters})
-
-
-def _by_provider(message: router_pb2.Model) -> dict[str, tuple[str, ...]]:
-    named: dict[str, tuple[str, ...]] = {}
-    for place in message.places:
-        for model in {message.model_id, place.upstream_model}:
-            key = f"{place.provider}/{model}"
-            named[key] = (*named.get(key, ()), place.deployment)
-    return named
 
 
 def plain_name(name: str, functions: Mapping[str, str]) -> str:
