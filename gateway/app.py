@@ -18,6 +18,7 @@ from gateway.openai.dialect import PathDialects
 from gateway.rates import Rates
 from gateway.readiness import Readiness
 from gateway.routes.chat import create_chat_completion
+from gateway.routes.docs import llms, openapi, reference
 from gateway.routes.health import livez, metrics, readyz
 from gateway.routes.models import get_model, list_models
 from gateway.running import RunningRequests
@@ -76,6 +77,9 @@ def routes_of(settings: GatewaySettings) -> Routes:
         ("GET", "/livez", livez),
         ("GET", "/readyz", readyz),
         ("GET", "/metrics", metrics),
+        ("GET", "/openapi.json", openapi),
+        ("GET", "/docs", reference),
+        ("GET", "/llms.txt", llms),
     ]
     for prefix in settings.path_dialects:
         for end in ("", "/"):

@@ -33,6 +33,16 @@ class Routes:
             if method == "GET":
                 methods["HEAD"] = handler
 
+    def listed(self) -> list[tuple[str, str]]:
+        """Return method and path of every route, without the `HEAD` of each `GET`."""
+        below = {f"{folder}*": methods for folder, methods in self._below.items()}
+        return [
+            (method, path)
+            for path, methods in {**self._exact, **below}.items()
+            for method in methods
+            if method != "HEAD"
+        ]
+
     def find(self, method: str, path: str) -> Handler:
         """Return the handler of a request.
 

@@ -163,3 +163,15 @@ async def test_e13_function_keeps_its_fields(site: Site) -> None:
     answer = await answer_of(site.post(key, {**body, "temperature": 1}))
 
     assert (400, "temperature") == (answer.status, answer.error["param"])
+
+
+async def test_e15_description_is_open_to_everybody(site: Site) -> None:
+    kinds = {
+        "/llms.txt": "text/plain",
+        "/openapi.json": "application/json",
+        "/docs": "text/html",
+    }
+    for path, kind in kinds.items():
+        answer = await answer_of(site.http.get(site.url + path))
+        assert (200, f"{kind}; charset=utf-8") == (answer.status, answer.headers["Content-Type"])
+        assert b"/v1/chat/completions" in answer.body
