@@ -81,14 +81,21 @@ fmt: .venv/.dev-installed ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 ##@ Test
-.PHONY: test test-all fuzz faults k8s-check
+.PHONY: test test-all node fuzz faults k8s-check
 test: .venv/.dev-installed triton ## Every Python tier that needs no GPU; T=path narrows it
 	$(PYTEST) -q -n $(JOBS) --dist loadgroup $(T)
 
-test-all: test fuzz faults ## Everything: test, short fuzz, short faults
+test-all: test node fuzz faults ## Everything: test, Node's clients, short fuzz, short faults
 
-fuzz: .venv/.dev-installed ## Property tests with many more examples
-	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -q -n $(JOBS) tests/unit
+tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }
+	cd tests/node && npm ci --no-audit --no-fund
+
+node: .venv/.dev-installed tests/node/node_modules/.package-lock.json ## The official clients for Node
+	$(PYTEST) -q -n $(JOBS) -o addopts="" --import-mode=importlib tests/node
+
+fuzz: .venv/.dev-installed ## Properties, the served API and byte readers, with many more examples
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -q -n $(JOBS) --dist loadgroup tests/unit tests/fuzz
 
 faults: .venv/.dev-installed ## Kill processes under load; FULL=1 for all of it
 	FULL=$(FULL) $(PYTEST) -q -s -o addopts="" --import-mode=importlib --timeout=1500 tests/faults
