@@ -171,14 +171,14 @@ class Process:
         return register
 
     async def _listen(self, name: str, register: Register) -> None:
-        from kit.rpc.server import open_server  # noqa: PLC0415 - no use where all is one process
+        from kit.rpc.server import Terms, open_server  # noqa: PLC0415 - no use where all is one process
 
         peers = self._settings.peers
         part = open_server(
             getattr(peers, name),
             register=register,
             services=[MODULES[name].service],
-            token=peers.token.get_secret_value(),
+            terms=Terms.for_services(peers.token.get_secret_value()),
         )
         await self._open(part, f"server of {name}")
 

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from kit.errors import Reason
 from kit.rpc.local import HandlerTable, LocalChannel
 from kit.rpc.remote import open_channel
-from kit.rpc.server import Server, open_server
+from kit.rpc.server import Server, Terms, open_server
 from kit.rpc.status import error_from_rpc
 from kit.rpc.streams import close_stream
 from tests.fakes.openai_calls import eventually
@@ -53,7 +53,11 @@ async def server() -> AsyncIterator[Server]:
         auth_pb2_grpc.add_AuthServiceServicer_to_server(room, server)
 
     async with open_server(
-        "127.0.0.1:0", register=register, services=[AUTH], token=TOKEN, grace_s=0
+        "127.0.0.1:0",
+        register=register,
+        services=[AUTH],
+        terms=Terms.for_services(TOKEN),
+        grace_s=0,
     ) as opened:
         yield opened
 
@@ -256,7 +260,11 @@ async def test_ending_server_lets_go_of_streams_and_callers_see_it_as_unavailabl
         AsyncExitStack() as callers,
         asyncio.TaskGroup() as group,
         open_server(
-            "127.0.0.1:0", register=register, services=[ROUTER], token=TOKEN, grace_s=0
+            "127.0.0.1:0",
+            register=register,
+            services=[ROUTER],
+            terms=Terms.for_services(TOKEN),
+            grace_s=0,
         ) as server,
     ):
         opened = open_channel(f"127.0.0.1:{server.port}", token=TOKEN)
@@ -281,7 +289,10 @@ async def test_peer_that_is_not_there_is_unavailable(unused_port: int) -> None:
 
 async def test_address_that_is_taken_is_an_os_error(server: Server) -> None:
     taken = open_server(
-        f"127.0.0.1:{server.port}", register=lambda _: None, services=[], token=TOKEN
+        f"127.0.0.1:{server.port}",
+        register=lambda _: None,
+        services=[],
+        terms=Terms.for_services(TOKEN),
     )
 
     with pytest.raises(OSError, match="cannot be listened on"):

@@ -11,7 +11,7 @@ from grpc import aio
 
 from kit.rpc.local import HandlerTable, LocalChannel, LocalMode
 from kit.rpc.remote import open_channel
-from kit.rpc.server import open_server
+from kit.rpc.server import Terms, open_server
 from turnpike.auth.v1 import auth_pb2, auth_pb2_grpc
 from turnpike.router.v1 import router_pb2, router_pb2_grpc
 
@@ -104,7 +104,11 @@ async def open_rooms(kind: str) -> AsyncIterator[Rooms]:
         return
     async with (
         open_server(
-            "127.0.0.1:0", register=register, services=[AUTH, ROUTER], token=TOKEN, grace_s=0
+            "127.0.0.1:0",
+            register=register,
+            services=[AUTH, ROUTER],
+            terms=Terms.for_services(TOKEN),
+            grace_s=0,
         ) as server,
         open_channel(f"127.0.0.1:{server.port}", token=TOKEN) as channel,
     ):

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from turnpike.router.v1 import chat_pb2 as _chat_pb2
 from turnpike.type.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
@@ -467,27 +468,35 @@ Global___Envelope: _TypeAlias = Envelope  # noqa: Y015
 
 @_typing.final
 class RunRequest(_message.Message):
-    """One request to run."""
+    """One request to run. The gateway's callers send either `body` or `chat`; of the envelope they may
+    set model_id, is_streaming, timeout_ms and operation, the rest is the gateway's to fill in.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENVELOPE_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
     body: _builtins.bytes
     """The OpenAI request: JSON, unless the envelope names another type."""
     @_builtins.property
     def envelope(self) -> Global___Envelope:
         """What Turnpike reads."""
 
+    @_builtins.property
+    def chat(self) -> _chat_pb2.ChatRequest:
+        """The request in typed fields, instead of `body`; for the gateway only."""
+
     def __init__(
         self,
         *,
         envelope: Global___Envelope | None = ...,
         body: _builtins.bytes = ...,
+        chat: _chat_pb2.ChatRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "envelope", b"envelope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "envelope", b"envelope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "chat", b"chat", "envelope", b"envelope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -623,7 +632,11 @@ Global___StreamError: _TypeAlias = StreamError  # noqa: Y015
 
 @_typing.final
 class RunResponse(_message.Message):
-    """A batch of an answer. Fields apply in this order: route, sse, completion, finish or error."""
+    """A batch of an answer. Fields apply in this order: route, sse, completion, finish or error.
+
+    What the gateway sends to its callers has the whole event stream in `sse`, from the first chunk
+    to `[DONE]`; its finish and route hold no more than HTTP shows.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -636,6 +649,7 @@ class RunResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    DELTAS_FIELD_NUMBER: _builtins.int
     sse: _builtins.bytes
     """Complete SSE events (`data: {chunk}` and a blank line) without finish and usage."""
     content_event_count: _builtins.int
@@ -662,6 +676,12 @@ class RunResponse(_message.Message):
     def error(self) -> Global___StreamError:
         """The end of a broken answer."""
 
+    @_builtins.property
+    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatDelta]:
+        """What the answer gained, for callers of the gateway that sent `chat`; they get
+        neither `sse` nor `completion`.
+        """
+
     def __init__(
         self,
         *,
@@ -674,10 +694,11 @@ class RunResponse(_message.Message):
         error: Global___StreamError | None = ...,
         content_type: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        deltas: _abc.Iterable[_chat_pb2.ChatDelta] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish", b"finish", "route", b"route", "running_usage", b"running_usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "content_event_count", b"content_event_count", "content_type", b"content_type", "data", b"data", "error", b"error", "finish", b"finish", "route", b"route", "running_usage", b"running_usage", "sse", b"sse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "content_event_count", b"content_event_count", "content_type", b"content_type", "data", b"data", "deltas", b"deltas", "error", b"error", "finish", b"finish", "route", b"route", "running_usage", b"running_usage", "sse", b"sse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class RouterServiceStub:
     """Picks a deployment, streams its answer, and accounts for every token.
+
+    The gateway serves it to internal teams as well, behind the same admission as HTTP. There callers
+    show their key as `authorization` metadata, or a client certificate that stands for one.
     """
 
     def __init__(self, channel):
@@ -49,6 +52,9 @@ class RouterServiceStub:
 
 class RouterServiceServicer:
     """Picks a deployment, streams its answer, and accounts for every token.
+
+    The gateway serves it to internal teams as well, behind the same admission as HTTP. There callers
+    show their key as `authorization` metadata, or a client certificate that stands for one.
     """
 
     def ListModels(self, request, context):
@@ -59,7 +65,8 @@ class RouterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Run(self, request, context):
-        """Runs one request. An error before the first batch is a status; later ones travel as `error`.
+        """Runs one request. An error before the first batch is a status; later ones travel as `error`,
+        and the gateway ends the call with their status, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,6 +95,9 @@ def add_RouterServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RouterService:
     """Picks a deployment, streams its answer, and accounts for every token.
+
+    The gateway serves it to internal teams as well, behind the same admission as HTTP. There callers
+    show their key as `authorization` metadata, or a client certificate that stands for one.
     """
 
     @staticmethod

@@ -27,7 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RouterServiceStub:
-    """Picks a deployment, streams its answer, and accounts for every token."""
+    """Picks a deployment, streams its answer, and accounts for every token.
+
+    The gateway serves it to internal teams as well, behind the same admission as HTTP. There callers
+    show their key as `authorization` metadata, or a client certificate that stands for one.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,20 +40,32 @@ class RouterServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]
     """Lists the models of the catalogue with the dearest price each may cost."""
     Run: _grpc.UnaryStreamMultiCallable[_router_pb2.RunRequest, _router_pb2.RunResponse]
-    """Runs one request. An error before the first batch is a status; later ones travel as `error`."""
+    """Runs one request. An error before the first batch is a status; later ones travel as `error`,
+    and the gateway ends the call with their status, too.
+    """
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
-    """Picks a deployment, streams its answer, and accounts for every token."""
+    """Picks a deployment, streams its answer, and accounts for every token.
+
+    The gateway serves it to internal teams as well, behind the same admission as HTTP. There callers
+    show their key as `authorization` metadata, or a client certificate that stands for one.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of the catalogue with the dearest price each may cost."""
     Run: _aio.UnaryStreamMultiCallable[_router_pb2.RunRequest, _router_pb2.RunResponse]  # type: ignore[assignment]
-    """Runs one request. An error before the first batch is a status; later ones travel as `error`."""
+    """Runs one request. An error before the first batch is a status; later ones travel as `error`,
+    and the gateway ends the call with their status, too.
+    """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Picks a deployment, streams its answer, and accounts for every token."""
+    """Picks a deployment, streams its answer, and accounts for every token.
+
+    The gateway serves it to internal teams as well, behind the same admission as HTTP. There callers
+    show their key as `authorization` metadata, or a client certificate that stands for one.
+    """
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -65,6 +81,8 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_pb2.RunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_router_pb2.RunResponse], _abc.AsyncIterator[_router_pb2.RunResponse]]:
-        """Runs one request. An error before the first batch is a status; later ones travel as `error`."""
+        """Runs one request. An error before the first batch is a status; later ones travel as `error`,
+        and the gateway ends the call with their status, too.
+        """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
