@@ -83,6 +83,9 @@ async def _ports(settings: Settings, *, is_running: bool) -> list[Finding]:
         ("gateway.port", settings.gateway.host, settings.gateway.port),
         ("admin.port", settings.admin.host, settings.admin.port_for("all")),
     ]
+    if settings.gateway.grpc_is_enabled:
+        gateway = settings.gateway
+        wanted.append(("gateway.grpc_port", gateway.grpc_host, gateway.grpc_port))
     if settings.nats.is_embedded("all"):
         wanted.append(("nats.port", _LOCAL, settings.nats.port))
     if triton.is_embedded("all"):

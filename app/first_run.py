@@ -4,7 +4,7 @@ Later starts bring the note's addresses up to date and mint nothing.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,9 +40,13 @@ class Stubs:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What `.turnpike/first-run.json` holds; `api_key` is empty when no start here made one."""
+    """What `.turnpike/first-run.json` holds; `api_key` is empty when no start here made one.
+
+    `grpc_address` is empty when gRPC is off.
+    """
 
     base_url: str
+    grpc_address: str
     api_key: str
     admin_address: str
     admin_token: str
@@ -71,6 +75,8 @@ class Greeting:
         if self.triton_missing:
             lines.append(f"  {self.triton_missing} Models come from providers with keys only.")
         lines.append(f"  Base URL  {self.note.base_url}")
+        if self.note.grpc_address:
+            lines.append(f"  gRPC      {self.note.grpc_address}")
         if self.is_first:
             lines.append(f"  API key   {self.note.api_key}  (${self.credit_usd} credit)")
         else:
@@ -114,7 +120,7 @@ async def greet(
     account_id = await _unfinished_account(stubs) if settings.is_enabled else None
     if account_id is not None:
         key = await _make_key(stubs, account_id, settings.credit_usd, clock)
-    written = Note(note.base_url, key, note.admin_address, note.admin_token)
+    written = replace(note, api_key=key)
     written.write(path)
     return Greeting(
         note=written,

@@ -93,6 +93,10 @@ async def _serve(loaded: Loaded, target: str, run_dir: Path) -> None:
     _log.info("process_stopped", target=target)
 
 
+def _shown(host: str, port: int) -> str:
+    return f"{_EVERY_INTERFACE.get(host, host)}:{port}"
+
+
 def _command() -> str:
     """Return how to call the command line from here."""
     if shutil.which("turnpike"):
@@ -143,7 +147,7 @@ class Process:
         self.is_ready = True
         settle_memory()
         if self._gateway is not None and self._target == EVERYTHING:
-            await self._greet(self._gateway.port, admin, embedded)
+            await self._greet(self._gateway, admin, embedded)
         _log.info("process_ready", target=self._target, admin_port=admin.port)
 
     def _says_ready(self) -> bool:
@@ -206,6 +210,7 @@ class Process:
             access_log=self._access_log(),
             catalogue=self._catalogue(embedded),
             databases=databases,
+            variables=environment(),
             is_ready=lambda: self.is_ready,
         )
 
@@ -252,12 +257,13 @@ class Process:
         )
         return await self._open(part, "admin port")
 
-    async def _greet(self, port: int, admin: AdminPort, embedded: Embedded) -> None:
-        host = self._settings.gateway.host
+    async def _greet(self, gateway: Opened, admin: AdminPort, embedded: Embedded) -> None:
+        listens = self._settings.gateway
         note = Note(
-            base_url=f"http://{_EVERY_INTERFACE.get(host, host)}:{port}/v1",
+            base_url=f"http://{_shown(listens.host, gateway.port)}/v1",
+            grpc_address=_shown(listens.grpc_host, gateway.grpc_port) if gateway.grpc_port else "",
             api_key="",
-            admin_address=f"{_EVERY_INTERFACE.get(admin.host, admin.host)}:{admin.port}",
+            admin_address=_shown(admin.host, admin.port),
             admin_token=self._settings.admin.token.get_secret_value(),
         )
         stubs = Stubs(

@@ -11,14 +11,17 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from grpc import aio
+from pydantic import SecretStr
 
 from app.admin_client import SERVICES
+from app.errors import StartError
 from app.settings import Settings
 from gateway.app import Peers, Process, open_gateway
 from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.db import Database
 from kit.logs import AccessLog
+from kit.references import resolve
 from kit.telemetry import Telemetry
 from services.auth.room import open_auth
 from services.metering.room import open_metering
@@ -45,7 +48,10 @@ Register = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a process has one of and every module may use; `databases` holds those asked for."""
+    """What a process has one of and every module may use; `databases` holds those asked for.
+
+    `variables` are what settings may refer to as `${NAME}`.
+    """
 
     settings: Settings
     bus: Bus
@@ -54,15 +60,20 @@ class Parts:
     access_log: AccessLog
     catalogue: CatalogueSource
     databases: Mapping[str, Database]
+    variables: Mapping[str, str]
     is_ready: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A module that runs: how it registers with a server, where it listens, whether it is ready."""
+    """A module that runs: how it registers with a server, where it listens, whether it is ready.
+
+    A port of 0 is not served.
+    """
 
     register: Register = lambda _server: None
     port: int = 0
+    grpc_port: int = 0
     is_ready: Callable[[], bool] = lambda: True
 
 
@@ -137,6 +148,7 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         access_log=parts.access_log,
         is_ready=parts.is_ready,
         tracing=parts.telemetry.tracing,
+        grpc_keys=_grpc_keys(parts),
     )
     async with open_gateway(
         parts.settings.gateway,
@@ -145,7 +157,28 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         clock=parts.clock,
         process=process,
     ) as gateway:
-        yield Opened(port=gateway.port, is_ready=lambda: not gateway.readiness.missing())
+        yield Opened(
+            port=gateway.port,
+            grpc_port=gateway.grpc_port,
+            is_ready=lambda: not gateway.readiness.missing(),
+        )
+
+
+def _grpc_keys(parts: Parts) -> dict[str, SecretStr]:
+    """Return the keys that client certificates stand for.
+
+    Raises:
+        StartError: A variable is not set, or a file cannot be read.
+    """
+    keys = {}
+    for name, reference in parts.settings.gateway.grpc_identities.items():
+        try:
+            keys[name] = SecretStr(resolve(reference, parts.variables))
+        except (KeyError, OSError) as error:
+            raise StartError(
+                f"gateway.grpc_identities: {name}: {reference} is not there."
+            ) from error
+    return keys
 
 
 MODULES: Final[Mapping[str, Module]] = {

@@ -139,7 +139,6 @@ class PeersSettings(_Section):
     router: Address = Field("127.0.0.1:3012", description="Router, host:port.")
     metering: Address = Field("127.0.0.1:3013", description="Metering, host:port.")
     payment: Address = Field("127.0.0.1:3014", description="Payment, host:port.")
-    gateway: Address = Field("127.0.0.1:3015", description="Gateway for internal teams, host:port.")
     token: SecretStr = Field(
         SecretStr(""),
         description="What services show each other; empty means one is made and kept under the"
@@ -149,7 +148,7 @@ class PeersSettings(_Section):
     @property
     def are_local(self) -> bool:
         """Whether every service is on this machine."""
-        addresses = (self.auth, self.router, self.metering, self.payment, self.gateway)
+        addresses = (self.auth, self.router, self.metering, self.payment)
         return all(is_loopback(address.rpartition(":")[0]) for address in addresses)
 
 

@@ -26,7 +26,7 @@ READY_S = 60.0
 
 SITE = """
 state_dir: {work}/state
-gateway: {{port: {port}}}
+gateway: {{port: {port}, grpc_port: 0}}
 admin: {{port: {admin_port}}}
 nats: {{embedded: false, url: "nats://127.0.0.1:{nats_port}"}}
 triton: {{embedded: false}}

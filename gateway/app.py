@@ -1,13 +1,14 @@
 """Opens the gateway; `routes_of` is the map of what it serves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from gateway.admission import Admission
 from gateway.deps import Deps
@@ -38,6 +39,9 @@ from turnpike.events.v1 import events_pb2
 from turnpike.payment.v1 import payment_pb2_grpc
 from turnpike.router.v1 import router_pb2_grpc
 
+if TYPE_CHECKING:
+    from kit.rpc.server import Server
+
 _SWEEP_S = 1.0
 _DRAIN_S = 25.0
 _TASKS_MAX = 4096
@@ -54,19 +58,24 @@ class Peers:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What the gateway shares with the rest of its process."""
+    """What the gateway shares with the rest of its process.
+
+    `grpc_keys` has the API key that a client certificate stands for, by its name.
+    """
 
     registry: CollectorRegistry
     access_log: AccessLog
     is_ready: Callable[[], bool]
     tracing: Tracing = field(default_factory=Tracing)
+    grpc_keys: Mapping[str, SecretStr] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway that listens."""
+    """A gateway that listens; `grpc_port` is 0 when gRPC is off."""
 
     port: int
+    grpc_port: int
     readiness: Readiness
     deps: Deps
 
@@ -141,14 +150,19 @@ async def open_gateway(
     async with AsyncExitStack() as stack:
         for name, loop in pushes.loops(settings).items():
             await stack.enter_async_context(background(loop, name=f"gateway-{name}"))
+        doors = await stack.enter_async_context(AsyncExitStack())
+        rpc = await _listen_grpc(doors, deps, process) if settings.grpc_is_enabled else None
         server = await _listen(settings, deps)
         try:
-            yield Gateway(server.port, deps.readiness, deps)
+            yield Gateway(server.port, rpc.port if rpc else 0, deps.readiness, deps)
         finally:
             deps.readiness.is_stopping = True
             server.leave()
+            if rpc is not None:
+                await rpc.set_serving(is_serving=False)
             await running.drained(wait_s=_DRAIN_S)
             await server.close()
+            await doors.aclose()
             await leases.close()
             await tasks.close(wait_s=settings.rpc_timeout_s)
 
@@ -209,3 +223,9 @@ class _Pushes:
 async def _listen(settings: GatewaySettings, deps: Deps) -> HttpServer:
     site = Site(deps, routes_of(settings))
     return await start_server(site.handle, settings, refuse=site.refuse)
+
+
+async def _listen_grpc(doors: AsyncExitStack, deps: Deps, process: Process) -> "Server":
+    from gateway.grpc import open_grpc  # noqa: PLC0415 - gRPC's server loads where it is on
+
+    return await doors.enter_async_context(open_grpc(deps, process.grpc_keys))

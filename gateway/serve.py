@@ -1,8 +1,8 @@
 """One request to a model, whichever API it came by: parse, admit, open the router stream, pump."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 import grpc
 from aiohttp import web
@@ -24,11 +24,35 @@ from turnpike.type.v1 import usage_pb2
 JSON_TYPE: Final = "application/json; charset=utf-8"
 
 
-async def serve(
+class Arrival(Protocol):
+    """A request as it came, over HTTP or gRPC."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers; names in any case."""
+
+
+class Way(NamedTuple):
+    """One way in: how a request's body is read, and how an admitted request is answered.
+
+    `route` names it in metrics and access lines; empty means as the API is called.
+    """
+
+    read: Callable[[Deps, Any], Coroutine[Any, Any, bytes]]
+    run: Callable[[Deps, Any, Exchange, Ticket, Running, str], Coroutine[Any, Any, Any]]
+    route: str = ""
+
+
+def serve(
     deps: Deps, request: web.BaseRequest, exchange: Exchange, api: Api
-) -> web.StreamResponse:
-    """Answer one request, streamed or whole."""
-    exchange.route, exchange.api = api.route, api
+) -> Coroutine[Any, Any, web.StreamResponse]:
+    """Answer one HTTP request, streamed or whole."""
+    return serve_by(_HTTP, deps, request, exchange, api)
+
+
+async def serve_by(way: Way, deps: Deps, request: Arrival, exchange: Exchange, api: Api) -> Any:  # noqa: ANN401 - what the way's own `run` returns
+    """Answer one request that came by `way`: identify, admit, run, settle."""
+    exchange.route, exchange.api = way.route or api.route, api
     admission, headers = deps.admission, request.headers
     caller = admission.known(headers, exchange.dialect, "chat")
     if caller is None:
@@ -38,30 +62,30 @@ async def serve(
     running = deps.running.enter(exchange.key_id)
     try:
         try:
-            body = await read_json(deps, request)
+            body = await way.read(deps, request)
             call = api.read(body, admission.rules(caller, headers))
             ticket = admission.order(caller, call)
             if not admission.try_draw(ticket):
                 await admission.draw(ticket)
         except asyncio.CancelledError:
-            raise _ended_by(running) from None
-        return await _settled(deps, request, exchange, ticket, running)
+            raise ended_by(running) from None
+        return await _settled(way, deps, request, exchange, ticket, running)
     finally:
         deps.running.leave(running)
 
 
 async def _settled(
-    deps: Deps, request: web.BaseRequest, exchange: Exchange, ticket: Ticket, running: Running
-) -> web.StreamResponse:
+    way: Way, deps: Deps, request: Arrival, exchange: Exchange, ticket: Ticket, running: Running
+) -> Any:  # noqa: ANN401 - see `serve_by`
     """Run an admitted request and give back what it did not use."""
     exchange.model_id, exchange.is_streaming = ticket.model.model_id, ticket.call.is_streaming
     report = exchange.report
     try:
         above = deps.tracing.sampled(request.headers.get("traceparent", ""))
         if above is None:
-            return await _run(deps, request, exchange, ticket, running)
+            return await way.run(deps, request, exchange, ticket, running, "")
         with chat_span(deps.tracing, above, exchange) as span:
-            return await _run(deps, request, exchange, ticket, running, span.traceparent)
+            return await way.run(deps, request, exchange, ticket, running, span.traceparent)
     except TurnpikeError:
         # Refused before anything was delivered: nothing is charged, no token counts.
         report.usage, report.charge_nusd = usage_pb2.TokenUsage(), 0
@@ -111,15 +135,10 @@ def _run(
     exchange: Exchange,
     ticket: Ticket,
     running: Running,
-    traceparent: str = "",
+    traceparent: str,
 ) -> Coroutine[Any, Any, web.StreamResponse]:
     call = deps.router.Run(router_request(ticket, traceparent))
-    headers = deps.admission.rate_headers(ticket.caller)
-    headers["X-Route-Model"] = ticket.call.model
-    if ticket.call.episode_id:
-        headers["X-Episode-Id"] = ticket.call.episode_id
-    if (client_id := request.headers.get("X-Request-Id")) is not None:
-        headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
+    headers = early_headers(deps, request.headers, ticket)
     if not ticket.call.is_streaming:
         return _whole(deps, request, exchange, _Answering(ticket, running, call), headers)
     answer = StreamAnswer(
@@ -135,6 +154,26 @@ def _run(
         start_s=exchange.start_s,
     )
     return _streamed(deps, running, answer, call)
+
+
+_HTTP: Final = Way(read_json, _run)
+
+
+def early_headers(deps: Deps, sent: Mapping[str, str], ticket: Ticket) -> dict[str, str]:
+    """Return the headers of an answer that are known before its upstream is.
+
+    Args:
+        deps: The gateway's parts.
+        sent: The request's headers.
+        ticket: The admitted request.
+    """
+    headers = deps.admission.rate_headers(ticket.caller)
+    headers["X-Route-Model"] = ticket.call.model
+    if ticket.call.episode_id:
+        headers["X-Episode-Id"] = ticket.call.episode_id
+    if (client_id := sent.get("X-Request-Id")) is not None:
+        headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
+    return headers
 
 
 class _Answering(NamedTuple):
@@ -171,7 +210,7 @@ async def _whole(
     except grpc.RpcError as error:
         raise error_from_rpc(error) from error
     except asyncio.CancelledError:
-        raise _ended_by(running) from None
+        raise ended_by(running) from None
     finally:
         await close_stream(call)
     raise TurnpikeError(Reason.INTERNAL, "The router ended without an answer.")
@@ -199,8 +238,12 @@ async def _streamed(
         await close_stream(call)
 
 
-def _ended_by(running: Running) -> TurnpikeError:
-    """Return why a request was ended from outside; one whose client left stays cancelled."""
+def ended_by(running: Running) -> TurnpikeError:
+    """Return why the current task's request was ended from outside.
+
+    Raises:
+        CancelledError: Its client left.
+    """
     error, task = running.ended_by, asyncio.current_task()
     if error is None or task is None:
         raise asyncio.CancelledError
@@ -210,7 +253,7 @@ def _ended_by(running: Running) -> TurnpikeError:
 
 async def _ended(running: Running, answer: StreamAnswer) -> web.StreamResponse:
     """Finish a stream that was ended from outside."""
-    error = _ended_by(running)
+    error = ended_by(running)
     if error.reason is Reason.CLIENT_CLOSED_REQUEST:
         if answer.request.transport is not None:
             answer.request.transport.abort()

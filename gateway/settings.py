@@ -1,6 +1,12 @@
 """Settings of the gateway."""
 
-from pydantic import BaseModel, Field
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+Reference = Annotated[str, Field(pattern=r"^(file:.+|\$\{[A-Z][A-Z0-9_]*\})$")]
+"""Where a secret stands, never the secret itself: `file:/path` or `${VARIABLE}`."""
 
 
 class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
@@ -59,3 +65,32 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
         },
         description="Path prefix to dialect.",
     )
+    grpc_is_enabled: bool = Field(
+        default=True, description="Whether gRPC is served, for internal teams."
+    )
+    grpc_host: str = Field("127.0.0.1", description="Address to listen on for gRPC.")
+    grpc_port: int = Field(
+        3015, ge=0, le=65535, description="Port to listen on for gRPC; 0 takes a free one."
+    )
+    grpc_tls_cert: Path | None = Field(
+        None, description="The gRPC port's certificate chain, PEM; absent means plain text."
+    )
+    grpc_tls_key: Path | None = Field(None, description="Its private key, PEM.")
+    grpc_client_ca: Path | None = Field(
+        None, description="Who signs client certificates, PEM; when set, every client needs one."
+    )
+    grpc_identities: dict[str, Reference] = Field(
+        default_factory=dict,
+        description="The API key that a client certificate stands for, by URI or DNS name, or by"
+        " common name where it has neither; ${VARIABLE} or file:/path, never the key itself.",
+    )
+
+    @model_validator(mode="after")
+    def _has_whole_tls(self) -> Self:
+        if (self.grpc_tls_cert is None) != (self.grpc_tls_key is None):
+            raise ValueError("grpc_tls_cert and grpc_tls_key go together")
+        if self.grpc_client_ca is not None and self.grpc_tls_cert is None:
+            raise ValueError("grpc_client_ca needs grpc_tls_cert and grpc_tls_key")
+        if self.grpc_identities and self.grpc_client_ca is None:
+            raise ValueError("grpc_identities needs grpc_client_ca")
+        return self

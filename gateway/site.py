@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
-from gateway.access import AccessLine
+from gateway.access import finish
 from gateway.deps import Deps
 from gateway.errors import error_headers, status_of
 from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
@@ -86,7 +86,7 @@ class Site:
         except TurnpikeError as error:
             response = self._refusal(exchange, error)
         except asyncio.CancelledError:
-            self._finish(exchange, _CLIENT_CLOSED)
+            finish(self._deps, exchange, _CLIENT_CLOSED)
             raise
         except Exception:
             response = self._refusal(exchange, _internal())
@@ -96,7 +96,7 @@ class Site:
             client_id = request.headers.get("X-Request-Id")
             if client_id is not None:
                 response.headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
-        self._finish(exchange, response.status)
+        finish(self._deps, exchange, response.status)
         return response
 
     def refuse(self, error: TurnpikeError, cause: BaseException | None) -> web.Response:
@@ -107,7 +107,7 @@ class Site:
         if error.reason is Reason.INTERNAL:
             request_id = exchange.report.request_id
             self._deps.log.error("request_failed", request_id=request_id, exc_info=cause)
-        self._finish(exchange, response.status)
+        finish(self._deps, exchange, response.status)
         return response
 
     def _refusal(self, exchange: Exchange, error: TurnpikeError) -> web.Response:
@@ -122,34 +122,6 @@ class Site:
             body=exchange.api.error_body(error, exchange.dialect, report.request_id),
             headers=headers,
         )
-
-    def _finish(self, exchange: Exchange, status: int) -> None:
-        deps, report = self._deps, exchange.report
-        duration_s = deps.clock.monotonic_s() - exchange.start_s
-        deps.metrics.count(exchange, status, duration_s)
-        line = AccessLine(
-            unix_ms=deps.clock.unix_ms(),
-            request_id=report.request_id,
-            route=exchange.route,
-            status=status,
-            ms=round(duration_s * 1000, 1),
-        )
-        if exchange.model_id:
-            line.model = exchange.model_id
-            line.key_id = exchange.key_id
-            line.is_streaming = exchange.is_streaming
-        if report.route is not None:
-            line.deployment = report.route.deployment
-            line.attempts = report.route.attempt_count
-            line.ttft_ms = round(report.ttft_s * 1000, 1)
-        if report.usage is not None:
-            line.tokens_in = report.usage.prompt_token_count
-            line.tokens_out = report.usage.completion_token_count
-        if report.charge_nusd is not None:
-            line.cost_nusd = report.charge_nusd
-        if report.error is not None:
-            line.error = report.error.reason
-        deps.access_log.add(line)
 
 
 def _let_continue(request: web.BaseRequest) -> None:

@@ -1,10 +1,8 @@
 """The `catalogue` section of `turnpike.yaml`: its form, its secrets, and its snapshot."""
 
 import hashlib
-import re
 from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -17,12 +15,12 @@ from kit.money import (
     pusd_from_usd,
     pusd_per_token_from_usd_per_million,
 )
+from kit.references import resolve
 from kit.yaml_lines import YamlError, YamlFile
 from services.router.capabilities import FEATURES, capabilities
 from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
 from services.router.pricing import PriceRow, ceiling, floor
 
-_REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
 RESELLERS: Final = ("openrouter.ai",)
 """Who sells others' capacity; providers there are external unless the file says otherwise."""
@@ -255,9 +253,7 @@ def _filled(value: object, variables: Mapping[str, str]) -> object:
     if isinstance(value, list):
         return [_filled(item, variables) for item in value]
     if isinstance(value, str):
-        if value.startswith("file:"):
-            return Path(value.removeprefix("file:")).read_text().strip()
-        return _REFERENCE.sub(lambda match: variables[match[1]], value)
+        return resolve(value, variables)
     return value
 
 

@@ -321,7 +321,7 @@ def basic_settings(folder: Path, ports: Mapping[str, int], upstream_url: str) ->
     }
     return {
         "state_dir": str(folder / "state"),
-        "gateway": {"port": ports["gateway"]},
+        "gateway": {"port": ports["gateway"], "grpc_port": 0},
         "admin": {"port": ports["admin"]},
         "nats": {"port": ports["nats"]},
         "triton": {"embedded": False},

@@ -316,7 +316,7 @@ async def test_databases_are_brought_into_form_more_than_once() -> None:
 
 async def test_doctor_finds_no_harm_in_an_empty_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = Shell(FakeRooms())
-    for name in ("GATEWAY__PORT", "ADMIN__PORT", "NATS__PORT"):
+    for name in ("GATEWAY__PORT", "GATEWAY__GRPC_PORT", "ADMIN__PORT", "NATS__PORT"):
         monkeypatch.setenv(f"TURNPIKE__{name}", str(_free_port()))
     monkeypatch.setenv("TURNPIKE__TRITON__EMBEDDED", "false")
 

@@ -23,6 +23,7 @@ START_S = 45.0
 WAIT_S = 30.0
 PORTS = (
     "GATEWAY__PORT",
+    "GATEWAY__GRPC_PORT",
     "ADMIN__PORT",
     "NATS__PORT",
     "TRITON__GRPC_PORT",

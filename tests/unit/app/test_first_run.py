@@ -18,7 +18,13 @@ from turnpike.payment.v1 import payment_pb2
 from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from turnpike.router.v1.router_pb2_grpc import RouterServiceStub
 
-NOTE = Note("http://127.0.0.1:3000/v1", "", "127.0.0.1:3001", "admin-token")
+NOTE = Note(
+    base_url="http://127.0.0.1:3000/v1",
+    grpc_address="127.0.0.1:3015",
+    api_key="",
+    admin_address="127.0.0.1:3001",
+    admin_token="admin-token",
+)
 
 
 async def start(
@@ -41,6 +47,7 @@ async def test_first_start_mints_and_writes_for_the_owner_alone(tmp_path: Path) 
     path = tmp_path / "first-run.json"
     assert {
         "base_url": "http://127.0.0.1:3000/v1",
+        "grpc_address": "127.0.0.1:3015",
         "api_key": SECRET,
         "admin_address": "127.0.0.1:3001",
         "admin_token": "admin-token",
@@ -55,6 +62,7 @@ async def test_first_greeting_can_be_pasted(tmp_path: Path) -> None:
     text = (await start(FakeRooms(), tmp_path)).text()
 
     assert "http://127.0.0.1:3000/v1\n" in text
+    assert "gRPC      127.0.0.1:3015\n" in text
     assert f"curl -N {NOTE.base_url}/chat/completions" in text
     assert f"Bearer {SECRET}" in text
     assert '"model": "tiny-chat", "stream": true' in text
@@ -73,6 +81,12 @@ async def test_later_start_mints_nothing_and_keeps_the_key(tmp_path: Path) -> No
     assert {"account-0": 1_000_000_000} == rooms.payment.available
     assert SECRET not in greeting.text()
     assert str(tmp_path / "first-run.json") in greeting.text()
+
+
+async def test_greeting_is_silent_about_grpc_when_it_is_off(tmp_path: Path) -> None:
+    greeting = await start(FakeRooms(), tmp_path, note=replace(NOTE, grpc_address=""))
+
+    assert "gRPC" not in greeting.text()
 
 
 async def test_owner_with_accounts_is_given_nothing(tmp_path: Path) -> None:
