@@ -150,9 +150,12 @@ def test_every_workload_starts_with_settings_that_hold(
     own = settings.gateway.port if target == "gateway" else int(addresses.pop(target)[2])
     host = settings.gateway.host if target == "gateway" else peers[target].partition(":")[0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert "0.0.0.0" == host == settings.admin.host
-    assert {own, settings.admin.port_for(target)} == set(ports.values())
-    assert ports["admin"] == settings.admin.port_for(target)
+    assert "0.0.0.0" == host == settings.admin.host == settings.gateway.grpc_host
+    assert settings.admin.port_for(target) == ports.pop("admin")
+    if target == "gateway":
+        assert settings.gateway.grpc_is_enabled
+        assert settings.gateway.grpc_port == ports.pop("grpc") == _services(docs, at=1)[target]
+    assert {own} == set(ports.values())
     services = _services(docs)
     assert {name: (host, int(port)) for name, (host, _, port) in addresses.items()} == {
         name: (name, services[name]) for name in addresses
@@ -212,7 +215,9 @@ def test_production_keeps_three_copies_and_shares_limits_between_its_gateways(
     assert {replicas["nats"]} == {room.stream_replicas for room in rooms}
 
 
-def test_only_the_gateway_is_open_and_triton_listens_to_the_router_alone(docs: list[Doc]) -> None:
+def test_only_the_gateways_http_is_open_and_triton_listens_to_the_router_alone(
+    docs: list[Doc],
+) -> None:
     rules = {
         doc["metadata"]["name"]: doc["spec"].get("ingress", [])
         for doc in docs
@@ -233,6 +238,7 @@ def test_only_the_gateway_is_open_and_triton_listens_to_the_router_alone(docs: l
     assert {"router"} == callers("triton")
     assert {"service", "nats"} == callers("nats")
     assert {"prometheus"} == callers("metrics")
+    assert {"allowed"} == callers("gateway-grpc")
 
 
 def test_nats_is_configured_as_under_docker() -> None:
@@ -318,9 +324,10 @@ def _config(docs: list[Doc]) -> str:
     return str(config["data"]["turnpike.yaml"])
 
 
-def _services(docs: list[Doc]) -> dict[str, int]:
+def _services(docs: list[Doc], *, at: int = 0) -> dict[str, int]:
+    """The port of each service, or its further port number `at` where it has one."""
     return {
-        doc["metadata"]["name"]: doc["spec"]["ports"][0]["port"]
+        doc["metadata"]["name"]: doc["spec"]["ports"][at]["port"]
         for doc in docs
-        if doc["kind"] == "Service"
+        if doc["kind"] == "Service" and at < len(doc["spec"]["ports"])
     }

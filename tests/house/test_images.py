@@ -80,7 +80,9 @@ def test_the_image_serves_a_target_and_its_health_is_asked_where_the_admin_port_
     assert ['CMD ["--target=all"]'] == _lines(text, "CMD")
     assert 1 == len(ports)
     assert f"'127.0.0.1', {ports.pop()}," in text
-    assert "0.0.0.0" == settings.gateway.host
+    assert "0.0.0.0" == settings.gateway.host == settings.gateway.grpc_host
+    exposed = {settings.gateway.port, settings.gateway.grpc_port, settings.admin.port_for("all")}
+    assert exposed == {int(port) for port in _lines(text, "EXPOSE")[0].split()[1:]}
     assert "VOLUME /state" in text
     assert "/state" == image_variables()["TURNPIKE__STATE_DIR"]
 
@@ -119,7 +121,8 @@ def test_compose_starts_every_service_with_settings_that_hold(
     assert "nats://nats:4222" == settings.nats.url
     assert "peers__token" in service["secrets"]
     if target == "gateway":
-        assert [f"{settings.gateway.port}:{settings.gateway.port}"] == service["ports"]
+        http, rpc = settings.gateway.port, settings.gateway.grpc_port
+        assert [f"{http}:{http}", f"127.0.0.1:{rpc}:{rpc}"] == service["ports"]
     if target in ("auth", "metering", "payment"):
         expected = "postgresql" if chosen else "sqlite+aiosqlite:////state/"
         assert getattr(settings, target).database_url.startswith(expected)

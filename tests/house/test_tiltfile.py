@@ -136,7 +136,7 @@ def test_forwarded_ports_are_ports_of_the_pods(tilt: Tilt) -> None:
     }
     for name, forwarded in forwards.items():
         assert {int(forward.split(":")[1]) for forward in forwarded} <= ports[name], name
-    assert ["3000:3000", "3001:3001"] == forwards["gateway"]
+    assert ["3000:3000", "3001:3001", "3015:3015"] == forwards["gateway"]
 
 
 def test_checks_wait_until_they_are_asked_for_and_call_make(tilt: Tilt) -> None:
