@@ -17,6 +17,7 @@ from app.admin_client import SERVICES
 from app.errors import StartError
 from app.settings import Settings
 from gateway.app import Peers, Process, open_gateway
+from gateway.settings import GatewaySettings
 from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.db import Database
@@ -148,7 +149,7 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         access_log=parts.access_log,
         is_ready=parts.is_ready,
         tracing=parts.telemetry.tracing,
-        grpc_keys=_grpc_keys(parts),
+        grpc_keys=certificate_keys(parts.settings.gateway, parts.variables),
     )
     async with open_gateway(
         parts.settings.gateway,
@@ -164,16 +165,18 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         )
 
 
-def _grpc_keys(parts: Parts) -> dict[str, SecretStr]:
-    """Return the keys that client certificates stand for.
+def certificate_keys(
+    settings: GatewaySettings, variables: Mapping[str, str]
+) -> dict[str, SecretStr]:
+    """Return the API keys that client certificates stand for, by the names in these.
 
     Raises:
         StartError: A variable is not set, or a file cannot be read.
     """
     keys = {}
-    for name, reference in parts.settings.gateway.grpc_identities.items():
+    for name, reference in settings.grpc_identities.items():
         try:
-            keys[name] = SecretStr(resolve(reference, parts.variables))
+            keys[name] = SecretStr(resolve(reference, variables))
         except (KeyError, OSError) as error:
             raise StartError(
                 f"gateway.grpc_identities: {name}: {reference} is not there."

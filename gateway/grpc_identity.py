@@ -28,7 +28,7 @@ class Identities:
     """
 
     def __init__(self, keys: Mapping[str, SecretStr]) -> None:
-        self._keys = dict(keys)
+        self._keys = keys
 
     def headers(self, context: Context) -> CIMultiDict[str]:
         """Return the call's metadata, with the key that its certificate stands for.
