@@ -22,6 +22,7 @@ APIS: Final[Mapping[int, Api]] = {router_pb2.OPERATION_UNSPECIFIED: CHAT}
 """How requests for each operation are read; others are not served over gRPC."""
 _SPELLED: Final = {"model_id": "model", "is_streaming": "stream", "timeout_ms": "timeout_ms"}
 """Fields of the envelope that callers may set, as the body spells them."""
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_value = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -123,7 +124,7 @@ def _agreed(body: bytes, envelope: router_pb2.Envelope) -> bytes:
     try:
         fields = decode_fields(body)
         said = {name: _decode_value(fields.get(_SPELLED[name], b"null")) for name in asked}
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         # The API finds the same fault, and has its own words for it.
         return body
     for name in asked:
@@ -154,7 +155,7 @@ def _parsed(decode: Any, data: bytes, where: str) -> Any:  # noqa: ANN401 - msgs
         return decode(data)
     except msgspec.ValidationError as error:
         raise _wrong(where, f"{where} must be a JSON object.") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise TurnpikeError(
             Reason.INVALID_JSON, f"{where} is not valid JSON.", param=where
         ) from error

@@ -65,7 +65,7 @@ def deltas_of(answers: Iterable[bytes]) -> Iterator[chat_pb2.ChatDelta]:
     for data in answers:
         try:
             choices = _decode(data).choices
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise TurnpikeError(
                 Reason.UPSTREAM_INVALID_RESPONSE, "The provider sent an answer that is none."
             ) from error

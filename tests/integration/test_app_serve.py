@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from app.processes import find_process
+from tests.house.tree import ROOT
 
 _PAUSE = threading.Event()
 START_S = 45.0
@@ -169,6 +171,31 @@ def test_start_answers_charges_and_ends_with_ctrl_c(checkout: Checkout) -> None:
     assert 0 == code, checkout.said()
     assert [] == [pid for pid in children if find_process(pid)]
     assert [] == checkout.children()
+
+
+def test_readme_command_for_grpc_prints_an_answer(checkout: Checkout) -> None:
+    checkout.start()
+    line = next(
+        x
+        for x in (ROOT / "README.md").read_text().splitlines()
+        if "grpc_client.py" in x and x.startswith(".venv")
+    )
+    _, script, *arguments = shlex.split(line)
+
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=checkout.folder,
+        env=checkout.environment(),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert done.stdout.strip()
+    assert "tokens; $0.0" in done.stderr
+    assert f"gRPC      {checkout.note()['grpc_address']}" in checkout.said()
 
 
 def test_later_start_finds_its_data_and_mints_nothing(checkout: Checkout) -> None:
