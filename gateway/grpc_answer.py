@@ -54,7 +54,7 @@ class GrpcCall:
 
 
 class GrpcAnswer(msgspec.Struct, eq=False):
-    """One answer on its way to a caller."""
+    """One answer on its way to a caller; `has_begun` once its first message is written."""
 
     context: Context
     batches: Batches
@@ -62,13 +62,14 @@ class GrpcAnswer(msgspec.Struct, eq=False):
     running: Running
     headers: dict[str, str]
     clock: Clock
-    has_written: bool = False
+    has_begun: bool = False
 
     async def pump(self, call: RouterCall) -> None:
-        """Write every batch; what fails behind the first one is noted in the report.
+        """Write every batch; what fails after the first one is noted in the report.
 
         Raises:
             TurnpikeError: Before anything was written.
+            CancelledError: The client left.
         """
         try:
             await self._pump(call)
@@ -96,7 +97,7 @@ class GrpcAnswer(msgspec.Struct, eq=False):
         raise TurnpikeError(Reason.INTERNAL, "The router ended without an answer.")
 
     def _fail(self, error: TurnpikeError, cause: BaseException | None) -> None:
-        if not self.has_written:
+        if not self.has_begun:
             raise error from cause
         self.exchange.report.error = error
 
@@ -118,16 +119,16 @@ class GrpcAnswer(msgspec.Struct, eq=False):
     async def _break(self, batch: router_pb2.RunResponse) -> None:
         error = TurnpikeError(Reason(batch.error.reason), batch.error.message)
         self.exchange.report.charge_nusd = batch.error.charge_nusd
-        if self.has_written:
+        if self.has_begun:
             await self._write(self.batches.broken(batch, error))
         raise error
 
     async def _write(self, message: router_pb2.RunResponse) -> None:
         """Write when the client takes it; the sweep sees since when it does not."""
         self.running.writing_since_s = self.clock.monotonic_s()
+        self.has_begun = True
         await self.context.write(message)
         self.running.writing_since_s = 0.0
-        self.has_written = True
 
 
 def metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -1,7 +1,7 @@
 """OpenAI's chunks and whole answers as typed deltas, for callers who do not read JSON; pure."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -10,31 +10,25 @@ from kit.sse import events
 from turnpike.router.v1 import chat_pb2
 
 _DONE: Final = b"[DONE]"
-
-
-class _Function(msgspec.Struct):
-    name: Any = None
-    arguments: Any = None
-
-
-class _ToolCall(msgspec.Struct):
-    function: _Function = msgspec.field(default_factory=_Function)
-    index: int | None = None
-    id: Any = None
+_INDEX_MAX: Final = 2**31 - 1
+_Index = Annotated[int, msgspec.Meta(ge=0, le=_INDEX_MAX)]
 
 
 class _Message(msgspec.Struct):
-    """A delta of a chunk or the message of a whole answer: they have the same fields."""
+    """A delta of a chunk or the message of a whole answer: they have the same fields.
+
+    The router has looked at their structure; a field of another type than OpenAI's tells nothing.
+    """
 
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
     refusal: Any = None
-    tool_calls: list[_ToolCall] | None = None
+    tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct):
-    index: int = 0
+    index: _Index = 0
     delta: _Message | None = None
     message: _Message | None = None
     finish_reason: Any = None
@@ -82,17 +76,26 @@ def _delta(choice: _Choice) -> chat_pb2.ChatDelta:
         text=_text(said.content),
         reasoning=_text(said.reasoning_content) or _text(said.reasoning),
         refusal=_text(said.refusal),
-        tool_calls=[
-            chat_pb2.ToolCall(
-                index=place if call.index is None else call.index,
-                id=_text(call.id),
-                name=_text(call.function.name),
-                arguments=_text(call.function.arguments),
-            )
-            for place, call in enumerate(said.tool_calls or ())
-        ],
+        tool_calls=_tool_calls(said.tool_calls),
         finish_reason=_text(choice.finish_reason),
     )
+
+
+def _tool_calls(value: object) -> list[chat_pb2.ToolCall]:
+    calls = [call for call in value if isinstance(call, dict)] if isinstance(value, list) else []
+    found = []
+    for place, call in enumerate(calls):
+        index, function = call.get("index"), call.get("function")
+        named = function if isinstance(function, dict) else {}
+        found.append(
+            chat_pb2.ToolCall(
+                index=index if isinstance(index, int) and 0 <= index <= _INDEX_MAX else place,
+                id=_text(call.get("id")),
+                name=_text(named.get("name")),
+                arguments=_text(named.get("arguments")),
+            )
+        )
+    return found
 
 
 def _text(value: object) -> str:

@@ -132,6 +132,29 @@ async def test_client_that_vanishes_ends_its_upstream(site: Site) -> None:
     assert price_nusd(12, record.usage.completion_token_count) == record.charge_nusd
 
 
+async def test_calls_that_are_cancelled_at_any_moment_leave_nothing_behind(site: Site) -> None:
+    key = await site.key(requests_per_minute=0, tokens_per_minute=0)
+
+    async def cancel_after(router: Any, turns: int) -> None:
+        call = router.Run(asked(chat("shape=c20-d1", stream=True)), metadata=shown(key))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+
+    async with caller_of(site) as router:
+        for turns in range(60):
+            await cancel_after(router, turns)
+        await until(lambda: site.gateway.deps.running.count == 0)
+        last = await told_by(router.Run(asked(chat()), metadata=shown(key)))
+    await until(lambda: all(seen.is_over for seen in site.main.seen))
+
+    records = await site.settled(key, len(site.main.seen))
+    assert grpc.StatusCode.OK is last.code
+    assert {"completed", "client_closed"} >= {record.outcome for record in records}
+    assert {499, 200} >= {line["status"] for line in site.logged()}
+    assert 0 == (await site.balance(key)).debt_nusd
+
+
 @pytest.mark.parametrize("is_under_way", [False, True])
 async def test_revoked_key_ends_its_calls(site: Site, is_under_way: bool) -> None:
     key = await site.key()

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.openai.schema import encode
 from kit.telemetry import Telemetry
 from kit.tracing import open_tracing
 from tests.fakes.otlp_collector import Collector, open_collector
 from tests.fixtures.catalogues import TWICE, chat
 from tests.fixtures.gateway import UPSTREAM_KEY, OpenSite, Wish
+from tests.fixtures.grpc_caller import SERVED, caller_of, shown, told_by
+from turnpike.router.v1 import router_pb2
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -59,6 +62,27 @@ async def test_sampled_request_is_seen_at_every_hop_without_its_secrets(
         above = gateway[span.parent_id]
         for name in ("turnpike.request.id", "turnpike.charge_nusd", "gen_ai.usage.input_tokens"):
             assert above.attributes[name] == span.attributes[name]
+    secrets = (PROMPT, key.secret, key.key_id, UPSTREAM_KEY)
+    assert [] == [word for word in secrets if word.encode() in collector.raw]
+
+
+async def test_call_over_grpc_goes_on_with_its_callers_trace(open_site: OpenSite) -> None:
+    request = router_pb2.RunRequest(body=encode(chat(PROMPT, stream=True)))
+    async with open_collector() as collector, AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(telemetry(collector, ratio=0.0))
+        site = await open_site(Wish(telemetry=opened, gateway=SERVED))
+        key = await site.key()
+        async with caller_of(site) as router:
+            told = await told_by(router.Run(request, metadata=shown(key, traceparent=PARENT)))
+        await site.settled(key, 1)
+        await stack.aclose()
+
+    (gateway,), (dispatch,) = collector.named("gateway.chat"), collector.named("router.dispatch")
+    assert [] == [span for span in collector.spans if span.is_error]
+    assert {TRACE} == {span.trace_id for span in collector.spans}
+    assert gateway.span_id == dispatch.parent_id
+    assert "grpc turnpike.router.v1.RouterService/Run" == gateway.attributes["http.route"]
+    assert told.initial["x-request-id"] == gateway.attributes["turnpike.request.id"]
     secrets = (PROMPT, key.secret, key.key_id, UPSTREAM_KEY)
     assert [] == [word for word in secrets if word.encode() in collector.raw]
 

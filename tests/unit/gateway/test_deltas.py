@@ -42,6 +42,11 @@ CHUNKS: dict[str, tuple[dict[str, Any], list[Delta]]] = {
     ),
     "usage": ({"choices": [], "usage": {}}, []),
     "odd content": (chunk(content=[1]), []),
+    "odd tool calls": (chunk(tool_calls={"a": 1}), []),
+    "odd tool call": (
+        chunk(tool_calls=[7, {"index": 2**40, "function": None}, {"index": "x", "id": "c"}]),
+        [Delta(tool_calls=[ToolCall(index=0), ToolCall(index=1, id="c")])],
+    ),
 }
 
 
@@ -96,6 +101,7 @@ def test_whole_answer_becomes_a_delta_for_each_choice() -> None:
         b"{}",
         b'{"choices":1}',
         b'{"choices":[1]}',
+        b'{"choices":[{"index":4294967296,"delta":{}}]}',
         b'{"choices":[{"delta":{"content":"\xff"}}]}',
     ],
 )
