@@ -19,7 +19,7 @@ Said: TypeAlias = chat_pb2.ChatMessage
 Envelope: TypeAlias = router_pb2.Envelope
 USER = Said(role="user", content="hi")
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
-RULES = ReadRules(OPENAI, 30_000)
+RULES = ReadRules(OPENAI, 30_000, lambda: 0, lambda: "id")
 
 
 def chat(**fields: Any) -> Chat:
