@@ -9,6 +9,7 @@ from gateway.openai.dialect import Dialect
 from gateway.openai.presets import Preset
 from kit.errors import TurnpikeError
 from turnpike.router.v1 import router_pb2
+from turnpike.type.v1 import usage_pb2
 
 
 class ReadRules(NamedTuple):
@@ -34,7 +35,8 @@ class ModelCall(NamedTuple):
     `fields` is the body, split once at its top level, with the dialect's defaults applied.
     `asked_max_tokens` is the output bound that the caller or its dialect gave, if any.
     `prompt_bytes` is the size of what the prompt is made of, and bounds its tokens. `features` are
-    the parameters that a route must honour; `unknown_fields` those that Turnpike does not know.
+    the parameters that a route must honour; `unknown_fields` those that Turnpike does not know;
+    `ignored` those that the client API left out when it translated the request.
     `answer_defaults` are members of the answer, a JSON object, unless the upstream has its own;
     with `has_empty_fields` messages show as empty what they would leave out.
     """
@@ -50,6 +52,7 @@ class ModelCall(NamedTuple):
     operation: "router_pb2.Operation.ValueType" = router_pb2.OPERATION_UNSPECIFIED
     features: tuple[str, ...] = ()
     unknown_fields: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     routing: router_pb2.Routing | None = None
     answer_defaults: bytes = b""
     has_empty_fields: bool = False
@@ -70,8 +73,15 @@ class StreamShape(Protocol):
     It is fed the chat chunks in order, as complete SSE events, and keeps what it needs of them.
     """
 
+    def begin(self, usage: usage_pb2.TokenUsage | None) -> None:
+        """Take the running totals of the first batch; None when the upstream keeps none."""
+
     def feed(self, sse: bytes) -> bytes:
-        """Return the client's events for these chunks; may be empty."""
+        """Return the client's events for these chunks; may be empty.
+
+        Raises:
+            TurnpikeError: `UPSTREAM_INVALID_RESPONSE` when they make no sense.
+        """
 
     def end(self, sse: bytes, finish: router_pb2.Finish) -> bytes:
         """Return the client's last events, for the last chunks and the finish."""

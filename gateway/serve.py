@@ -12,7 +12,7 @@ from gateway.call import Api
 from gateway.deps import Deps
 from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
 from gateway.running import Running
-from gateway.stream import RouterCall, StreamAnswer, route_headers
+from gateway.stream import RouterCall, StreamAnswer, ignored_header, route_headers
 from gateway.traces import chat_span
 from gateway.wire import WholeAnswer
 from kit.errors import Reason, TurnpikeError
@@ -171,6 +171,8 @@ def early_headers(deps: Deps, sent: Mapping[str, str], ticket: Ticket) -> dict[s
     headers["X-Route-Model"] = ticket.call.model
     if ticket.call.episode_id:
         headers["X-Episode-Id"] = ticket.call.episode_id
+    if ticket.call.ignored:
+        headers |= ignored_header(ticket.call.ignored)
     if (client_id := sent.get("X-Request-Id")) is not None:
         headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
     return headers
@@ -199,7 +201,7 @@ async def _whole(
             route, finish = batch.route, batch.finish
             report.route, report.request_id = route, route.request_id
             report.usage, report.charge_nusd = finish.usage, finish.charge_nusd
-            headers |= route_headers(route)
+            headers |= route_headers(route, ticket.call.ignored)
             headers["X-Request-Id"] = report.request_id
             headers.setdefault("X-Episode-Id", report.request_id)
             headers["X-Turnpike-Cost"] = format_usd(report.charge_nusd)
@@ -226,6 +228,8 @@ async def _streamed(
     except ConnectionResetError as error:
         # The client left while its answer was being written; nobody failed.
         raise asyncio.CancelledError from error
+    except TurnpikeError as error:
+        return await answer.fail(error)
     except Exception:
         if answer.response is None:
             raise
@@ -239,7 +243,7 @@ async def _streamed(
 
 
 def ended_by(running: Running) -> TurnpikeError:
-    """Return why the current task's request was ended from outside.
+    """Return why a request was ended from outside; one whose client left stays cancelled.
 
     Raises:
         CancelledError: Its client left.

@@ -68,7 +68,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
         try:
             async for batch in call:
                 if self.report.route is None and batch.HasField("route"):
-                    self._begin(batch.route)
+                    self._begin(batch)
                 if batch.HasField("finish"):
                     return await self._end(batch)
                 if batch.HasField("error"):
@@ -109,13 +109,16 @@ class StreamAnswer(msgspec.Struct, eq=False):
             raise error
         return await self._fail(error)
 
-    def _begin(self, route: router_pb2.Route) -> None:
+    def _begin(self, batch: router_pb2.RunResponse) -> None:
+        route = batch.route
         self.report.route = route
         self.report.request_id = route.request_id
         self.report.ttft_s = self.clock.monotonic_s() - self.start_s
         self.shape = self.api.stream(self.ticket.call, route.request_id)
+        if self.shape is not None:
+            self.shape.begin(batch.running_usage if batch.HasField("running_usage") else None)
         if self.response is None:
-            self._open(route_headers(route))
+            self._open(route_headers(route, self.ticket.call.ignored))
 
     def _open(self, more: dict[str, str]) -> EventStream:
         headers = {**SSE_HEADERS, **self.headers, **more}
@@ -172,8 +175,11 @@ class StreamAnswer(msgspec.Struct, eq=False):
 RouterCall = grpc.aio.UnaryStreamCall[router_pb2.RunRequest, router_pb2.RunResponse]
 
 
-def route_headers(route: router_pb2.Route) -> dict[str, str]:
-    """Return the headers that are known once an upstream answers."""
+def route_headers(route: router_pb2.Route, ignored: tuple[str, ...]) -> dict[str, str]:
+    """Return the headers that are known once an upstream answers.
+
+    `ignored` is what was left out of the request before it went to the router.
+    """
     headers = {
         "X-Model-Used": route.upstream_model,
         "X-Backend": route.backend,
@@ -181,5 +187,12 @@ def route_headers(route: router_pb2.Route) -> dict[str, str]:
         "X-Turnpike-Attempts": str(route.attempt_count),
     }
     if route.ignored_parameters:
-        headers["X-Turnpike-Ignored"] = ",".join(route.ignored_parameters)
+        ignored = (*ignored, *route.ignored_parameters)
+    if ignored:
+        headers |= ignored_header(ignored)
     return headers
+
+
+def ignored_header(ignored: tuple[str, ...]) -> dict[str, str]:
+    """Return the header that names what was left out; none when nothing was."""
+    return {"X-Turnpike-Ignored": ",".join(ignored)} if ignored else {}
