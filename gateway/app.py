@@ -21,6 +21,7 @@ from gateway.readiness import Readiness
 from gateway.routes.chat import create_chat_completion
 from gateway.routes.docs import llms, openapi, reference
 from gateway.routes.health import livez, metrics, readyz
+from gateway.routes.messages import count_message_tokens, create_message
 from gateway.routes.models import get_model, list_models
 from gateway.running import RunningRequests
 from gateway.server import HttpServer, start_server
@@ -94,6 +95,8 @@ def routes_of(settings: GatewaySettings) -> Routes:
         for end in ("", "/"):
             routes.append(("POST", f"{prefix}/chat/completions{end}", create_chat_completion))
             routes.append(("GET", f"{prefix}/models{end}", list_models))
+            routes.append(("POST", f"{prefix}/messages{end}", create_message))
+            routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))
         routes.append(("GET", f"{prefix}/models/*", get_model))
     return Routes(routes)
 

@@ -55,6 +55,8 @@ class Script:
     event_bytes: int = 0  # size of each chunk's text
     blank: int = 0  # blank lines before a plain answer
     close: int = 0  # 1: Connection: close
+    deltas: tuple[dict[str, Any], ...] = ()  # in place of texts, one a chunk; by handlers only
+    said: dict[str, Any] | None = None  # more of a plain answer's message; by handlers only
 
 
 def script_of(body: bytes) -> Script:
@@ -125,7 +127,7 @@ def plain_body(script: Script, request: dict[str, Any]) -> tuple[bytes, dict[str
     choices = [
         {
             "index": index,
-            "message": {"role": "assistant", "content": text},
+            "message": {"role": "assistant", "content": text, **(script.said or {})},
             "logprobs": None,
             "finish_reason": reason,
         }
@@ -204,6 +206,8 @@ class StreamWriter:
         elif script.usage == "falling":
             usage = usage_of(script, self._request, script.chunks - number)
         delta = {"content": text_of(script, number)}
+        if script.deltas:
+            delta = script.deltas[number]
         return self._chunk(index, delta, reason=reason, usage=usage, chunk=number + 1)
 
     def _ends(self) -> list[Event]:
