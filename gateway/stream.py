@@ -194,5 +194,5 @@ def route_headers(route: router_pb2.Route, ignored: tuple[str, ...]) -> dict[str
 
 
 def ignored_header(ignored: tuple[str, ...]) -> dict[str, str]:
-    """Return the header that names what was left out; none when nothing was."""
-    return {"X-Turnpike-Ignored": ",".join(ignored)} if ignored else {}
+    """Return the header that names what was left out of a request."""
+    return {"X-Turnpike-Ignored": ",".join(ignored)}

@@ -78,7 +78,7 @@ def read_messages(
     _add_figures(chat, request)
     _add_output(chat, request, talk.ignored)
     _add_thinking(chat, request, talk.ignored)
-    _add_about(chat, request, talk)
+    _add_about(chat, request, talk.ignored)
     try:
         call = read_chat(_encode(chat), rules)
     except TurnpikeError as error:
@@ -260,16 +260,16 @@ def _add_thinking(chat: dict[str, object], request: MessagesRequest, ignored: se
         chat["chat_template_kwargs"] = {"enable_thinking": thinking.type != "disabled"}
 
 
-def _add_about(chat: dict[str, object], request: MessagesRequest, talk: Conversation) -> None:
+def _add_about(chat: dict[str, object], request: MessagesRequest, ignored: set[str]) -> None:
     """Add what is said about a request; `auto` and `standard` are what every request gets."""
     if request.metadata is not None and request.metadata.user_id is not None:
         chat["user"] = request.metadata.user_id
     if request.service_tier == "standard_only":
         chat["service_tier"] = "default"
     if request.speed == "fast":
-        talk.ignored.add("speed")
+        ignored.add("speed")
     if request.diagnostics is not None:
-        talk.ignored.add("diagnostics")
+        ignored.add("diagnostics")
 
 
 def _count(name: str, value: Whole) -> int:

@@ -47,7 +47,10 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 
 
 class _Tool(msgspec.Struct, eq=False):
-    """A tool call; `pending` is what of its input was not sent yet."""
+    """A tool call; `pending` is what of its input was not sent yet.
+
+    `is_whole` tells whether what was sent is a whole object; None when nobody has looked.
+    """
 
     number: int
     id: str = ""
@@ -55,7 +58,7 @@ class _Tool(msgspec.Struct, eq=False):
     sent: list[str] = msgspec.field(default_factory=list)
     pending: str = ""
     is_open: bool = False
-    is_whole: bool = False
+    is_whole: bool | None = None
 
 
 class MessageStream:
@@ -76,7 +79,8 @@ class MessageStream:
     def begin(self, usage: usage_pb2.TokenUsage | None) -> None:
         """Take the totals of the first batch, if the upstream keeps any."""
         if usage is not None and usage.prompt_token_count:
-            self._usage = _usage(usage) | {"output_tokens": 0}
+            cached = usage.cached_prompt_token_count
+            self._usage = usage_object(usage.prompt_token_count, 0, cached=cached, reasoning=0)
 
     def feed(self, sse: bytes) -> bytes:
         """Return the events for these chunks.
@@ -210,12 +214,14 @@ class MessageStream:
             self._delta(b'"input_json_delta","partial_json":', tool.pending, out)
             tool.sent.append(tool.pending)
             tool.pending = ""
-            tool.is_whole = False
+            tool.is_whole = None
 
 
 def _is_whole(tool: _Tool) -> bool:
-    if not tool.is_whole:
-        tool.is_whole = is_object("".join(tool.sent))
+    if tool.is_whole is None:
+        # Looking at all of it for each piece would cost its square.
+        last = next((piece for piece in reversed(tool.sent) if piece.strip()), "")
+        tool.is_whole = last.rstrip().endswith("}") and is_object("".join(tool.sent))
     return tool.is_whole
 
 

@@ -56,11 +56,12 @@ async def count_message_tokens(
     exchange.report.request_id = deps.new_id()
     headers = {
         **admission.rate_headers(caller),
-        **ignored_header(call.ignored),
         "Content-Type": JSON_TYPE,
         "X-Request-Id": exchange.report.request_id,
         "X-Turnpike-Estimated": "true",
     }
+    if call.ignored:
+        headers |= ignored_header(call.ignored)
     return web.Response(body=encode({"input_tokens": api.prompt_tokens}), headers=headers)
 
 

@@ -197,3 +197,11 @@ async def test_revoked_key_ends_a_stream_with_an_error(site: Site) -> None:
     assert ("error", "authentication_error") == (name, error["error"]["type"])
     assert b"message_stop" not in rest
     await until(lambda: site.main.seen[0].is_aborted)
+
+
+async def test_counting_names_what_is_left_out(site: Site) -> None:
+    key = await site.key()
+
+    answer = await post(site, key, ask(CACHED), "/v1/messages/count_tokens")
+
+    assert "cache_control" == answer.headers["X-Turnpike-Ignored"]

@@ -1,15 +1,20 @@
 """Messages requests that are refused, and the name of the field at fault, as the caller has it."""
 
+import contextlib
+import copy
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.anthropic.api import BETAS_MAX, MessagesApi
 from gateway.anthropic.schema import NOT_SERVED, OWN_NAMES
 from kit.errors import Reason, TurnpikeError
 from tests.unit.gateway.messages import (
     ASK,
+    CACHE,
     PDF,
     PNG,
     RULES,
@@ -157,3 +162,57 @@ def test_beta_header_that_is_no_list_of_names_is_refused(header: str) -> None:
         MessagesApi([header]).read(json.dumps(body()).encode(), RULES)
 
     assert Reason.BAD_REQUEST == caught.value.reason
+
+
+FULL = body(
+    system=[text("x", cache_control=CACHE)],
+    messages=[
+        ASK,
+        said({"type": "thinking", "thinking": "t", "signature": "s"}, text("y"), USE),
+        user(result([text("a"), {"type": "image", "source": PNG}], is_error=True)),
+        user({"type": "document", "source": PDF, "title": "t", "context": "c"}),
+    ],
+    tools=[{**TOOL, "strict": True}],
+    tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
+    stop_sequences=["a"],
+    top_k=3,
+    temperature=0.5,
+    metadata={"user_id": "u"},
+    thinking={"type": "enabled", "budget_tokens": 2000},
+    output_config={"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
+)
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from([10**400, "\ud800", "", "text", "tool_use", "base64", [], {}, [[]], "\x00é"]),
+    st.sampled_from([TOOL, USE, PNG, PDF, ASK, result("x"), {"type": "url", "url": "x"}]),
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Return every container in a value with each of its keys."""
+    if isinstance(value, dict):
+        keys: list[Any] = list(value)
+    elif isinstance(value, list):
+        keys = list(range(len(value)))
+    else:
+        return []
+    return [(value, key) for key in keys] + [at for key in keys for at in places(value[key])]
+
+
+@given(st.data())
+def test_whatever_stands_where_it_should_not_is_read_or_refused(data: st.DataObject) -> None:
+    asked = copy.deepcopy(FULL)
+    for _ in range(data.draw(st.integers(1, 3))):
+        container, key = data.draw(st.sampled_from(places(asked)))
+        container[key] = copy.deepcopy(data.draw(ODD))
+
+    for api in (MessagesApi(), MessagesApi(is_counting=True)):
+        with contextlib.suppress(TurnpikeError):
+            api.read(json.dumps(asked).encode(), RULES)
+
+
+def test_the_request_that_is_bent_is_good_before() -> None:
+    assert "m" == read(FULL).model

@@ -195,6 +195,10 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         [piece(0, "{", name="a", id="c1"), piece(0, "}", id="c1")],
         ["0+tool_use", "0 {", "0 }", "0-"],
     ),
+    "blank between whole calls": (
+        [first(0, "a", "{}"), piece(0, "\n"), first(1, "b", "{}")],
+        ["0+tool_use", "0 {}", "0 \n", "0-", "1+tool_use", "1 {}", "1-"],
+    ),
     "name comes late": (
         [piece(0, "{", id="c1"), piece(0, "}", name="a")],
         ["0+tool_use", "0 {}", "0-"],
