@@ -1,7 +1,8 @@
 """From an OpenAI body to what the router needs: checks, defaults and bounds; pure."""
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -25,6 +26,8 @@ from turnpike.router.v1 import router_pb2
 
 _AT: Final = re.compile(r" - at `\$\.?(.*)`$")
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
+_UNKNOWN: Final = re.compile(r"contains unknown field `([^`]*)`")
+_T = TypeVar("_T")
 _ESTIMATE_BYTES_PER_TOKEN: Final = 4
 _CONTEXT_BYTES_PER_TOKEN_MAX: Final = 16
 TOKENS_MAX: Final = 2**31 - 1
@@ -103,27 +106,37 @@ def bounds(
     )
 
 
-def _decode(body: bytes) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
+def parse_json(body: bytes, decode: Callable[[bytes], _T]) -> _T:
+    """Return what a body decodes to.
+
+    Raises:
+        TurnpikeError: `INVALID_JSON`, or what `invalid` makes of a wrong value.
+    """
     try:
         if not body.isascii():
             # msgspec does not look into text that it carries along unread.
             body.decode()
-        return decode_chat(body), decode_fields(body)
+        return decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+        raise invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TurnpikeError(Reason.INVALID_JSON, "The body is not valid JSON.") from error
     except RecursionError as error:
         raise TurnpikeError(Reason.INVALID_JSON, "The body is nested too deeply.") from error
 
 
-def _invalid(text: str) -> TurnpikeError:
+def invalid(text: str, within: str = "") -> TurnpikeError:
+    """Return the refusal that msgspec's `text` amounts to; `within` is the path of what it read."""
     at = _AT.search(text)
-    path = at[1] if at else ""
+    path = ".".join(filter(None, (within, at[1] if at else ""))).replace(".[", "[")
     what = text[: at.start()] if at else text
+    prefix = f"{path}." if path else ""
     if missing := _MISSING.search(what):
-        name = f"{path}.{missing[1]}" if path else missing[1]
+        name = prefix + missing[1]
         return TurnpikeError(Reason.MISSING_FIELD, f"{name} is required.", param=name)
+    if unknown := _UNKNOWN.search(what):
+        name = prefix + unknown[1]
+        return TurnpikeError(Reason.UNSUPPORTED_PARAMETER, f"{name} is not supported.", param=name)
     if not path:
         return TurnpikeError(Reason.INVALID_VALUE, f"The body is wrong: {what}.")
     return TurnpikeError(Reason.INVALID_VALUE, f"{path} is wrong: {what}.", param=path)
@@ -131,17 +144,22 @@ def _invalid(text: str) -> TurnpikeError:
 
 def _read(body: bytes, rules: ReadRules) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
     """Return a body twice, typed and split, with the preset that its model names."""
-    request, fields = _decode(body)
+    request, fields = parse_json(body, _decode)
     if "::" in request.model and (name := function_of(request.model)) is not None:
         if name not in rules.presets:
             raise function_not_found()
-        request, fields = _decode(with_preset(fields, rules.presets[name]))
+        preset = with_preset(fields, rules.presets[name])
+        request, fields = parse_json(preset, _decode)
     if not NOT_SERVED.isdisjoint(fields):
         name = min(NOT_SERVED.intersection(fields))
         raise TurnpikeError(
             Reason.UNSUPPORTED_PARAMETER, f"{name} is not supported by any route.", param=name
         )
     return request, fields
+
+
+def _decode(body: bytes) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
+    return decode_chat(body), decode_fields(body)
 
 
 def _check_choices(request: ChatRequest, rules: ReadRules) -> None:
