@@ -23,6 +23,7 @@ from gateway.routes.docs import llms, openapi, reference
 from gateway.routes.health import livez, metrics, readyz
 from gateway.routes.messages import count_message_tokens, create_message
 from gateway.routes.models import get_model, list_models
+from gateway.routes.responses import create_response
 from gateway.running import RunningRequests
 from gateway.server import HttpServer, start_server
 from gateway.settings import GatewaySettings
@@ -94,6 +95,7 @@ def routes_of(settings: GatewaySettings) -> Routes:
     for prefix in settings.path_dialects:
         for end in ("", "/"):
             routes.append(("POST", f"{prefix}/chat/completions{end}", create_chat_completion))
+            routes.append(("POST", f"{prefix}/responses{end}", create_response))
             routes.append(("GET", f"{prefix}/models{end}", list_models))
             routes.append(("POST", f"{prefix}/messages{end}", create_message))
             routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))

@@ -55,8 +55,13 @@ class Script:
     event_bytes: int = 0  # size of each chunk's text
     blank: int = 0  # blank lines before a plain answer
     close: int = 0  # 1: Connection: close
-    deltas: tuple[dict[str, Any], ...] = ()  # in place of texts, one a chunk; by handlers only
+    deltas: tuple[Any, ...] = ()  # what the chunks say instead; `logprobs` stands beside
     said: dict[str, Any] | None = None  # more of a plain answer's message; by handlers only
+
+
+def says(*deltas: Any, **more: Any) -> Script:
+    """Return a script whose answer is made of these deltas, one in a chunk."""
+    return Script(chunks=len(deltas), deltas=deltas, **more)
 
 
 def script_of(body: bytes) -> Script:
@@ -124,11 +129,16 @@ def plain_body(script: Script, request: dict[str, Any]) -> tuple[bytes, dict[str
     """Return a whole completion and the usage in it."""
     text = "".join(text_of(script, index) for index in range(script.chunks))
     reason = {"never": None, "unknown": "tired"}.get(script.finish, script.reason)
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    logprobs = None
+    if script.deltas:
+        message = {"role": "assistant", **joined(script.deltas)}
+        logprobs = message.pop("logprobs", None)
     choices = [
         {
             "index": index,
-            "message": {"role": "assistant", "content": text, **(script.said or {})},
-            "logprobs": None,
+            "message": {**message, **(script.said or {})},
+            "logprobs": logprobs,
             "finish_reason": reason,
         }
         for index in range(script.choices)
@@ -139,6 +149,31 @@ def plain_body(script: Script, request: dict[str, Any]) -> tuple[bytes, dict[str
         answer["usage"] = usage
     answer["system_fingerprint"] = "fp_fake"
     return b"\n" * script.blank + dumps(answer), usage
+
+
+def joined(deltas: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """Return the message that deltas add up to."""
+    message: dict[str, Any] = {"content": None}
+    for delta in deltas:
+        for name, value in delta.items():
+            if name == "tool_calls":
+                _join_calls(message.setdefault(name, []), value)
+            elif name == "logprobs":
+                kept = message.setdefault(name, {"content": [], "refusal": None})
+                kept["content"] += value["content"]
+            else:
+                message[name] = (message.get(name) or "") + value
+    return message
+
+
+def _join_calls(calls: list[dict[str, Any]], fragments: list[dict[str, Any]]) -> None:
+    for fragment in fragments:
+        if fragment["index"] == len(calls):
+            calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        call, function = calls[fragment["index"]], fragment["function"]
+        call["id"] += fragment.get("id", "")
+        call["function"]["name"] += function.get("name", "")
+        call["function"]["arguments"] += function.get("arguments", "")
 
 
 def odd_body(script: Script) -> bytes:
@@ -205,9 +240,7 @@ class StreamWriter:
             usage = usage_of(script, self._request, number + 1)
         elif script.usage == "falling":
             usage = usage_of(script, self._request, script.chunks - number)
-        delta = {"content": text_of(script, number)}
-        if script.deltas:
-            delta = script.deltas[number]
+        delta = script.deltas[number] if script.deltas else {"content": text_of(script, number)}
         return self._chunk(index, delta, reason=reason, usage=usage, chunk=number + 1)
 
     def _ends(self) -> list[Event]:
@@ -240,7 +273,11 @@ class StreamWriter:
         usage: dict[str, Any] | None = None,
         chunk: int = 0,
     ) -> Event:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        logprobs = None
+        if "logprobs" in delta:
+            delta = dict(delta)
+            logprobs = delta.pop("logprobs")
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         value: dict[str, Any] = {**IDENTITY, "choices": [choice]}
         if self._script.keys == "drifting":
             self._serial += 1

@@ -1,0 +1,1 @@
+"""OpenAI's Responses as a client API over chat completions; pure."""
