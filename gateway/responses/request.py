@@ -110,7 +110,12 @@ def read_responses(body: bytes, rules: ReadRules) -> tuple[ModelCall, Asked]:
     Raises:
         TurnpikeError: 400, with `param` naming the field as the caller wrote it.
     """
-    request, fields = parse_json(body, _both)
+    # As a whole, because what is nested too deeply may show in any part that is read on its own.
+    return parse_json(body, lambda checked: _read(checked, rules))
+
+
+def _read(body: bytes, rules: ReadRules) -> tuple[ModelCall, Asked]:
+    request, fields = _decode(body), decode_fields(body)
     _check_names(fields)
     conversation = _conversation(request)
     tools = read_tools(request.tools or [], request.tool_choice)
@@ -126,10 +131,6 @@ def read_responses(body: bytes, rules: ReadRules) -> tuple[ModelCall, Asked]:
     except TurnpikeError as error:
         raise asked.named(error) from error
     return call._replace(ignored=_ignored(request, conversation)), asked
-
-
-def _both(body: bytes) -> tuple[ResponsesRequest, dict[str, Raw]]:
-    return _decode(body), decode_fields(body)
 
 
 def _check_names(fields: dict[str, Raw]) -> None:

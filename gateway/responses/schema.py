@@ -49,7 +49,7 @@ class ResponsesRequest(msgspec.Struct):
     input: str | list[Raw] | None = None
     instructions: str | None = None
     max_output_tokens: Whole | None = None
-    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     temperature: float | None = None
     top_p: float | None = None
     stream: bool | None = None

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gateway.responses import schema
 from gateway.responses.request import read_responses
 from kit.errors import Reason, TurnpikeError
 from tests.fixtures.responses import ask, rules
@@ -67,6 +71,9 @@ NOT_SERVED = Reason.UNSUPPORTED_PARAMETER
         ({"instructions": [{"role": "user", "content": "x"}]}, BAD, "instructions"),
         ({"max_output_tokens": 0}, BAD, "max_output_tokens"),
         ({"max_output_tokens": 1.5}, BAD, "max_output_tokens"),
+        ({"max_output_tokens": 10**400}, BAD, "max_output_tokens"),
+        ({"top_logprobs": 10**400}, BAD, "top_logprobs"),
+        ({"max_tool_calls": 10**400}, BAD, "max_tool_calls"),
         ({"max_output_tokens": "7"}, BAD, "max_output_tokens"),
         ({"max_tool_calls": 0}, BAD, "max_tool_calls"),
         ({"temperature": 2.1}, BAD, "temperature"),
@@ -138,6 +145,63 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
         read_responses(raw, rules())
 
     assert Reason.INVALID_JSON is caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"model":"m","input":[{"role":"user","content":%s}]}',
+        '{"model":"m","input":[{"role":"user","content":"x","odd":%s}]}',
+        '{"model":"m","input":[{"role":"user","content":'
+        '[{"type":"input_text","text":"x","prompt_cache_breakpoint":%s}]}]}',
+        '{"model":"m","input":[{"role":"assistant","content":'
+        '[{"type":"output_text","text":"x","annotations":[%s]}]}]}',
+        '{"model":"m","input":"x","tools":[{"type":"function","name":"f","parameters":{"a":%s}}]}',
+        '{"model":"m","input":"x","odd":%s}',
+    ],
+)
+def test_nesting_of_any_depth_is_read_or_refused(body: str) -> None:
+    reasons = set()
+    for depth in range(1, 1100):
+        nested = "[" * depth + "]" * depth
+        try:
+            read_responses((body % nested).encode(), rules())
+        except TurnpikeError as error:
+            reasons.add(error.reason)
+
+    assert Reason.INVALID_JSON in reasons
+    assert reasons <= {BAD, NOT_SERVED, Reason.INVALID_JSON}
+
+
+NAMES = sorted(
+    {
+        name
+        for struct in vars(schema).values()
+        if isinstance(struct, type) and issubclass(struct, msgspec.Struct)
+        for name in struct.__struct_fields__
+    }
+)
+KINDS = ["message", "function_call", "function_call_output", "reasoning", "input_text", "refusal"]
+KINDS += ["input_image", "output_text", "function", "allowed_tools", "json_schema", "user"]
+PLAIN = st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats() | st.sampled_from(KINDS)
+VALUES = st.recursive(
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6))
+def test_whatever_is_asked_is_read_or_refused(fields: dict[str, Any]) -> None:
+    status = 200
+    try:
+        ask(**fields)
+    except TurnpikeError as error:
+        status = error.outward.http_status
+
+    assert status in (200, 400)
 
 
 @pytest.mark.parametrize(
