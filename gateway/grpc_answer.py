@@ -106,7 +106,8 @@ class GrpcAnswer(msgspec.Struct, eq=False):
         report.route, report.request_id = route, route.request_id
         report.ttft_s = self.clock.monotonic_s() - self.exchange.start_s
         self.batches.begin(route)
-        headers = {**self.headers, **route_headers(route), "X-Request-Id": route.request_id}
+        headers = {"X-Episode-Id": route.request_id, **self.headers}
+        headers |= {**route_headers(route, ()), "X-Request-Id": route.request_id}
         await self.context.send_initial_metadata(metadata(headers))
 
     async def _end(self, batch: router_pb2.RunResponse) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from gateway.anthropic.api import MessagesApi
 from gateway.call import ModelCall, ReadRules
-from gateway.openai.dialect import DIALECTS
+from tests.fixtures.rules import rules
 
-RULES = ReadRules(DIALECTS["openai"], 30_000)
+RULES = rules()
 CACHE = {"type": "ephemeral"}
 TOOL = {"name": "weather", "description": "Tells it.", "input_schema": {"type": "object"}}
 CHAT_TOOL = {

@@ -4,14 +4,13 @@ import json
 
 import pytest
 
-from gateway.call import ModelCall, ReadRules
+from gateway.call import ModelCall
 from gateway.openai.dialect import DIALECTS, OPENAI
 from gateway.openai.envelope import bounds, read_chat
 from gateway.openai.schema import NOT_SERVED
 from kit.errors import Reason, TurnpikeError
+from tests.fixtures.rules import rules
 
-NOW_MS = 1_760_000_000_000
-NEW_ID = "0199c82c-c400-7000-8000-000000000001"
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
@@ -20,7 +19,7 @@ def body(**more: object) -> bytes:
 
 
 def read(raw: bytes, dialect: str = "openai") -> ModelCall:
-    return read_chat(raw, ReadRules(DIALECTS[dialect], 30_000, lambda: NOW_MS, lambda: NEW_ID))
+    return read_chat(raw, rules(dialect))
 
 
 @pytest.mark.parametrize(

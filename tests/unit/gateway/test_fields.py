@@ -5,24 +5,22 @@ from typing import Any
 
 import pytest
 
-from gateway.call import ModelCall, ReadRules
-from gateway.openai.dialect import DIALECTS
+from gateway.call import ModelCall
 from gateway.openai.envelope import read_chat
 from gateway.openai.presets import Preset
 from gateway.openai.schema import decode_fields
 from kit.errors import Reason, TurnpikeError
+from tests.fixtures.rules import NEW_ID as MINTED
+from tests.fixtures.rules import rules as rules_of
 from turnpike.router.v1 import router_pb2
 
-NOW_MS = 1_760_000_000_000
 PAST = "0199c82c-c400-7000-8000-000000000001"
 FUTURE = "0199c82d-c400-7000-8000-000000000001"
-MINTED = "0199c82c-c400-7000-8000-00000000000f"
 
 
 def read(*, dialect: str = "openai", rules: dict[str, Any] | None = None, **more: Any) -> ModelCall:
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}]} | more
-    usual = ReadRules(DIALECTS[dialect], 30_000, lambda: NOW_MS, lambda: MINTED)
-    return read_chat(json.dumps(body).encode(), usual._replace(**rules or {}))
+    return read_chat(json.dumps(body).encode(), rules_of(dialect, **rules or {}))
 
 
 def refusal(**more: Any) -> tuple[Reason, str | None]:

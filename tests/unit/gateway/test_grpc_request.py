@@ -8,10 +8,9 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as some
 
-from gateway.call import ReadRules
 from gateway.grpc_request import api_of, body_of
-from gateway.openai.dialect import OPENAI
 from kit.errors import Reason, TurnpikeError
+from tests.fixtures.rules import rules
 from turnpike.router.v1 import chat_pb2, router_pb2
 
 Chat: TypeAlias = chat_pb2.ChatRequest
@@ -19,7 +18,7 @@ Said: TypeAlias = chat_pb2.ChatMessage
 Envelope: TypeAlias = router_pb2.Envelope
 USER = Said(role="user", content="hi")
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
-RULES = ReadRules(OPENAI, 30_000, lambda: 0, lambda: "id")
+RULES = rules()
 
 
 def chat(**fields: Any) -> Chat:

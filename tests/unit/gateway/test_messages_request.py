@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from gateway.anthropic.api import MessagesApi
-from gateway.call import ReadRules
-from gateway.openai.dialect import DIALECTS
 from gateway.openai.envelope import read_chat
 from gateway.openai.schema import NOT_SERVED as CHAT_NOT_SERVED
 from kit.errors import TurnpikeError
+from tests.fixtures.rules import rules
 from tests.unit.gateway.messages import (
     ASK,
     CACHE,
@@ -309,7 +308,7 @@ def test_betas_that_are_not_done_are_named(headers: list[str], ignored: tuple[st
 
 
 def test_dialect_gives_defaults_but_never_streams_unasked() -> None:
-    call = read(body(), ReadRules(DIALECTS["vram"], 30_000))
+    call = read(body(), rules("vram"))
 
     assert (False, 9) == (call.is_streaming, call.asked_max_tokens)
     assert 1.0 == fields(call)["temperature"]

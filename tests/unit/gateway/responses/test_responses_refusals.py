@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gateway.responses import schema
 from gateway.responses.request import read_responses
 from kit.errors import Reason, TurnpikeError
-from tests.fixtures.responses import ask, rules
+from tests.fixtures.responses import ask
+from tests.fixtures.rules import rules
 from tests.unit.gateway.responses.asked import CALL, IMAGE, OUTPUT, PDF, THOUGHT, TOOL, said, user
 
 BAD = Reason.INVALID_VALUE

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.call import ModelCall
 from gateway.responses.request import read_responses
-from tests.fixtures.responses import ask, rules
+from tests.fixtures.responses import ask
+from tests.fixtures.rules import rules
 from tests.unit.gateway.responses.asked import (
     CALL,
     IMAGE,
