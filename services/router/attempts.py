@@ -36,6 +36,10 @@ class Attempts(msgspec.Struct):
             return TurnpikeError(_FINAL_REASON[last.failure], last.message, **field_at_fault)
         if kinds == {Failure.UNSUPPORTED}:
             return TurnpikeError(Reason.UNSUPPORTED_PARAMETER, last.message, **field_at_fault)
+        if Failure.INVALID_OUTPUT in kinds:
+            broken = next(e for _, e in self.failures if e.failure is Failure.INVALID_OUTPUT)
+            message = f"{broken.message} Nothing is charged."
+            return TurnpikeError(Reason.UPSTREAM_INVALID_RESPONSE, message, param=broken.param)
         summary = ",".join(f"{name}:{error.failure}" for name, error in self.failures)
         if kinds == {Failure.TIMEOUT}:
             return TurnpikeError(
@@ -52,6 +56,8 @@ def broken_off(error: ProviderError) -> tuple[Reason, str]:
     """Return reason and message for an answer that broke after content was sent."""
     if error.failure is Failure.TIMEOUT:
         return Reason.TIMEOUT, "The provider fell silent before the answer was complete."
+    if error.failure is Failure.INVALID_OUTPUT:
+        return Reason.UPSTREAM_INVALID_RESPONSE, f"{error.message} Its charge is refunded."
     if error.failure in (Failure.INVALID_RESPONSE, Failure.CONTENT_POLICY):
         return Reason.UPSTREAM_INVALID_RESPONSE, error.message
     return Reason.UPSTREAM_INCOMPLETE, "The provider broke off before the answer was complete."

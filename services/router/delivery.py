@@ -52,3 +52,10 @@ def estimated(prompt_tokens_max: int, content_events: int) -> TokenUsage:
         completion_token_count=content_events,
         source=usage_pb2.USAGE_SOURCE_ESTIMATED,
     )
+
+
+def counted(usage: TokenUsage, prompt_tokens_max: int) -> TokenUsage:
+    """Return the usage of a whole answer: the upstream's, else an estimate of a token or more."""
+    if usage.source != usage_pb2.USAGE_SOURCE_ESTIMATED:
+        return usage
+    return estimated(prompt_tokens_max, max(1, usage.completion_token_count))

@@ -17,9 +17,18 @@ from kit.ids import Uuid7Source
 from services.router.attempts import BREAKING, Attempts, broken_off
 from services.router.candidates import choose, none_available
 from services.router.catalog import Catalogue, Deployment, Model
-from services.router.delivery import Delivered, TokenUsage, estimated
+from services.router.constrained import constrained
+from services.router.constraints import CONSTRAINTS, Constraint, constraint_of
+from services.router.delivery import Delivered, TokenUsage, counted
 from services.router.fleet import Attempt, Fleet
-from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.port import (
+    Batch,
+    Body,
+    Call,
+    Failure,
+    InvalidOutputError,
+    ProviderError,
+)
 from services.router.settings import RouterSettings
 from services.router.strategies import View, ranked
 from services.router.traces import Trace
@@ -55,6 +64,7 @@ class Run(msgspec.Struct):
     is_refused: bool = False
     ignored: tuple[str, ...] = ()
     trace: Trace | None = None
+    constraint: Constraint | None = None
 
     def check_ended(self) -> None:
         """Refuse an upstream that just stopped.
@@ -141,11 +151,14 @@ class Dispatcher:
                 Reason.MODEL_NOT_FOUND, f"There is no model {envelope.model_id}.", param="model"
             )
         body = _decode_body(request.body)
+        constraint = None if CONSTRAINTS.isdisjoint(body) else constraint_of(body)
         prompt_tokens_max = envelope.prompt_tokens_max
         choice = choose(model, envelope, wait_s=self._fleet.wait_s, now_s=now_s)
         if not choice.deployments:
             raise none_available(model, choice)
-        deployments = ranked(choice.deployments, envelope, self._view)
+        deployments: Sequence[Deployment] = ranked(choice.deployments, envelope, self._view)
+        if constraint is not None:
+            deployments = self._fleet.soundest_first(deployments, now_s)
         unix_ms = self._clock.unix_ms()
         request_id = self._ids.new(unix_ms)
         first = deployments[0]
@@ -162,6 +175,7 @@ class Dispatcher:
             usage=usage,
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
+            constraint=constraint,
         )
         return run, deployments[: self._settings.attempts_max]
 
@@ -180,7 +194,11 @@ class Dispatcher:
         if unknown := run.envelope.unknown_fields:
             run.ignored = () if deployment.forwards_unknown else tuple(unknown)
             body = {name: raw for name, raw in body.items() if name not in run.ignored}
-        stream = attempt.provider.stream(self._call(run, deployment), body, deadline_s=deadline_s)
+        call = self._call(run, deployment)
+        stream = attempt.provider.stream(call, body, deadline_s=deadline_s)
+        if run.constraint is not None:
+            unjudged = attempt.left_unjudged
+            stream = constrained(stream, call, run.constraint, on_unjudged=unjudged)
         if run.trace is None:
             return stream
         return run.trace.attempt(deployment, run.usage.event.attempt_count, stream)
@@ -218,7 +236,9 @@ class Dispatcher:
             return
         run.held = b""
         run.attempts.add(run.usage.event.deployment, error)
-        if self._is_telling(run, error):
+        if error.failure is Failure.INVALID_OUTPUT:
+            attempt.failed_open(asyncio.get_running_loop().time(), run.request_id)
+        elif self._is_telling(run, error):
             attempt.failed(error)
         if run.is_committed:
             run.last = self._broken(run, error)
@@ -248,6 +268,7 @@ class Dispatcher:
             options=deployment.options,
             adapter=envelope.adapter,
             chunk_defaults=_members(envelope.answer_defaults) if envelope.is_streaming else b"",
+            constraint=run.constraint,
         )
 
     def _commit(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> None:
@@ -267,8 +288,7 @@ class Dispatcher:
     def _finish(self, run: Run, batch: Batch) -> None:
         finish = batch.finish
         if finish.usage.source == usage_pb2.USAGE_SOURCE_ESTIMATED:
-            counted = max(1, finish.usage.completion_token_count)
-            finish.usage.CopyFrom(estimated(run.envelope.prompt_tokens_max, counted))
+            finish.usage.CopyFrom(counted(finish.usage, run.envelope.prompt_tokens_max))
             finish.usage_json = usage_json(finish.usage)
             if batch.completion:
                 batch.completion = b'%b,"usage":%b}' % (batch.completion[:-1], finish.usage_json)
@@ -277,9 +297,16 @@ class Dispatcher:
         finish.charge_nusd = min(run.usage.event.charge_nusd, run.envelope.hold_nusd)
 
     def _broken(self, run: Run, error: ProviderError) -> Batch:
-        run.usage.close(run.delivered.usage(), UsageEvent.OUTCOME_UPSTREAM_FAILED)
+        usage, outcome = run.delivered.usage(), UsageEvent.OUTCOME_UPSTREAM_FAILED
+        if isinstance(error, InvalidOutputError):
+            outcome = UsageEvent.OUTCOME_INVALID_OUTPUT
+            if error.finish is not None:
+                run.usage.event.finish_reason = error.finish.finish_reason
+                usage = counted(error.finish.usage, run.envelope.prompt_tokens_max)
+        run.usage.close(usage, outcome)
         reason, message = broken_off(error)
-        charge_nusd = min(run.usage.event.charge_nusd, run.envelope.hold_nusd)
+        event = run.usage.event
+        charge_nusd = min(event.charge_nusd - event.refund_nusd, run.envelope.hold_nusd)
         return Batch(
             error=router_pb2.StreamError(reason=reason, message=message, charge_nusd=charge_nusd)
         )

@@ -6,7 +6,7 @@ last request has ended.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,7 +16,7 @@ import structlog
 
 from services.router.catalog import Deployment
 from services.router.catalog_file import ProviderEntry
-from services.router.health import Breaker
+from services.router.health import Breaker, OpenFailures
 from services.router.providers.port import Failure, Provider, ProviderError
 from services.router.speed import Speed
 
@@ -44,6 +44,7 @@ class Member:
     stack: AsyncExitStack
     fingerprint: str
     breaker: Breaker = field(default_factory=Breaker)
+    open_failures: OpenFailures = field(default_factory=OpenFailures)
     in_flight_count: int = 0
     speed: Speed = field(default_factory=Speed)
     is_leaving: bool = False
@@ -86,6 +87,19 @@ class Attempt:
             _log.error("provider_refused_credentials", deployment=self._name, status=error.status)
         self._member.breaker.failed(asyncio.get_running_loop().time(), cool_s=cool_s)
 
+    def failed_open(self, now_s: float, request_id: str) -> None:
+        """The upstream gave a whole answer that broke the constraint it was asked for."""
+        self._is_told = True
+        self._count("invalid_output")
+        self._fleet.invalid_output_counts[self._name,] += 1
+        self._member.open_failures.add(now_s)
+        self._member.breaker.succeeded(now_s)
+        _log.error("provider_failed_open", deployment=self._name, request_id=request_id)
+
+    def left_unjudged(self) -> None:
+        """The upstream gave a whole answer that could not be held against its constraint."""
+        self._fleet.unjudged_output_counts[self._name,] += 1
+
     def __enter__(self) -> Self:
         self._member.in_flight_count += 1
         self._member.breaker.claim()
@@ -113,6 +127,8 @@ class Fleet:
 
     `attempt_counts` are ended attempts by deployment and result: `ok`, a failure that says
     something about the deployment, or `abandoned`, when it ended without saying anything about it.
+    `invalid_output_counts` are answers by deployment that broke their constraint,
+    `unjudged_output_counts` those that could not be held against it.
     """
 
     def __init__(self, *, open_provider: OpenProvider) -> None:
@@ -120,6 +136,8 @@ class Fleet:
         self._members: dict[str, Member] = {}
         self._dismissed: list[Member] = []
         self.attempt_counts: Counter[tuple[str, ...]] = Counter()
+        self.invalid_output_counts: Counter[tuple[str, ...]] = Counter()
+        self.unjudged_output_counts: Counter[tuple[str, ...]] = Counter()
 
     def wait_s(self, deployment: Deployment, now_s: float) -> float:
         """Return how long a deployment may not be called, seconds; 0 when it may be now."""
@@ -151,6 +169,17 @@ class Fleet:
         """Return how fast a deployment has been."""
         member = self._members.get(deployment.name)
         return Speed() if member is None else member.speed
+
+    def soundest_first(
+        self, deployments: Sequence[Deployment], now_s: float
+    ) -> Sequence[Deployment]:
+        """Return deployments in their order, but those that broke constraints lately last."""
+
+        def weight(deployment: Deployment) -> int:
+            member = self._members.get(deployment.name)
+            return member.open_failures.weight(now_s) if member is not None else 0
+
+        return sorted(deployments, key=weight)
 
     def in_flight(self) -> Mapping[str, int]:
         """Return running calls by deployment."""

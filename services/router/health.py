@@ -2,6 +2,8 @@
 
 Opens after 5 failures in a row, or when half of at least 10 calls within 30 s failed. It stays open
 5 s, doubling to 20 s while probes keep failing, and lets exactly one call through to find out.
+Answers that break their constraint open no breaker, because other requests are served well; they
+are counted apart.
 """
 
 from collections import deque
@@ -13,6 +15,9 @@ WINDOW_CALLS_MAX: Final = 1_000
 CONSECUTIVE_MAX: Final = 5
 OPEN_FIRST_S: Final = 5.0
 OPEN_MAX_S: Final = 20.0
+FAILED_OPEN_HALF_LIFE_S: Final = 300.0
+FAILED_OPEN_MAX: Final = 16.0
+"""Answers that broke their constraint: how fast they are forgotten, and most that are kept."""
 
 
 class Breaker:
@@ -96,3 +101,28 @@ class Breaker:
         self._failed += is_failure
         while calls[0][0] < now_s - WINDOW_S:
             self._failed -= calls.popleft()[1]
+
+
+class OpenFailures:
+    """Answers that broke their constraint, halved every five minutes."""
+
+    __slots__ = ("_at_s", "_level")
+
+    def __init__(self) -> None:
+        self._level = 0.0
+        self._at_s = 0.0
+
+    def add(self, now_s: float) -> None:
+        """Count one, at this loop time."""
+        self._level = min(FAILED_OPEN_MAX, self._left(now_s) + 1.0)
+        self._at_s = now_s
+
+    def weight(self, now_s: float) -> int:
+        """Return how many there were lately; one is forgotten after a half-life."""
+        return round(self._left(now_s))
+
+    def _left(self, now_s: float) -> float:
+        if self._level == 0.0:
+            return 0.0
+        halvings = (now_s - self._at_s) / FAILED_OPEN_HALF_LIFE_S
+        return float(self._level * 0.5**halvings)

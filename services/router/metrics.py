@@ -20,6 +20,22 @@ def watch(registry: CollectorRegistry, *, fleet: Fleet, usage: UsageLog, journal
     )
     Reading(
         registry,
+        "turnpike_router_invalid_output",
+        "Answers that broke the constraint they were asked for.",
+        lambda: fleet.invalid_output_counts,
+        ("deployment",),
+        is_counter=True,
+    )
+    Reading(
+        registry,
+        "turnpike_router_unjudged_output",
+        "Constrained answers that could not be held against their constraint.",
+        lambda: fleet.unjudged_output_counts,
+        ("deployment",),
+        is_counter=True,
+    )
+    Reading(
+        registry,
         "turnpike_router_running_attempts",
         "Attempts that run now.",
         lambda: {(name,): count for name, count in fleet.in_flight().items()},

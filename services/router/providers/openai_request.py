@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from services.router.providers.constraint_fields import put_constraint
 from services.router.providers.openai_errors import JUNK
 from services.router.providers.port import Body, Call
 
@@ -11,7 +12,11 @@ _number: Final = msgspec.json.Decoder(int | float)
 
 
 def encode_request(call: Call, body: Body, *, max_tokens_field: str) -> bytes:
-    """Return the request as the upstream gets it."""
+    """Return the request as the upstream gets it.
+
+    Raises:
+        ProviderError: UNSUPPORTED: the upstream cannot keep to the request's constraint.
+    """
     request: dict[str, object] = dict(body)
     request.pop("stream_options", None)
     request.pop("max_tokens", None)
@@ -21,6 +26,8 @@ def encode_request(call: Call, body: Body, *, max_tokens_field: str) -> bytes:
     request[max_tokens_field] = call.max_tokens
     if call.is_streaming:
         request["stream_options"] = {"include_usage": True}
+    if call.constraint is not None:
+        put_constraint(request, call.constraint, call.options.get("engine", "openai"))
     return msgspec.json.encode(request)
 
 

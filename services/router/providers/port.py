@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from services.router.constraints import Constraint
 from turnpike.router.v1 import router_pb2
 
 Batch = router_pb2.RunResponse
@@ -26,6 +27,7 @@ class Failure(StrEnum):
     UNAVAILABLE = "unavailable"
     CREDENTIALS = "credentials"
     INVALID_RESPONSE = "invalid_response"
+    INVALID_OUTPUT = "invalid_output"
     INCOMPLETE = "incomplete"
     NOT_FOUND = "not_found"
     UNSUPPORTED = "unsupported"
@@ -69,6 +71,15 @@ class ProviderError(Exception):
         return self.failure not in FINAL
 
 
+class InvalidOutputError(ProviderError):
+    """An answer broke the constraint in field `param`; `finish` is how it ended, if it did."""
+
+    def __init__(self, param: str, *, finish: router_pb2.Finish | None = None) -> None:
+        message = f"The model's answer does not keep to {param}."
+        super().__init__(Failure.INVALID_OUTPUT, message, status=200, param=param)
+        self.finish = finish
+
+
 class Call(NamedTuple):
     """One attempt, as a provider needs to see it.
 
@@ -77,6 +88,8 @@ class Call(NamedTuple):
     the effective output bound and is always sent upstream. `idle_s` bounds the silence between
     two reads after the first content. `adapter` is a LoRA on the model. `chunk_defaults` are
     members, each with a comma behind it, that chunks carry unless the upstream has its own.
+    `constraint` is what the answer's form is held to; the
+    fields that it stands for are not to be forwarded.
     """
 
     request_id: str
@@ -91,6 +104,7 @@ class Call(NamedTuple):
     options: Mapping[str, str] = MappingProxyType({})
     adapter: str = ""
     chunk_defaults: bytes = b""
+    constraint: Constraint | None = None
 
 
 Body = dict[str, msgspec.Raw]

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from kit.errors import TurnpikeError
+from services.router.providers.constraint_fields import unsupported
 from services.router.providers.port import (
     FINAL,
     Batch,
@@ -26,6 +27,7 @@ from services.router.providers.triton_answer import Answer
 from services.router.providers.triton_http import open_http_transport
 from services.router.providers.triton_port import TritonConfig, TritonTransport
 from services.router.providers.triton_tensors import (
+    STRUCTURED,
     ask,
     check_inputs,
     ignored_fields,
@@ -49,7 +51,9 @@ class TritonProvider:
         self, call: Call, body: Body, *, deadline_s: float
     ) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see `Provider.stream`."""
-        sampling = sampling_parameters(body, max_tokens=call.max_tokens, adapter=call.adapter)
+        sampling = sampling_parameters(
+            body, max_tokens=call.max_tokens, adapter=call.adapter, constraint=call.constraint
+        )
         prompt = self._prompt(body)
         loop = asyncio.get_running_loop()
         answer = Answer(call)
@@ -76,6 +80,9 @@ class TritonProvider:
                 last.route.ignored_parameters.extend(ignored)
             yield last
         except ProviderError as error:
+            if call.constraint is not None and error.param == STRUCTURED:
+                # An older backend, which does not know them; another deployment may.
+                raise unsupported(call.constraint) from error
             if error.failure not in FINAL:
                 self._inputs = None
             raise

@@ -202,7 +202,7 @@ def _status_error(status: int, body: bytes) -> ProviderError:
     except msgspec.DecodeError:
         message = ""
     error = error_of(message)
-    return ProviderError(error.failure, error.message, status=status)
+    return ProviderError(error.failure, error.message, status=status, param=error.param)
 
 
 def _upstream_error(error: UpstreamError) -> ProviderError:

@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from services.router.constraints import CONSTRAINTS, Constraint
+from services.router.providers.constraint_fields import structured_outputs
 from services.router.providers.port import Body, Failure, ProviderError
 
 SAMPLING_KEYS: Final = (
@@ -35,6 +37,7 @@ SAMPLING_KEYS: Final = (
 """Request fields that vLLM's `SamplingParams` know by the same name; an unknown one would make the
 backend fail with a text that says nothing."""
 
+STRUCTURED: Final = "structured_outputs"
 REQUIRED_INPUTS: Final = frozenset(
     {"text_input", "stream", "sampling_parameters", "return_finish_reason"}
     | {"return_num_input_tokens", "return_num_output_tokens"}
@@ -67,11 +70,6 @@ _MEANS_NOTHING: Final[dict[str, frozenset[bytes]]] = {
         "web_search_options",
         "chat_template",
         "mm_processor_kwargs",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "structural_tag",
         "structured_outputs",
     ),
     frozenset[bytes](),
@@ -80,9 +78,10 @@ _MEANS_NOTHING: Final[dict[str, frozenset[bytes]]] = {
 for nothing."""
 
 _KNOWN: Final = (
-    frozenset({"model", "messages", "stream", "stream_options", "response_format", "timeout_ms"})
+    frozenset({"model", "messages", "stream", "stream_options", "timeout_ms"})
     | frozenset({"max_tokens", "max_completion_tokens", "chat_template_kwargs"})
     | frozenset(SAMPLING_KEYS)
+    | CONSTRAINTS
     | frozenset(_MEANS_NOTHING)
 )
 
@@ -124,10 +123,13 @@ def check_inputs(names: Iterable[str]) -> frozenset[str]:
     return known
 
 
-def sampling_parameters(body: Body, *, max_tokens: int, adapter: str = "") -> str:
+def sampling_parameters(
+    body: Body, *, max_tokens: int, adapter: str = "", constraint: Constraint | None = None
+) -> str:
     """Return vLLM's sampling parameters for an OpenAI request, as JSON.
 
-    `max_tokens` is always there, because the backend's own default is 16.
+    `max_tokens` is always there, because the backend's own default is 16. A constraint is itself
+    JSON in a string.
 
     Raises:
         ProviderError: UNSUPPORTED: a field asks for something that this contract cannot do.
@@ -136,7 +138,6 @@ def sampling_parameters(body: Body, *, max_tokens: int, adapter: str = "") -> st
         raw = body.get(name)
         if raw is not None and bytes(raw) not in _EMPTY and bytes(raw) not in harmless:
             raise _refused(name)
-    _check_response_format(body)
     fields = [f'"max_tokens":{max_tokens}']
     if adapter:
         fields.append(f'"lora_name":{msgspec.json.encode(adapter).decode()}')
@@ -144,23 +145,10 @@ def sampling_parameters(body: Body, *, max_tokens: int, adapter: str = "") -> st
         raw = body.get(name)
         if raw is not None and (value := bytes(raw)) != b"null":
             fields.append(f'"{name}":{value.decode()}')
+    if constraint is not None and (structured := structured_outputs(constraint)):
+        inner = msgspec.json.encode(structured).decode()
+        fields.append(f'"{STRUCTURED}":{msgspec.json.encode(inner).decode()}')
     return "{" + ",".join(fields) + "}"
-
-
-class _Format(msgspec.Struct):
-    type: str = ""
-
-
-def _check_response_format(body: Body) -> None:
-    raw = body.get("response_format")
-    if raw is None or bytes(raw) == b"null":
-        return
-    try:
-        wanted = msgspec.json.decode(raw, type=_Format).type
-    except msgspec.DecodeError:
-        wanted = ""
-    if wanted != "text":
-        raise _refused("response_format")
 
 
 def _refused(name: str) -> ProviderError:
@@ -294,6 +282,12 @@ _BAD_SAMPLING: Final = re.compile(
     r"lora_name|sampling param|not a valid value|must be|out of range|got an unexpected keyword"
     r"|expected `|cannot be|could not convert"
 )
+_BAD_CONSTRAINT: Final = re.compile(
+    r"into a grammar|invalid (json )?grammar|grammar specification|structural tag"
+    r"|json schema contains|features not supported by|structured[_ ]outputs?"
+)
+"""What vLLM's grammar compilers say of a constraint that they cannot keep to."""
+
 _MESSAGES: Final = {
     Failure.NOT_FOUND: ("The model is not loaded on this Triton server.", 404),
     Failure.UNAVAILABLE: ("The model is not ready on this Triton server.", 503),
@@ -314,9 +308,11 @@ def error_of(text: str) -> ProviderError:
         if pattern.search(lower):
             message, status = _MESSAGES[failure]
             return ProviderError(failure, message, status=status)
-    if _BAD_SAMPLING.search(lower):
-        words = set(re.findall(r"[a-z_]+", lower))
-        named = next((name for name in ("max_tokens", *SAMPLING_KEYS) if name in words), "")
+    is_constraint = bool(_BAD_CONSTRAINT.search(lower))
+    if is_constraint or _BAD_SAMPLING.search(lower):
+        words = {STRUCTURED} if is_constraint else set(re.findall(r"[a-z_]+", lower))
+        names = ("max_tokens", STRUCTURED, *SAMPLING_KEYS)
+        named = next((name for name in names if name in words), "")
         what = f"Parameter `{named}`" if named else "A sampling parameter"
         return ProviderError(
             Failure.REJECTED, f"{what} was refused by the model.", status=400, param=named
