@@ -9,6 +9,7 @@ import msgspec
 from gateway.call import Bounds, ModelCall, ReadRules
 from gateway.names import function_not_found, function_of
 from gateway.openai.answer import answer_defaults
+from gateway.openai.constraints import CONSTRAINTS, read_constraints
 from gateway.openai.dialect import Dialect
 from gateway.openai.fields import PLAIN, ROUTING, TURNPIKE, features_of, unknown_fields
 from gateway.openai.figures import whole, wrong
@@ -203,7 +204,10 @@ def _looked_at(
     if fields.keys() <= PLAIN:
         return tuple(features), ()
     unknown = unknown_fields(fields.keys(), is_strict=rules.is_strict)
-    return (*features, *features_of(request, fields)), unknown
+    features += features_of(request, fields)
+    if not CONSTRAINTS.isdisjoint(fields):
+        features += read_constraints(fields)
+    return tuple(features), unknown
 
 
 def _asked_max_tokens(request: ChatRequest) -> int | None:

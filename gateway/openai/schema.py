@@ -73,13 +73,6 @@ NOT_SERVED: Final = frozenset(
         "chat_template",
         "chat_template_kwargs",
         "mm_processor_kwargs",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "guided_decoding_backend",
-        "guided_whitespace_pattern",
-        "structural_tag",
     }
 )
 """Known parameters that no route honours in this release: refused, never dropped."""

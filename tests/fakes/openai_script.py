@@ -57,6 +57,7 @@ class Script:
     close: int = 0  # 1: Connection: close
     deltas: tuple[Any, ...] = ()  # what the chunks say instead; `logprobs` stands beside
     said: dict[str, Any] | None = None  # more of a plain answer's message; by handlers only
+    text: str = ""  # the whole answer, cut into the chunks
 
 
 def says(*deltas: Any, **more: Any) -> Script:
@@ -121,6 +122,9 @@ def usage_of(script: Script, request: dict[str, Any], chunks: int) -> dict[str, 
 
 def text_of(script: Script, index: int) -> str:
     """Return the text of a chunk."""
+    if script.text:
+        size = -(-len(script.text) // script.chunks)
+        return script.text[index * size : (index + 1) * size]
     text = f"tok{index} "
     return text if not script.event_bytes else text + "x" * (script.event_bytes - len(text))
 

@@ -107,7 +107,7 @@ WRONG: dict[bytes, tuple[str, str | None]] = {
     b'{%b,"top_logprobs":3}' % M: ("invalid_value", "top_logprobs"),
     b'{%b,"timeout_ms":30001}' % M: ("invalid_value", "timeout_ms"),
     b'{%b,"timeout_ms":0}' % M: ("invalid_value", "timeout_ms"),
-    b'{%b,"guided_json":{}}' % M: ("unsupported_parameter", "guided_json"),
+    b'{%b,"guided_json":5}' % M: ("invalid_value", "guided_json"),
 }
 
 
