@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gateway.call import ModelCall, ReadRules
+from gateway.call import ModelCall
 from gateway.openai.constraints import CHOICE_CHARS_MAX, CHOICES_MAX, SCHEMA_BYTES_MAX
-from gateway.openai.dialect import OPENAI
 from gateway.openai.envelope import read_chat
 from kit.errors import Reason, TurnpikeError
+from tests.fixtures.rules import rules
 from tests.house.tree import ROOT
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
@@ -25,7 +25,7 @@ FORMAT = "response_format"
 
 def read(**fields: Any) -> ModelCall:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
-    return read_chat(json.dumps(body).encode(), ReadRules(OPENAI, 30_000))
+    return read_chat(json.dumps(body).encode(), rules())
 
 
 def json_schema(**changes: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from services.router.constraints import CONSTRAINTS, constraint_of
 from services.router.providers.constraint_fields import ignored_hints
-from services.router.providers.openai_forward import encode_request
+from services.router.providers.openai_request import encode_request
 from services.router.providers.port import Failure, ProviderError
 from services.router.providers.triton_tensors import ignored_fields, sampling_parameters
 from tests.fakes.openai_calls import make_body, make_call
