@@ -44,12 +44,19 @@ class NewKey(Reach):
         list[str] | None, typer.Option(help="Models it may use, with commas or repeated; all.")
     ] = None
     scopes: Annotated[
-        list[str] | None, typer.Option(help="chat, models, usage, admin; all but admin.")
+        list[str] | None,
+        typer.Option(help="chat, models, usage, admin, chat_template; the first three by default."),
     ] = None
     dialect: Annotated[str, typer.Option(help="Dialect pinned on it.")] = ""
     expires: Annotated[str | None, typer.Option(help="When it ends: 30d, 2027-01-01.")] = None
     requests_per_minute: Annotated[int | None, typer.Option(min=0, help="0 means no limit.")] = None
     tokens_per_minute: Annotated[int | None, typer.Option(min=0, help="0 means no limit.")] = None
+    concurrency: Annotated[
+        int | None, typer.Option(min=0, help="Requests at once; 0 means no limit.")
+    ] = None
+    is_strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse request fields that Turnpike does not know.")
+    ] = False
 
     def request(self, account_id: str) -> Json:
         """Return the request that asks for it; what is absent is left to the key's tier."""
@@ -63,6 +70,8 @@ class NewKey(Reach):
             "expire_time": moment(self.expires, is_past=False) if self.expires else None,
             "requests_per_minute": self.requests_per_minute,
             "tokens_per_minute": self.tokens_per_minute,
+            "concurrent_requests": self.concurrency,
+            "is_strict": self.is_strict,
             "request_id": new_request_id(),
         }
         return {name: value for name, value in wish.items() if value is not None}

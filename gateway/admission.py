@@ -12,6 +12,7 @@ import msgspec
 from gateway.call import Bounds, ModelCall, ReadRules
 from gateway.credentials import check_form, credential
 from gateway.leases import CreditLeases, Draw
+from gateway.limit_headers import limit_headers, tightest
 from gateway.models import KnownModel, Models
 from gateway.openai.answer import wants_null_usage
 from gateway.openai.dialect import DIALECTS, Dialect
@@ -20,6 +21,7 @@ from gateway.openai.schema import encode
 from gateway.principal import Principal
 from gateway.rates import RateDraw, Rates
 from gateway.settings import GatewaySettings
+from gateway.slots import SlotDraw, Slots
 from gateway.verdicts import Verdict, Verdicts
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
@@ -48,6 +50,7 @@ class Ticket(msgspec.Struct, eq=False):
     adapter: str = ""
     rate: RateDraw | None = None
     credit: Draw | None = None
+    slot: SlotDraw | None = None
 
 
 class Admission:
@@ -60,6 +63,7 @@ class Admission:
         verdicts: Verdicts,
         models: Models,
         rates: Rates,
+        slots: Slots,
         leases: CreditLeases,
         clock: Clock,
     ) -> None:
@@ -69,6 +73,7 @@ class Admission:
         self._verdicts = verdicts
         self._models = models
         self._rates = rates
+        self._slots = slots
         self._leases = leases
 
     def known(self, headers: Mapping[str, str], dialect: Dialect, scope: str) -> Caller | None:
@@ -132,6 +137,10 @@ class Admission:
     def try_draw(self, ticket: Ticket) -> bool:
         """Draw what a ticket needs from what is held; False when somebody has to be asked."""
         principal = ticket.caller.principal
+        if principal.concurrent_requests:
+            ticket.slot = self._slots.try_draw(principal)
+            if ticket.slot is None:
+                return False
         if principal.requests_per_minute or principal.tokens_per_minute:
             ticket.rate = self._rates.try_draw(principal, _tokens(ticket.bounds))
             if ticket.rate is None:
@@ -147,22 +156,30 @@ class Admission:
         Raises:
             TurnpikeError: The refusal; nothing stays drawn then.
         """
-        principal = ticket.caller.principal
-        if ticket.rate is None and (principal.requests_per_minute or principal.tokens_per_minute):
-            ticket.rate = await self._rates.draw(principal, _tokens(ticket.bounds))
-        if ticket.credit is not None or not ticket.hold_nusd:
-            return
         try:
-            ticket.credit = await self._leases.draw(principal, ticket.hold_nusd)
+            await self._draw_missing(ticket, ticket.caller.principal)
         except BaseException:
             if ticket.rate is not None:
                 self._rates.settle(ticket.rate, 0)
+            if ticket.slot is not None:
+                self._slots.settle(ticket.slot)
             raise
+
+    async def _draw_missing(self, ticket: Ticket, principal: Principal) -> None:
+        # The slot comes first: it is the one that can be put back whole.
+        if ticket.slot is None and principal.concurrent_requests:
+            ticket.slot = await self._slots.draw(principal)
+        if ticket.rate is None and (principal.requests_per_minute or principal.tokens_per_minute):
+            ticket.rate = await self._rates.draw(principal, _tokens(ticket.bounds))
+        if ticket.credit is None and ticket.hold_nusd:
+            ticket.credit = await self._leases.draw(principal, ticket.hold_nusd)
 
     def settle(
         self, ticket: Ticket, usage: usage_pb2.TokenUsage | None, charge_nusd: int | None
     ) -> None:
         """Give back what was not used; `charge_nusd` None means that only payment will know."""
+        if ticket.slot is not None:
+            self._slots.settle(ticket.slot)
         if ticket.credit is not None:
             charged = ticket.hold_nusd if charge_nusd is None else charge_nusd
             self._leases.settle(ticket.credit, charged)
@@ -171,9 +188,13 @@ class Admission:
             self._rates.settle(ticket.rate, used)
 
     def rate_headers(self, caller: Caller) -> dict[str, str]:
-        """Return the X-RateLimit headers."""
-        headers = self._rates.headers(caller.principal)
-        headers["X-RateLimit-Tier"] = caller.principal.tier
+        """Return the X-RateLimit headers; without a limit only that of the tier."""
+        principal = caller.principal
+        reading = self._rates.reading(principal)
+        if principal.concurrent_requests:
+            reading = tightest(reading, self._slots.reading(principal))
+        headers = {} if reading is None else limit_headers(reading)
+        headers["X-RateLimit-Tier"] = principal.tier
         return headers
 
 

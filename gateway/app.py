@@ -28,6 +28,7 @@ from gateway.running import RunningRequests
 from gateway.server import HttpServer, start_server
 from gateway.settings import GatewaySettings
 from gateway.site import Handler, Routes, Site
+from gateway.slots import SLOT_RECALL_SUBJECT, Slots
 from gateway.verdicts import HEARTBEAT_SUBJECT, KEY_CHANGED_SUBJECT, Verdicts
 from kit.bus.port import Bus
 from kit.clock import Clock
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from kit.rpc.server import Server
 
 _SWEEP_S = 1.0
+_RENEW_S = 0.25
 _DRAIN_S = 25.0
 _TASKS_MAX = 4096
 
@@ -121,6 +123,7 @@ async def open_gateway(
         requests_max=settings.requests_max,
         write_timeout_s=settings.write_timeout_s,
     )
+    slots = Slots(auth=peers.auth, settings=settings, clock=clock, end_key=running.end_key)
     deps = Deps(
         settings=settings,
         admission=Admission(
@@ -128,6 +131,7 @@ async def open_gateway(
             verdicts=verdicts,
             models=models,
             rates=rates,
+            slots=slots,
             leases=leases,
             clock=clock,
         ),
@@ -144,13 +148,8 @@ async def open_gateway(
         ids=Uuid7Source(),
         log=structlog.get_logger("gateway"),
     )
-    Reading(
-        process.registry,
-        "turnpike_gateway_running_requests",
-        "Requests that run now.",
-        lambda: {(): running.count},
-    )
-    pushes = _Pushes(bus, verdicts, models, leases, running)
+    _show_running(process.registry, running)
+    pushes = _Pushes(bus, verdicts, models, leases, slots, running)
     await models.refresh()
     async with AsyncExitStack() as stack:
         for name, loop in pushes.loops(settings).items():
@@ -169,6 +168,7 @@ async def open_gateway(
             await server.close()
             await doors.aclose()
             await leases.close()
+            await slots.close()
             await tasks.close(wait_s=settings.rpc_timeout_s)
 
 
@@ -180,6 +180,7 @@ class _Pushes:
     verdicts: Verdicts
     models: Models
     leases: CreditLeases
+    slots: Slots
     running: RunningRequests
 
     def loops(
@@ -189,9 +190,12 @@ class _Pushes:
             "keys": self._keys,
             "heartbeats": self._heartbeats,
             "recalls": self._recalls,
+            "slot-recalls": self._slot_recalls,
             "catalogue": self._catalogue,
             "models": lambda: self._models(settings.models_ttl_s),
             "leases": lambda: self.leases.tend(_SWEEP_S),
+            "slots": lambda: self.slots.tend(_SWEEP_S),
+            "holder": lambda: self.slots.live(_RENEW_S),
             "sweep": lambda: self.running.sweep(_SWEEP_S),
         }
 
@@ -214,6 +218,11 @@ class _Pushes:
                 recall = events_pb2.LeaseRecall.FromString(data)
                 await self.leases.recall(recall.account_id)
 
+    async def _slot_recalls(self) -> None:
+        async with self.bus.subscribe(SLOT_RECALL_SUBJECT) as messages:
+            async for data in messages:
+                await self.slots.recall(events_pb2.SlotRecall.FromString(data).key_id)
+
     async def _catalogue(self) -> None:
         async with self.bus.subscribe(CATALOGUE_SUBJECT) as messages:
             async for _ in messages:
@@ -223,6 +232,15 @@ class _Pushes:
         while True:
             await asyncio.sleep(ttl_s if self.models.is_loaded else 0.2)
             await self.models.refresh()
+
+
+def _show_running(registry: CollectorRegistry, running: RunningRequests) -> None:
+    Reading(
+        registry,
+        "turnpike_gateway_running_requests",
+        "Requests that run now.",
+        lambda: {(): running.count},
+    )
 
 
 async def _listen(settings: GatewaySettings, deps: Deps) -> HttpServer:

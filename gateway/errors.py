@@ -52,6 +52,10 @@ def error_headers(error: TurnpikeError) -> dict[str, str]:
         headers["Retry-After"] = error.metadata.get("retry_after_s", "1")
     if outward.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if "rate_limit" in error.metadata:
+        headers["X-RateLimit-Limit"] = error.metadata["rate_limit"]
+        headers["X-RateLimit-Remaining"] = "0"
+        headers["X-RateLimit-Reset"] = error.metadata["rate_reset_unix_s"]
     if "allow" in error.metadata:
         headers["Allow"] = error.metadata["allow"]
     return headers

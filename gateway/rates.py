@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import grpc
 
+from gateway.limit_headers import Reading
 from gateway.principal import Principal
 from gateway.settings import GatewaySettings
 from kit.clock import Clock
@@ -36,6 +37,7 @@ class Window:
     reset_unix_s: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiter_count: int = 0
+    failure_count: int = 0
 
 
 class RateDraw(NamedTuple):
@@ -81,8 +83,12 @@ class Rates:
         if window.waiter_count >= self._settings.waiters_max:
             raise _crowded()
         window.waiter_count += 1
+        failure_count = window.failure_count
         try:
             async with window.lock:
+                if window.failure_count != failure_count:
+                    # Who waited while auth failed to answer fails with it, not one by one.
+                    raise _unavailable()
                 return await self._draw_alone(principal, window, tokens)
         finally:
             window.waiter_count -= 1
@@ -110,11 +116,11 @@ class Rates:
         if window.ends_s == draw.ends_s and tokens < draw.tokens and window.tokens_limit:
             window.tokens_left += draw.tokens - tokens
 
-    def headers(self, principal: Principal) -> dict[str, str]:
-        """Return the X-RateLimit headers of the tightest bucket; none without a limit."""
+    def reading(self, principal: Principal) -> Reading | None:
+        """Return what is left of the tighter limit; None without one."""
         window = self._windows.get(principal.key_id)
         if window is None or not (window.requests_limit or window.tokens_limit):
-            return {}
+            return None
         limit, left = window.requests_limit, window.requests_left + window.requests_elsewhere
         tokens_left = window.tokens_left + window.tokens_elsewhere
         if window.tokens_limit and (not limit or tokens_left * limit < left * window.tokens_limit):
@@ -122,11 +128,7 @@ class Rates:
         reset_unix_s = window.reset_unix_s
         if self._clock.monotonic_s() >= window.ends_s:
             left, reset_unix_s = limit, math.ceil(self._clock.unix_ms() / 1000)
-        return {
-            "X-RateLimit-Limit": str(limit),
-            "X-RateLimit-Remaining": str(max(0, left)),
-            "X-RateLimit-Reset": str(reset_unix_s),
-        }
+        return Reading(limit, max(0, left), reset_unix_s)
 
     def _take_in_time(self, window: Window, tokens: int) -> RateDraw | None:
         if self._clock.monotonic_s() >= window.ends_s:
@@ -177,11 +179,8 @@ class Rates:
             error = error_from_rpc(rpc_error)
             if error.outward.http_status < 500:
                 raise error from rpc_error
-            raise TurnpikeError(
-                Reason.AUTH_UNAVAILABLE,
-                "The rate limit cannot be checked right now.",
-                retry_after_s="1",
-            ) from rpc_error
+            window.failure_count += 1
+            raise _unavailable() from rpc_error
 
     def _note(self, window: Window, answer: auth_pb2.LeaseRateResponse, asked_s: float) -> None:
         ends_s = asked_s + answer.window_left.ToMilliseconds() / 1000
@@ -211,7 +210,17 @@ class Rates:
             reason,
             f"The limit is {limit} {what} per minute; try again in {wait_s} s.",
             retry_after_s=str(wait_s),
+            rate_limit=str(limit),
+            rate_reset_unix_s=str(window.reset_unix_s),
         )
+
+
+def _unavailable() -> TurnpikeError:
+    return TurnpikeError(
+        Reason.AUTH_UNAVAILABLE,
+        "The rate limit cannot be checked right now.",
+        retry_after_s="1",
+    )
 
 
 def _crowded() -> TurnpikeError:

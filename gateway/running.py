@@ -77,11 +77,13 @@ class RunningRequests:
         running.answer = None
         self._left.set()
 
-    def end_key(self, key_id: str) -> None:
-        """End every request of a revoked key."""
+    def end_key(self, key_id: str, error: TurnpikeError | None = None) -> None:
+        """End every request of a key: a revoked one, unless another reason is given."""
+        reason = error or TurnpikeError(Reason.KEY_REVOKED, "The API key was revoked.")
         for running in list(self._all):
             if running.key_id == key_id:
-                running.end(TurnpikeError(Reason.KEY_REVOKED, "The API key was revoked."))
+                # Each has its own copy: one that many raise would collect all their traces.
+                running.end(TurnpikeError(reason.reason, reason.message, **reason.metadata))
 
     async def sweep(self, interval_s: float) -> None:
         """Cut clients that do not read and keep silent streams alive, for ever."""

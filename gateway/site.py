@@ -81,7 +81,7 @@ class Site:
         try:
             handler = self._routes.find(request.method, path)
             if "Expect" in request.headers:
-                _let_continue(request)
+                _let_continue(request, deps.settings.body_bytes_max)
             response = await handler(deps, request, exchange)
         except TurnpikeError as error:
             response = self._refusal(exchange, error)
@@ -114,9 +114,11 @@ class Site:
         report = exchange.report
         report.error = error
         report.request_id = error.metadata.get("request_id") or self._deps.new_id()
-        headers = {**error_headers(error), "X-Request-Id": report.request_id}
+        headers = {}
         if exchange.caller is not None:
-            headers |= self._deps.admission.rate_headers(exchange.caller)
+            headers = self._deps.admission.rate_headers(exchange.caller)
+        # Where a limit refuses, its own figures replace those of the tightest one.
+        headers |= {**error_headers(error), "X-Request-Id": report.request_id}
         return web.Response(
             status=status_of(error),
             body=exchange.api.error_body(error, exchange.dialect, report.request_id),
@@ -124,10 +126,13 @@ class Site:
         )
 
 
-def _let_continue(request: web.BaseRequest) -> None:
+def _let_continue(request: web.BaseRequest, body_bytes_max: int) -> None:
     """Ask for the body of a client that waits to be asked. Source: RFC 9110, section 10.1.1."""
     if request.headers["Expect"].lower() != "100-continue":
         raise TurnpikeError(Reason.BAD_REQUEST, "The Expect header is not understood.")
+    if (request.content_length or 0) > body_bytes_max:
+        # Nothing is asked for; the handler refuses what was announced.
+        return
     if request.version >= (1, 1) and request.transport is not None:
         request.transport.write(_CONTINUE)
 

@@ -14,7 +14,7 @@ from kit.errors import Reason, TurnpikeError
 from kit.secrets import RANDOM_BYTES, mint_token, token_digest
 from services.auth.limits import Limits
 
-SCOPES: Final = ("chat", "models", "usage", "admin")
+SCOPES: Final = ("chat", "models", "usage", "admin", "chat_template")
 SCOPES_BY_DEFAULT: Final = ("chat", "models", "usage")
 DIALECTS: Final = ("openai", "vram", "infer", "bud", "runinfra")
 MODELS_MAX: Final = 256
@@ -29,7 +29,8 @@ _HINT_TAIL: Final = 4
 class KeySpec:
     """What a key may do.
 
-    Limits of its own override its tier's: None means the tier's, 0 none.
+    Limits of its own override its tier's: None means the tier's, 0 none. `is_strict` refuses
+    request fields that Turnpike does not know.
     """
 
     account_id: str
@@ -41,13 +42,15 @@ class KeySpec:
     expire_unix_ms: int | None
     requests_per_minute: int | None
     tokens_per_minute: int | None
+    concurrent_requests: int | None = None
+    is_strict: bool = False
 
     def limits(self, tier: Limits) -> Limits:
         """Return the limits in force, given those of the tier."""
-        own_requests, own_tokens = self.requests_per_minute, self.tokens_per_minute
         return Limits(
-            requests=tier.requests if own_requests is None else own_requests,
-            tokens=tier.tokens if own_tokens is None else own_tokens,
+            requests=_own_or(tier.requests, self.requests_per_minute),
+            tokens=_own_or(tier.tokens, self.tokens_per_minute),
+            concurrent_requests=_own_or(tier.concurrent_requests, self.concurrent_requests),
         )
 
 
@@ -101,6 +104,10 @@ class Issuer:
         """Return a secret that nobody else has."""
         secret = mint_token(self._prefix, self._random_bytes(RANDOM_BYTES))
         return Issued(secret, stored_hash(self._pepper, token_digest(secret)), hint(secret))
+
+
+def _own_or(tier: int, own: int | None) -> int:
+    return tier if own is None else own
 
 
 def stored_hash(pepper: bytes, digest: bytes) -> bytes:

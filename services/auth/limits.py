@@ -16,14 +16,15 @@ LEASES_PER_REPLICA: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Requests and tokens in one minute; 0 means no limit."""
+    """Requests and tokens in one minute, and requests at once; 0 means no limit."""
 
     requests: int
     tokens: int
+    concurrent_requests: int = 0
 
     @property
-    def is_unlimited(self) -> bool:
-        """Whether nothing is counted at all."""
+    def has_no_window(self) -> bool:
+        """Whether nothing is counted by the minute."""
         return self.requests == 0 and self.tokens == 0
 
 
@@ -116,6 +117,11 @@ def grant(window: Window, limits: Limits, ask: Ask, *, replicas: int) -> tuple[G
 def _share(needed: int, limit: int, free: int, replicas: int) -> int:
     if limit == 0 or needed == 0:
         return needed
+    return share_of(free, needed=needed, replicas=replicas)
+
+
+def share_of(free: int, *, needed: int, replicas: int) -> int:
+    """Return one holder's share of what is free: some for each replica, at least what it needs."""
     return max(needed, free // (LEASES_PER_REPLICA * replicas))
 
 

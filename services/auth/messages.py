@@ -3,7 +3,7 @@
 import base64
 import uuid
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,6 +21,7 @@ from services.auth.keys import (
 )
 from services.auth.limits import Ask
 from services.auth.rates import Leased
+from services.auth.slots import HolderStep, Slots, SlotsAsk
 from services.auth.tiers import Tiers
 from turnpike.auth.v1 import auth_pb2 as pb
 from turnpike.type.v1 import principal_pb2
@@ -29,6 +30,10 @@ PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1000
 OVERLAP_MAX_S: Final = 30 * 24 * 3600
 _EXPIRE_MAX_S: Final = 253_402_300_799  # the last second of the year 9999
+_STEPS: Final = {
+    pb.RenewHolderRequest.STEP_BEGIN: HolderStep.BEGIN,
+    pb.RenewHolderRequest.STEP_END: HolderStep.END,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,41 @@ def ask_of(request: pb.LeaseRateRequest) -> Ask:
     return ask
 
 
+def slots_ask_of(request: pb.LeaseSlotsRequest) -> SlotsAsk:
+    """Return which slots a holder keeps and needs.
+
+    Raises:
+        TurnpikeError: MISSING_FIELD or INVALID_VALUE naming the field.
+    """
+    return SlotsAsk(
+        holder_id=uuid_text(request.holder_id, "holder_id"),
+        sequence=check_count(request.sequence, "sequence"),
+        kept=check_count(request.kept_slot_count, "kept_slot_count"),
+        needed=check_count(request.needed_slot_count, "needed_slot_count"),
+    )
+
+
+def slots_message(slots: Slots | None, limit: int) -> pb.LeaseSlotsResponse:
+    """Return a holder's slots' message; None says that the holder is lost."""
+    if slots is None:
+        return pb.LeaseSlotsResponse(is_lost=True)
+    return pb.LeaseSlotsResponse(
+        slot_count=slots.held, free_slot_count=slots.free, concurrent_requests=limit
+    )
+
+
+def holder_step_of(request: pb.RenewHolderRequest) -> HolderStep:
+    """Return what a holder says of itself; a step that is not known here renews."""
+    return _STEPS.get(request.step, HolderStep.RENEW)
+
+
+def holder_message(lease_s: float, *, is_lost: bool) -> pb.RenewHolderResponse:
+    """Return a holder's message."""
+    duration = Duration()
+    duration.FromMilliseconds(round(lease_s * 1000))
+    return pb.RenewHolderResponse(duration=duration, is_lost=is_lost)
+
+
 def account_message(account: Account) -> pb.Account:
     """Return an account's message."""
     return pb.Account(
@@ -154,16 +194,10 @@ class KeyMessages:
             tier=self._tiers.check(request.tier),
             dialect=check_dialect(request.dialect),
             expire_unix_ms=self._expire_of(request),
-            requests_per_minute=(
-                check_count(request.requests_per_minute, "requests_per_minute")
-                if request.HasField("requests_per_minute")
-                else None
-            ),
-            tokens_per_minute=(
-                check_count(request.tokens_per_minute, "tokens_per_minute")
-                if request.HasField("tokens_per_minute")
-                else None
-            ),
+            requests_per_minute=_limit_of(request, "requests_per_minute"),
+            tokens_per_minute=_limit_of(request, "tokens_per_minute"),
+            concurrent_requests=_limit_of(request, "concurrent_requests"),
+            is_strict=request.is_strict,
         )
 
     def overlap_ms_of(self, request: pb.RotateKeyRequest) -> int:
@@ -204,6 +238,8 @@ class KeyMessages:
             requests_per_minute=limits.requests,
             tokens_per_minute=limits.tokens,
             expire_time=None if expire_unix_ms is None else _timestamp(expire_unix_ms),
+            concurrent_requests=limits.concurrent_requests,
+            is_strict=key.spec.is_strict,
         )
 
     def _expire_of(self, request: pb.CreateKeyRequest) -> int | None:
@@ -216,6 +252,13 @@ class KeyMessages:
             message = "expire_time is not in the future."
             raise TurnpikeError(Reason.INVALID_VALUE, message, param="expire_time")
         return unix_ms
+
+
+def _limit_of(
+    request: pb.CreateKeyRequest,
+    name: Literal["requests_per_minute", "tokens_per_minute", "concurrent_requests"],
+) -> int | None:
+    return check_count(getattr(request, name), name) if request.HasField(name) else None
 
 
 def _timestamp(unix_ms: int) -> Timestamp:

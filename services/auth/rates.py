@@ -38,7 +38,7 @@ class Rates:
         limits = self._tiers.limits_of(key.spec)
         known = self._windows.at(key.key_id, self._clock.unix_ms())
         answer, window = grant(known, limits, ask, replicas=self._replicas)
-        if answer.is_granted and not limits.is_unlimited:
+        if answer.is_granted and not limits.has_no_window:
             answer, window = await self._store.grant_rate(
                 key.key_id, limits, ask, replicas=self._replicas
             )

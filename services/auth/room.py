@@ -12,6 +12,7 @@ from kit.clock import Clock
 from kit.db import Database
 from kit.ids import Uuid7Source
 from kit.tasks import background
+from services.auth.concurrency import Concurrency
 from services.auth.keys import Issuer
 from services.auth.limits import Limits, Windows
 from services.auth.messages import KeyMessages
@@ -20,6 +21,7 @@ from services.auth.ring import KeyRing
 from services.auth.servicer import AuthServicer
 from services.auth.settings import DEFAULT_TIER, AuthSettings
 from services.auth.store import AuthStore
+from services.auth.store_slots import SlotStore
 from services.auth.subjects import HEARTBEAT
 from services.auth.tiers import Tiers
 from services.auth.verdicts import Verdicts
@@ -40,18 +42,21 @@ async def open_auth(
     pepper = settings.pepper.get_secret_value().encode()
     if not pepper:
         raise ValueError("auth.pepper is empty; keys cannot be hashed without it.")
-    ids = Uuid7Source()
-    store = AuthStore(database, clock=clock, new_id=ids.new)
-    beat = _Heartbeat(bus, auth_id=ids.new(clock.unix_ms()), every_s=settings.heartbeat_s)
+    auth_id = Uuid7Source().new(clock.unix_ms())
+    beat = _Heartbeat(bus, auth_id=auth_id, every_s=settings.heartbeat_s)
     async with background(beat.run, name="auth_heartbeat"):
-        yield _servicer(settings, store, pepper=pepper, bus=bus, clock=clock)
+        yield _servicer(settings, database, pepper=pepper, bus=bus, clock=clock)
 
 
 def _servicer(
-    settings: AuthSettings, store: AuthStore, *, pepper: bytes, bus: Bus, clock: Clock
+    settings: AuthSettings, database: Database, *, pepper: bytes, bus: Bus, clock: Clock
 ) -> AuthServicer:
+    store = AuthStore(database, clock=clock, new_id=Uuid7Source().new)
     tiers = Tiers(
-        {n: Limits(t.requests_per_minute, t.tokens_per_minute) for n, t in settings.tiers.items()},
+        {
+            name: Limits(tier.requests_per_minute, tier.tokens_per_minute, tier.concurrent_requests)
+            for name, tier in settings.tiers.items()
+        },
         default=DEFAULT_TIER,
     )
     verdicts = Verdicts(
@@ -69,6 +74,9 @@ def _servicer(
         ring=KeyRing(store, issuer=issuer, verdicts=verdicts, bus=bus),
         verdicts=verdicts,
         rates=Rates(store, windows, tiers=tiers, clock=clock, replicas=settings.replicas_expected),
+        concurrency=Concurrency(
+            SlotStore(database), tiers=tiers, bus=bus, clock=clock, settings=settings
+        ),
         keys=KeyMessages(tiers, clock=clock, rotation_overlap_ms=overlap_ms),
     )
 

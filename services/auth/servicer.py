@@ -2,6 +2,7 @@
 
 from services.auth import messages
 from services.auth.accounts import check_name
+from services.auth.concurrency import Concurrency
 from services.auth.messages import KeyMessages, page_of, page_token_of, request_id_of, uuid_text
 from services.auth.rates import Rates
 from services.auth.ring import KeyRing
@@ -21,12 +22,14 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         ring: KeyRing,
         verdicts: Verdicts,
         rates: Rates,
+        concurrency: Concurrency,
         keys: KeyMessages,
     ) -> None:
         self._store = store
         self._ring = ring
         self._verdicts = verdicts
         self._rates = rates
+        self._concurrency = concurrency
         self._keys = keys
 
     async def CreateAccount(
@@ -101,3 +104,21 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         ask = messages.ask_of(request)
         key = await self._verdicts.usable(uuid_text(request.key_id, "key_id"))
         return messages.lease_message(await self._rates.lease(key, ask))
+
+    async def LeaseSlots(
+        self, request: pb.LeaseSlotsRequest, context: object
+    ) -> pb.LeaseSlotsResponse:
+        ask = messages.slots_ask_of(request)
+        key_id = uuid_text(request.key_id, "key_id")
+        # What a revoked key's requests held still has to come back.
+        find = self._verdicts.usable if ask.needed else self._verdicts.find
+        slots, limit = await self._concurrency.lease(await find(key_id), ask)
+        return messages.slots_message(slots, limit)
+
+    async def RenewHolder(
+        self, request: pb.RenewHolderRequest, context: object
+    ) -> pb.RenewHolderResponse:
+        holder_id = uuid_text(request.holder_id, "holder_id")
+        step = messages.holder_step_of(request)
+        is_known = await self._concurrency.renew(holder_id, step)
+        return messages.holder_message(self._concurrency.lease_s, is_lost=not is_known)

@@ -18,6 +18,9 @@ class TierSettings(BaseModel, frozen=True, extra="forbid"):
     tokens_per_minute: int = Field(
         1_000_000, ge=0, le=10**12, description="Tokens in one minute; 0 means no limit."
     )
+    concurrent_requests: int = Field(
+        0, ge=0, le=10**12, description="Requests at once; 0 means no limit."
+    )
 
 
 class AuthSettings(BaseModel, frozen=True, extra="forbid"):
@@ -55,6 +58,16 @@ class AuthSettings(BaseModel, frozen=True, extra="forbid"):
     )
     replicas_expected: int = Field(
         1, ge=1, le=1000, description="Gateway replicas that share a key's rate window, a count."
+    )
+    holder_lease_s: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="How long a gateway keeps its slots for requests at once without a sign of"
+        " life, seconds; more than its lease_margin_s.",
+    )
+    slot_recall_wait_s: float = Field(
+        0.2, ge=0, description="How long a refusal waits for slots that nobody uses, seconds."
     )
     key_cache_s: float = Field(
         3.0, gt=0, le=5, description="How long a rate lease may rest on a key once read, seconds."

@@ -32,7 +32,7 @@ from services.auth.tables import (
     SECRETS,
 )
 
-__all__ = ["METADATA", "AuthStore"]
+__all__ = ["METADATA", "AuthStore", "told_when_away"]
 
 _AWAY: Final = (OperationalError, InterfaceError, PoolTimeoutError, OSError)
 
@@ -212,13 +212,13 @@ class AuthStore:
 
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[AsyncConnection]:
-        with _told_when_away():
+        with told_when_away():
             async with self._database.write() as connection:
                 yield connection
 
     @asynccontextmanager
     async def _read(self) -> AsyncIterator[AsyncConnection]:
-        with _told_when_away():
+        with told_when_away():
             async with self._database.read() as connection:
                 yield connection
 
@@ -255,7 +255,8 @@ class AuthStore:
 
 
 @contextmanager
-def _told_when_away() -> Iterator[None]:
+def told_when_away() -> Iterator[None]:
+    """Turn failures of the database into AUTH_UNAVAILABLE."""
     try:
         yield
     except _AWAY as error:
@@ -302,6 +303,8 @@ def _key(row: Row[Any]) -> Key:
         expire_unix_ms=row.expire_unix_ms,
         requests_per_minute=row.requests_per_minute,
         tokens_per_minute=row.tokens_per_minute,
+        concurrent_requests=row.concurrent_requests,
+        is_strict=row.is_strict,
     )
     return Key(row.key_id, spec, row.hint, row.create_unix_ms, row.revoke_unix_ms)
 

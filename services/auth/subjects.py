@@ -4,3 +4,4 @@ from typing import Final
 
 KEY_CHANGED: Final = "auth.key_changed.v1"
 HEARTBEAT: Final = "auth.heartbeat.v1"
+SLOT_RECALL: Final = "auth.slot_recall.v1"

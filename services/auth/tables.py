@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Index, LargeBinary, MetaData, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Index, LargeBinary, MetaData, Text, false
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -48,6 +48,8 @@ class KeyRow(_Rows, table=True):
     expire_unix_ms: int | None = Field(sa_type=BigInteger)
     requests_per_minute: int | None = Field(sa_type=BigInteger)
     tokens_per_minute: int | None = Field(sa_type=BigInteger)
+    concurrent_requests: int | None = Field(sa_type=BigInteger)
+    is_strict: bool = Field(sa_type=Boolean, sa_column_kwargs={"server_default": false()})
     hint: str = Field(max_length=40)
     request_id: str | None = Field(unique=True, max_length=_ID_CHARS)
     create_unix_ms: int = Field(sa_type=BigInteger)
@@ -76,6 +78,29 @@ class RateWindowRow(_Rows, table=True):
     minute: int = Field(sa_type=BigInteger)
     request_count: int = Field(sa_type=BigInteger)
     token_count: int = Field(sa_type=BigInteger)
+
+
+class HolderRow(_Rows, table=True):
+    """A gateway worker that may hold slots; `beat` grows with each sign of life."""
+
+    __tablename__ = "slot_holders"
+
+    holder_id: str = Field(primary_key=True, max_length=_ID_CHARS)
+    beat: int = Field(sa_type=BigInteger)
+
+
+class SlotsRow(_Rows, table=True):
+    """How many of a key's slots a holder has; `sequence` is that of its newest ask."""
+
+    __tablename__ = "slots"
+    __table_args__ = (Index(None, "holder_id"),)
+
+    key_id: str = Field(primary_key=True, foreign_key="keys.key_id", max_length=_ID_CHARS)
+    holder_id: str = Field(
+        primary_key=True, foreign_key="slot_holders.holder_id", max_length=_ID_CHARS
+    )
+    slot_count: int = Field(sa_type=BigInteger)
+    sequence: int = Field(sa_type=BigInteger)
 
 
 class AuditRow(_Rows, table=True):
@@ -108,5 +133,7 @@ ACCOUNTS: Final = METADATA.tables["accounts"]
 KEYS: Final = METADATA.tables["keys"]
 SECRETS: Final = METADATA.tables["secrets"]
 RATE_WINDOWS: Final = METADATA.tables["rate_windows"]
+SLOT_HOLDERS: Final = METADATA.tables["slot_holders"]
+SLOTS: Final = METADATA.tables["slots"]
 AUDIT: Final = METADATA.tables["audit"]
 AUDIT_HEAD: Final = METADATA.tables["audit_head"]

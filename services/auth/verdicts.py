@@ -42,11 +42,20 @@ class Verdicts:
         Raises:
             TurnpikeError: NOT_FOUND, KEY_REVOKED or KEY_EXPIRED.
         """
+        key = await self.find(key_id)
+        check_usable(key, self._clock.unix_ms())
+        return key
+
+    async def find(self, key_id: str) -> Key:
+        """Return a key, in force or not, as it was at most the memory's time ago.
+
+        Raises:
+            TurnpikeError: NOT_FOUND.
+        """
         key = self._keys.get(key_id)
         if key is None:
             key = await self._store.get_key(key_id)
             self.learn(key)
-        check_usable(key, self._clock.unix_ms())
         return key
 
     def learn(self, key: Key) -> None:

@@ -94,6 +94,17 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
     ) -> auth_pb2.LeaseRateResponse:
         return auth_pb2.LeaseRateResponse(is_granted=True)
 
+    async def LeaseSlots(
+        self, request: auth_pb2.LeaseSlotsRequest, context: object
+    ) -> auth_pb2.LeaseSlotsResponse:
+        held = request.kept_slot_count + request.needed_slot_count
+        return auth_pb2.LeaseSlotsResponse(slot_count=held)
+
+    async def RenewHolder(
+        self, request: auth_pb2.RenewHolderRequest, context: object
+    ) -> auth_pb2.RenewHolderResponse:
+        return auth_pb2.RenewHolderResponse()
+
 
 class FakePayment(payment_pb2_grpc.PaymentServiceServicer):
     """Balances in a dictionary; a repeated credit counts once."""

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from gateway.limit_headers import limit_headers
 from gateway.principal import Principal
 from gateway.rates import Rates
 from gateway.settings import GatewaySettings
@@ -145,7 +146,11 @@ async def test_refusals_say_the_limit_and_when_to_come_back_and_cost_no_call() -
     refusals = [await desk.refusal() for _ in range(5)]
 
     assert "The limit is 2 requests per minute; try again in 31 s." == refusals[0].message
-    assert {"retry_after_s": "31"} == refusals[4].metadata
+    assert {
+        "retry_after_s": "31",
+        "rate_limit": "2",
+        "rate_reset_unix_s": str(1_760_000_000 + 60),
+    } == refusals[4].metadata
     assert 2 == len(desk.auth.asked)
 
 
@@ -312,22 +317,24 @@ async def test_headers_show_the_tightest_limit_and_the_end_of_the_window() -> No
     desk.clock.advance(20.5)
     reset = str(1_760_000_000 + 60)
 
-    during = desk.rates.headers(desk.caller)
+    during = desk.rates.reading(desk.caller)
     desk.clock.advance(40)
-    after = desk.rates.headers(desk.caller)
+    after = desk.rates.reading(desk.caller)
 
+    assert during is not None
+    assert after is not None
     assert {
         "X-RateLimit-Limit": "100",
         "X-RateLimit-Remaining": "20",
         "X-RateLimit-Reset": reset,
-    } == during
-    assert "100" == after["X-RateLimit-Remaining"]
+    } == limit_headers(during)
+    assert 100 == after.left
 
 
 async def test_key_without_limits_has_no_headers() -> None:
     desk = Desk()
 
-    assert {} == desk.rates.headers(desk.caller)
+    assert desk.rates.reading(desk.caller) is None
 
 
 async def test_windows_of_few_keys_are_kept() -> None:

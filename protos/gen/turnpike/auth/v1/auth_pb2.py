@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from turnpike.type.v1 import principal_pb2 as turnpike_dot_type_dot_v1_dot_principal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bturnpike/auth/v1/auth.proto\x12\x10turnpike.auth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turnpike/type/v1/principal.proto\"\\\n\x07\x41\x63\x63ount\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf3\x01\n\x03Key\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.turnpike.type.v1.Principal\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.turnpike.auth.v1.Key.State\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x11\n\rSTATE_REVOKED\x10\x02\"8\n\x14\x43reateAccountRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"C\n\x15\x43reateAccountResponse\x12*\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x19.turnpike.auth.v1.Account\"\'\n\x11GetAccountRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"@\n\x12GetAccountResponse\x12*\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x19.turnpike.auth.v1.Account\"<\n\x13ListAccountsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x14ListAccountsResponse\x12+\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x19.turnpike.auth.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x02\n\x10\x43reateKeyRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x0e\n\x06models\x18\x04 \x03(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\x0f\n\x07\x64ialect\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x13requests_per_minute\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11tokens_per_minute\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\n \x01(\tB\x16\n\x14_requests_per_minuteB\x14\n\x12_tokens_per_minute\"G\n\x11\x43reateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.turnpike.auth.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"L\n\x0fListKeysRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x10ListKeysResponse\x12#\n\x04keys\x18\x01 \x03(\x0b\x32\x15.turnpike.auth.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10RevokeKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"7\n\x11RevokeKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.turnpike.auth.v1.Key\"N\n\x10RotateKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\x11RotateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.turnpike.auth.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"&\n\x10VerifyKeyRequest\x12\x12\n\nkey_digest\x18\x01 \x01(\x0c\"C\n\x11VerifyKeyResponse\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.turnpike.type.v1.Principal\"a\n\x10LeaseRateRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x15\n\rrequest_count\x18\x02 \x01(\x03\x12\x13\n\x0btoken_count\x18\x03 \x01(\x03\x12\x11\n\tholder_id\x18\x04 \x01(\t\"\xa5\x02\n\x11LeaseRateResponse\x12\x12\n\nis_granted\x18\x01 \x01(\x08\x12\x1d\n\x15granted_request_count\x18\x02 \x01(\x03\x12\x1b\n\x13granted_token_count\x18\x03 \x01(\x03\x12\x1f\n\x17remaining_request_count\x18\x04 \x01(\x03\x12\x1d\n\x15remaining_token_count\x18\x05 \x01(\x03\x12.\n\x0bwindow_left\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10is_token_limited\x18\x07 \x01(\x08\x12\x1b\n\x13requests_per_minute\x18\x08 \x01(\x03\x12\x19\n\x11tokens_per_minute\x18\t \x01(\x03\x32\xa8\x06\n\x0b\x41uthService\x12`\n\rCreateAccount\x12&.turnpike.auth.v1.CreateAccountRequest\x1a\'.turnpike.auth.v1.CreateAccountResponse\x12W\n\nGetAccount\x12#.turnpike.auth.v1.GetAccountRequest\x1a$.turnpike.auth.v1.GetAccountResponse\x12]\n\x0cListAccounts\x12%.turnpike.auth.v1.ListAccountsRequest\x1a&.turnpike.auth.v1.ListAccountsResponse\x12T\n\tCreateKey\x12\".turnpike.auth.v1.CreateKeyRequest\x1a#.turnpike.auth.v1.CreateKeyResponse\x12Q\n\x08ListKeys\x12!.turnpike.auth.v1.ListKeysRequest\x1a\".turnpike.auth.v1.ListKeysResponse\x12T\n\tRevokeKey\x12\".turnpike.auth.v1.RevokeKeyRequest\x1a#.turnpike.auth.v1.RevokeKeyResponse\x12T\n\tRotateKey\x12\".turnpike.auth.v1.RotateKeyRequest\x1a#.turnpike.auth.v1.RotateKeyResponse\x12T\n\tVerifyKey\x12\".turnpike.auth.v1.VerifyKeyRequest\x1a#.turnpike.auth.v1.VerifyKeyResponse\x12T\n\tLeaseRate\x12\".turnpike.auth.v1.LeaseRateRequest\x1a#.turnpike.auth.v1.LeaseRateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bturnpike/auth/v1/auth.proto\x12\x10turnpike.auth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turnpike/type/v1/principal.proto\"\\\n\x07\x41\x63\x63ount\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf3\x01\n\x03Key\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.turnpike.type.v1.Principal\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.turnpike.auth.v1.Key.State\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x11\n\rSTATE_REVOKED\x10\x02\"8\n\x14\x43reateAccountRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"C\n\x15\x43reateAccountResponse\x12*\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x19.turnpike.auth.v1.Account\"\'\n\x11GetAccountRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"@\n\x12GetAccountResponse\x12*\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x19.turnpike.auth.v1.Account\"<\n\x13ListAccountsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x14ListAccountsResponse\x12+\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x19.turnpike.auth.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf5\x02\n\x10\x43reateKeyRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x0e\n\x06models\x18\x04 \x03(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\x0f\n\x07\x64ialect\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x13requests_per_minute\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11tokens_per_minute\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\n \x01(\t\x12 \n\x13\x63oncurrent_requests\x18\x0b \x01(\x03H\x02\x88\x01\x01\x12\x11\n\tis_strict\x18\x0c \x01(\x08\x42\x16\n\x14_requests_per_minuteB\x14\n\x12_tokens_per_minuteB\x16\n\x14_concurrent_requests\"G\n\x11\x43reateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.turnpike.auth.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"L\n\x0fListKeysRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x10ListKeysResponse\x12#\n\x04keys\x18\x01 \x03(\x0b\x32\x15.turnpike.auth.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10RevokeKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"7\n\x11RevokeKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.turnpike.auth.v1.Key\"N\n\x10RotateKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\x11RotateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.turnpike.auth.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"&\n\x10VerifyKeyRequest\x12\x12\n\nkey_digest\x18\x01 \x01(\x0c\"C\n\x11VerifyKeyResponse\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.turnpike.type.v1.Principal\"a\n\x10LeaseRateRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x15\n\rrequest_count\x18\x02 \x01(\x03\x12\x13\n\x0btoken_count\x18\x03 \x01(\x03\x12\x11\n\tholder_id\x18\x04 \x01(\t\"\xa5\x02\n\x11LeaseRateResponse\x12\x12\n\nis_granted\x18\x01 \x01(\x08\x12\x1d\n\x15granted_request_count\x18\x02 \x01(\x03\x12\x1b\n\x13granted_token_count\x18\x03 \x01(\x03\x12\x1f\n\x17remaining_request_count\x18\x04 \x01(\x03\x12\x1d\n\x15remaining_token_count\x18\x05 \x01(\x03\x12.\n\x0bwindow_left\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10is_token_limited\x18\x07 \x01(\x08\x12\x1b\n\x13requests_per_minute\x18\x08 \x01(\x03\x12\x19\n\x11tokens_per_minute\x18\t \x01(\x03\"|\n\x11LeaseSlotsRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\tholder_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x17\n\x0fkept_slot_count\x18\x04 \x01(\x03\x12\x19\n\x11needed_slot_count\x18\x05 \x01(\x03\"o\n\x12LeaseSlotsResponse\x12\x12\n\nslot_count\x18\x01 \x01(\x03\x12\x17\n\x0f\x66ree_slot_count\x18\x02 \x01(\x03\x12\x1b\n\x13\x63oncurrent_requests\x18\x03 \x01(\x03\x12\x0f\n\x07is_lost\x18\x04 \x01(\x08\"\xac\x01\n\x12RenewHolderRequest\x12\x11\n\tholder_id\x18\x01 \x01(\t\x12\x37\n\x04step\x18\x02 \x01(\x0e\x32).turnpike.auth.v1.RenewHolderRequest.Step\"J\n\x04Step\x12\x14\n\x10STEP_UNSPECIFIED\x10\x00\x12\x0e\n\nSTEP_BEGIN\x10\x01\x12\x0e\n\nSTEP_RENEW\x10\x02\x12\x0c\n\x08STEP_END\x10\x03\"S\n\x13RenewHolderResponse\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07is_lost\x18\x02 \x01(\x08\x32\xdd\x07\n\x0b\x41uthService\x12`\n\rCreateAccount\x12&.turnpike.auth.v1.CreateAccountRequest\x1a\'.turnpike.auth.v1.CreateAccountResponse\x12W\n\nGetAccount\x12#.turnpike.auth.v1.GetAccountRequest\x1a$.turnpike.auth.v1.GetAccountResponse\x12]\n\x0cListAccounts\x12%.turnpike.auth.v1.ListAccountsRequest\x1a&.turnpike.auth.v1.ListAccountsResponse\x12T\n\tCreateKey\x12\".turnpike.auth.v1.CreateKeyRequest\x1a#.turnpike.auth.v1.CreateKeyResponse\x12Q\n\x08ListKeys\x12!.turnpike.auth.v1.ListKeysRequest\x1a\".turnpike.auth.v1.ListKeysResponse\x12T\n\tRevokeKey\x12\".turnpike.auth.v1.RevokeKeyRequest\x1a#.turnpike.auth.v1.RevokeKeyResponse\x12T\n\tRotateKey\x12\".turnpike.auth.v1.RotateKeyRequest\x1a#.turnpike.auth.v1.RotateKeyResponse\x12T\n\tVerifyKey\x12\".turnpike.auth.v1.VerifyKeyRequest\x1a#.turnpike.auth.v1.VerifyKeyResponse\x12T\n\tLeaseRate\x12\".turnpike.auth.v1.LeaseRateRequest\x1a#.turnpike.auth.v1.LeaseRateResponse\x12W\n\nLeaseSlots\x12#.turnpike.auth.v1.LeaseSlotsRequest\x1a$.turnpike.auth.v1.LeaseSlotsResponse\x12Z\n\x0bRenewHolder\x12$.turnpike.auth.v1.RenewHolderRequest\x1a%.turnpike.auth.v1.RenewHolderResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,29 +53,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTACCOUNTSRESPONSE']._serialized_start=784
   _globals['_LISTACCOUNTSRESPONSE']._serialized_end=876
   _globals['_CREATEKEYREQUEST']._serialized_start=879
-  _globals['_CREATEKEYREQUEST']._serialized_end=1175
-  _globals['_CREATEKEYRESPONSE']._serialized_start=1177
-  _globals['_CREATEKEYRESPONSE']._serialized_end=1248
-  _globals['_LISTKEYSREQUEST']._serialized_start=1250
-  _globals['_LISTKEYSREQUEST']._serialized_end=1326
-  _globals['_LISTKEYSRESPONSE']._serialized_start=1328
-  _globals['_LISTKEYSRESPONSE']._serialized_end=1408
-  _globals['_REVOKEKEYREQUEST']._serialized_start=1410
-  _globals['_REVOKEKEYREQUEST']._serialized_end=1444
-  _globals['_REVOKEKEYRESPONSE']._serialized_start=1446
-  _globals['_REVOKEKEYRESPONSE']._serialized_end=1501
-  _globals['_ROTATEKEYREQUEST']._serialized_start=1503
-  _globals['_ROTATEKEYREQUEST']._serialized_end=1581
-  _globals['_ROTATEKEYRESPONSE']._serialized_start=1583
-  _globals['_ROTATEKEYRESPONSE']._serialized_end=1654
-  _globals['_VERIFYKEYREQUEST']._serialized_start=1656
-  _globals['_VERIFYKEYREQUEST']._serialized_end=1694
-  _globals['_VERIFYKEYRESPONSE']._serialized_start=1696
-  _globals['_VERIFYKEYRESPONSE']._serialized_end=1763
-  _globals['_LEASERATEREQUEST']._serialized_start=1765
-  _globals['_LEASERATEREQUEST']._serialized_end=1862
-  _globals['_LEASERATERESPONSE']._serialized_start=1865
-  _globals['_LEASERATERESPONSE']._serialized_end=2158
-  _globals['_AUTHSERVICE']._serialized_start=2161
-  _globals['_AUTHSERVICE']._serialized_end=2969
+  _globals['_CREATEKEYREQUEST']._serialized_end=1252
+  _globals['_CREATEKEYRESPONSE']._serialized_start=1254
+  _globals['_CREATEKEYRESPONSE']._serialized_end=1325
+  _globals['_LISTKEYSREQUEST']._serialized_start=1327
+  _globals['_LISTKEYSREQUEST']._serialized_end=1403
+  _globals['_LISTKEYSRESPONSE']._serialized_start=1405
+  _globals['_LISTKEYSRESPONSE']._serialized_end=1485
+  _globals['_REVOKEKEYREQUEST']._serialized_start=1487
+  _globals['_REVOKEKEYREQUEST']._serialized_end=1521
+  _globals['_REVOKEKEYRESPONSE']._serialized_start=1523
+  _globals['_REVOKEKEYRESPONSE']._serialized_end=1578
+  _globals['_ROTATEKEYREQUEST']._serialized_start=1580
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1658
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=1660
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=1731
+  _globals['_VERIFYKEYREQUEST']._serialized_start=1733
+  _globals['_VERIFYKEYREQUEST']._serialized_end=1771
+  _globals['_VERIFYKEYRESPONSE']._serialized_start=1773
+  _globals['_VERIFYKEYRESPONSE']._serialized_end=1840
+  _globals['_LEASERATEREQUEST']._serialized_start=1842
+  _globals['_LEASERATEREQUEST']._serialized_end=1939
+  _globals['_LEASERATERESPONSE']._serialized_start=1942
+  _globals['_LEASERATERESPONSE']._serialized_end=2235
+  _globals['_LEASESLOTSREQUEST']._serialized_start=2237
+  _globals['_LEASESLOTSREQUEST']._serialized_end=2361
+  _globals['_LEASESLOTSRESPONSE']._serialized_start=2363
+  _globals['_LEASESLOTSRESPONSE']._serialized_end=2474
+  _globals['_RENEWHOLDERREQUEST']._serialized_start=2477
+  _globals['_RENEWHOLDERREQUEST']._serialized_end=2649
+  _globals['_RENEWHOLDERREQUEST_STEP']._serialized_start=2575
+  _globals['_RENEWHOLDERREQUEST_STEP']._serialized_end=2649
+  _globals['_RENEWHOLDERRESPONSE']._serialized_start=2651
+  _globals['_RENEWHOLDERRESPONSE']._serialized_end=2734
+  _globals['_AUTHSERVICE']._serialized_start=2737
+  _globals['_AUTHSERVICE']._serialized_end=3726
 # @@protoc_insertion_point(module_scope)

@@ -80,6 +80,16 @@ class AuthServiceStub:
                 request_serializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseRateRequest.SerializeToString,
                 response_deserializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseRateResponse.FromString,
                 _registered_method=True)
+        self.LeaseSlots = channel.unary_unary(
+                '/turnpike.auth.v1.AuthService/LeaseSlots',
+                request_serializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseSlotsRequest.SerializeToString,
+                response_deserializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseSlotsResponse.FromString,
+                _registered_method=True)
+        self.RenewHolder = channel.unary_unary(
+                '/turnpike.auth.v1.AuthService/RenewHolder',
+                request_serializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.RenewHolderRequest.SerializeToString,
+                response_deserializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.RenewHolderResponse.FromString,
+                _registered_method=True)
 
 
 class AuthServiceServicer:
@@ -149,6 +159,20 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LeaseSlots(self, request, context):
+        """Grants slots for requests of a key that run at once, and takes back those that are not kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewHolder(self, request, context):
+        """Begins, renews or ends the time during which a holder's slots are its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +220,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.LeaseRate,
                     request_deserializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseRateRequest.FromString,
                     response_serializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseRateResponse.SerializeToString,
+            ),
+            'LeaseSlots': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaseSlots,
+                    request_deserializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseSlotsRequest.FromString,
+                    response_serializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseSlotsResponse.SerializeToString,
+            ),
+            'RenewHolder': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewHolder,
+                    request_deserializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.RenewHolderRequest.FromString,
+                    response_serializer=turnpike_dot_auth_dot_v1_dot_auth__pb2.RenewHolderResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -442,6 +476,60 @@ class AuthService:
             '/turnpike.auth.v1.AuthService/LeaseRate',
             turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseRateRequest.SerializeToString,
             turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseRateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaseSlots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnpike.auth.v1.AuthService/LeaseSlots',
+            turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseSlotsRequest.SerializeToString,
+            turnpike_dot_auth_dot_v1_dot_auth__pb2.LeaseSlotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewHolder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnpike.auth.v1.AuthService/RenewHolder',
+            turnpike_dot_auth_dot_v1_dot_auth__pb2.RenewHolderRequest.SerializeToString,
+            turnpike_dot_auth_dot_v1_dot_auth__pb2.RenewHolderResponse.FromString,
             options,
             channel_credentials,
             insecure,
