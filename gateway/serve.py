@@ -99,7 +99,8 @@ async def read_json(deps: Deps, request: web.BaseRequest) -> bytes:
 
     Raises:
         TurnpikeError: `UNSUPPORTED_MEDIA_TYPE`, `REQUEST_TIMEOUT` when it does not come,
-            `PAYLOAD_TOO_LARGE`, or `BAD_REQUEST` when it cannot be read.
+            `PAYLOAD_TOO_LARGE`, `LENGTH_REQUIRED` when nothing says that there is one, or
+            `BAD_REQUEST` when it cannot be read.
     """
     said = request.headers.get("Content-Type")
     if said != "application/json" and request.content_type != "application/json":
@@ -112,7 +113,11 @@ async def read_json(deps: Deps, request: web.BaseRequest) -> bytes:
             body = content.read_nowait()
             if len(body) > bytes_max:
                 raise _too_large(bytes_max)
+            if not body:
+                _check_length(request)
             return body
+        if (request.content_length or 0) > bytes_max:
+            raise _too_large(bytes_max)
         async with asyncio.timeout(deps.settings.body_timeout_s):
             return await request.read()
     except TimeoutError as error:
@@ -123,6 +128,12 @@ async def read_json(deps: Deps, request: web.BaseRequest) -> bytes:
         raise TurnpikeError(
             Reason.BAD_REQUEST, "The body is not encoded as its headers say."
         ) from error
+
+
+def _check_length(request: web.BaseRequest) -> None:
+    """Tell a body that is empty from one that nothing announced. Source: RFC 9110, 15.5.12."""
+    if "Content-Length" not in request.headers and "Transfer-Encoding" not in request.headers:
+        raise TurnpikeError(Reason.LENGTH_REQUIRED, "The request needs a Content-Length.")
 
 
 def _too_large(bytes_max: int) -> TurnpikeError:

@@ -7,42 +7,114 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
 
 from gateway.settings import GatewaySettings
+from gateway.wire import refusal_bytes
 from kit.errors import Reason, TurnpikeError
 from kit.outbox import HeldTransport, Outbox
 
 _BACKLOG: Final = 1024
 _CLOSE_S: Final = 1.0
+_TOO_MANY: Final = "Too many headers received"
+"""What aiohttp says of more headers than it takes; it has no error of its own for it."""
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 """Answers a request."""
 Refuse = Callable[[TurnpikeError, BaseException | None], web.Response]
 """Turns a refusal, and what caused it, into an answer."""
 
 
-class Connection(web.RequestHandler):
-    """One client's connection."""
+class HeadTimeoutError(HttpProcessingError):
+    """The headers of a request did not arrive in time."""
 
-    __slots__ = ("_outbox", "_refuse")
+
+@dataclass(slots=True, eq=False)
+class Door:
+    """What the connections of one server have in common; `count` of them are open."""
+
+    refuse: Refuse
+    outbox: Outbox
+    connections_max: int
+    head_timeout_s: float
+    count: int = 0
+
+
+class Connection(web.RequestHandler):
+    """One client's connection.
+
+    The head of its first request has to come in time, and that of each later one once it has
+    begun; between two requests aiohttp closes a connection that is idle for long.
+    """
+
+    __slots__ = ("_door", "_head_timer", "_is_begun", "_is_inside")
 
     def __init__(
         self,
         server: web.Server,
-        *,
-        refuse: Refuse,
-        outbox: Outbox,
+        door: Door,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         super().__init__(server, **options)
-        self._refuse = refuse
-        self._outbox = outbox
+        self._door = door
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._is_begun = False
+        self._is_inside = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a client's connection; what its answers write leaves with those of others."""
+        door = self._door
         # uvloop's transports have the methods without the base class.
         inner = cast("asyncio.Transport", transport)
-        super().connection_made(HeldTransport(inner, self._outbox))
+        if door.count >= door.connections_max:
+            self._force_close = True
+            inner.write(refusal_bytes(door.refuse(_full(), None)))
+            inner.close()
+            return
+        door.count += 1
+        self._is_inside = True
+        super().connection_made(HeldTransport(inner, door.outbox))
+        self._expect_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another connection."""
+        if self._is_inside:
+            self._is_inside = False
+            self._door.count -= 1
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and see whether the head of a request is under way or there."""
+        super().data_received(data)
+        if self._messages:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+                self._is_begun = False
+        elif self._waiter is not None:
+            self._is_begun = True
+            if self._head_timer is None:
+                self._expect_head()
+
+    def _expect_head(self) -> None:
+        self._head_timer = self._loop.call_later(self._door.head_timeout_s, self._end_head)
+
+    def _end_head(self) -> None:
+        """Refuse a head that is still under way; who has sent nothing is told nothing."""
+        self._head_timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if not self._is_begun:
+            self.force_close()
+            return
+        error = HeadTimeoutError(code=408)
+        self._messages.append((_ErrInfo(408, error, error.message), EMPTY_PAYLOAD))
+        waiter.set_result(None)
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
         """Read again; a connection that was never stopped has nothing left to parse."""
@@ -70,7 +142,7 @@ class Connection(web.RequestHandler):
         """
         if request.writer.output_size > 0:
             raise ConnectionError("An answer is under way already.")
-        response = self._refuse(_unreadable(exc), exc)
+        response = self._door.refuse(_unreadable(exc), exc)
         response.force_close()
         return response
 
@@ -101,12 +173,11 @@ async def start_server(handle: Handle, settings: GatewaySettings, *, refuse: Ref
         request_factory=_requests(loop, settings.body_bytes_max),
         handler_cancellation=True,
     )
-    outbox = Outbox(loop)
+    door = Door(refuse, Outbox(loop), settings.connections_max, settings.head_timeout_s)
     listening = await loop.create_server(
         lambda: Connection(
             server,
-            refuse=refuse,
-            outbox=outbox,
+            door,
             loop=loop,
             access_log=None,
             keepalive_timeout=settings.idle_connection_s,
@@ -144,11 +215,21 @@ def _listener(settings: GatewaySettings) -> socket.socket:
     return listener
 
 
+def _full() -> TurnpikeError:
+    return TurnpikeError(
+        Reason.OVERLOADED, "The gateway has too many connections.", retry_after_s="1"
+    )
+
+
 def _unreadable(error: BaseException | None) -> TurnpikeError:
     if isinstance(error, LineTooLong):
         return TurnpikeError(
             Reason.HEADERS_TOO_LARGE, "The request line or a header is longer than is allowed."
         )
+    if isinstance(error, HeadTimeoutError):
+        return TurnpikeError(Reason.REQUEST_TIMEOUT, "The headers did not arrive in time.")
+    if isinstance(error, BadHttpMessage) and error.message == _TOO_MANY:
+        return TurnpikeError(Reason.HEADERS_TOO_LARGE, "The request has too many headers.")
     if isinstance(error, HttpProcessingError):
         return TurnpikeError(Reason.BAD_REQUEST, "The request is not valid HTTP.")
     return TurnpikeError(Reason.INTERNAL, "Something went wrong inside Turnpike.")

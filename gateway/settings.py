@@ -16,8 +16,14 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     body_bytes_max: int = Field(4 * 1024**2, ge=1024, description="Longest request body, bytes.")
     header_bytes_max: int = Field(16 * 1024, ge=1024, description="Longest header line, bytes.")
+    head_timeout_s: float = Field(
+        10.0, gt=0, description="Longest wait for the headers of a request, seconds."
+    )
     body_timeout_s: float = Field(30.0, gt=0, description="Longest wait for a body, seconds.")
     idle_connection_s: float = Field(75.0, gt=0, description="Keep-alive of idle clients, seconds.")
+    connections_max: int = Field(
+        10_000, ge=1, description="Open client connections; further ones are refused with 503."
+    )
     requests_max: int = Field(4096, ge=1, description="Requests at once; more are refused.")
     timeout_max_ms: int = Field(30_000, ge=1, description="Largest and default `timeout_ms`.")
     header_hold_s: float = Field(

@@ -7,6 +7,7 @@ known, so they are put together here and written once. Source: RFC 9112, section
 from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -37,6 +38,17 @@ def head_bytes(request: web.BaseRequest, headers: Mapping[str, str], *, unix_s: 
         raise ValueError("A header holds a line break.")
     # What a client sent that is no UTF-8 goes back as it came.
     return head.encode(errors="surrogateescape")
+
+
+def refusal_bytes(response: web.Response) -> bytes:
+    """Return a whole refusal for a connection that nothing is read from; it ends with it."""
+    body = response.body
+    if not isinstance(body, bytes):
+        raise TypeError("A refusal has a body of bytes.")
+    lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    lines += [f"Content-Length: {len(body)}", "Connection: close\r\n\r\n"]
+    return "\r\n".join(lines).encode() + body
 
 
 class _Answer(web.StreamResponse):
