@@ -10,11 +10,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("keys") as keys:
-        keys.add_column(sa.Column("concurrent_requests", sa.BigInteger))
-        keys.add_column(
-            sa.Column("is_strict", sa.Boolean, nullable=False, server_default=sa.false())
-        )
+    op.add_column("keys", sa.Column("concurrent_requests", sa.BigInteger))
+    strict = sa.Column("is_strict", sa.Boolean, nullable=False, server_default=sa.false())
+    op.add_column("keys", strict)
     op.create_table(
         "slot_holders",
         sa.Column("holder_id", sa.String(36), primary_key=True),
@@ -35,6 +33,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("slots")
     op.drop_table("slot_holders")
-    with op.batch_alter_table("keys") as keys:
-        keys.drop_column("is_strict")
-        keys.drop_column("concurrent_requests")
+    # In place: SQLite would refuse to copy a table that others refer to.
+    op.drop_column("keys", "is_strict")
+    op.drop_column("keys", "concurrent_requests")
