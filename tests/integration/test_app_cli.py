@@ -90,6 +90,23 @@ async def test_key_is_made_with_credit_tier_models_and_dialect(shell: Shell) -> 
     assert request.request_id
 
 
+async def test_key_is_made_with_a_limit_of_requests_at_once_and_strict(shell: Shell) -> None:
+    await shell.run("accounts", "create", "me")
+
+    await shell.run(
+        "keys", "create", "--concurrency", "5", "--strict", "--scopes", "chat,chat_template"
+    )
+    await shell.run("keys", "create", "--concurrency", "0")
+    await shell.run("keys", "create")
+
+    limited, unlimited, usual = shell.rooms.auth.requests
+    assert (5, True) == (limited.concurrent_requests, limited.is_strict)
+    assert ["chat", "chat_template"] == list(limited.scopes)
+    assert unlimited.HasField("concurrent_requests")
+    assert not usual.HasField("concurrent_requests")
+    assert not usual.is_strict
+
+
 async def test_secret_stands_alone_on_standard_output(shell: Shell) -> None:
     await shell.run("accounts", "create", "me")
 
