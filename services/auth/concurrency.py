@@ -13,7 +13,7 @@ from kit.bus.port import Bus
 from kit.clock import Clock
 from services.auth.keys import Key
 from services.auth.settings import AuthSettings
-from services.auth.slots import HolderStep, Sightings, Slots, SlotsAsk, SlotTerms
+from services.auth.slots import HolderStep, Sightings, Sign, Slots, SlotsAsk, SlotTerms
 from services.auth.store_slots import SlotStore
 from services.auth.subjects import SLOT_RECALL
 from services.auth.tiers import Tiers
@@ -38,7 +38,6 @@ class Concurrency:
         self._sightings = Sightings()
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._waiter_count = 0
-        self.lease_s = settings.holder_lease_s
 
     async def lease(self, key: Key, ask: SlotsAsk) -> tuple[Slots | None, int]:
         """Return what the holder has now, None when it is lost, and the key's limit.
@@ -59,12 +58,17 @@ class Concurrency:
                 slots = await self._store.lease(key.key_id, terms, ask)
         return slots, limit
 
-    async def renew(self, holder_id: str, step: HolderStep) -> bool:
-        """Note what a holder says of itself; return whether it is known."""
-        beat = await self._store.step(holder_id, step, self._judge)
-        if beat is not None:
-            self._sightings.note(holder_id, beat, self._clock.monotonic_s())
-        return beat is not None or step is HolderStep.END
+    async def renew(self, holder_id: str, step: HolderStep) -> int | None:
+        """Note what a holder says of itself.
+
+        Returns how long its slots are its own from before it said so, milliseconds; None when it
+        is not known.
+        """
+        sign = await self._store.step(holder_id, step, self._judge)
+        if sign is not None:
+            self._sightings.note(holder_id, sign, self._clock.monotonic_s())
+            return sign.lease_ms
+        return 0 if step is HolderStep.END else None
 
     async def _bury(self, _key_id: str) -> bool:
         """Free what the dead hold; return whether anybody was dead."""
@@ -96,7 +100,7 @@ class Concurrency:
         for came_back in self._waiters.get(key_id, ()):
             came_back.set()
 
-    def _judge(self, beats: Mapping[str, int]) -> list[str]:
+    def _judge(self, signs: Mapping[str, Sign]) -> list[str]:
         now_s = self._clock.monotonic_s()
-        self._sightings.see(beats, now_s)
-        return self._sightings.dead(now_s=now_s, lease_s=self.lease_s)
+        self._sightings.see(signs, now_s)
+        return self._sightings.dead(now_s)

@@ -139,11 +139,11 @@ def holder_step_of(request: pb.RenewHolderRequest) -> HolderStep:
     return _STEPS.get(request.step, HolderStep.RENEW)
 
 
-def holder_message(lease_s: float, *, is_lost: bool) -> pb.RenewHolderResponse:
-    """Return a holder's message."""
+def holder_message(lease_ms: int | None) -> pb.RenewHolderResponse:
+    """Return a holder's message; None says that it is lost."""
     duration = Duration()
-    duration.FromMilliseconds(round(lease_s * 1000))
-    return pb.RenewHolderResponse(duration=duration, is_lost=is_lost)
+    duration.FromMilliseconds(lease_ms or 0)
+    return pb.RenewHolderResponse(duration=duration, is_lost=lease_ms is None)
 
 
 def account_message(account: Account) -> pb.Account:

@@ -75,7 +75,11 @@ def _servicer(
         verdicts=verdicts,
         rates=Rates(store, windows, tiers=tiers, clock=clock, replicas=settings.replicas_expected),
         concurrency=Concurrency(
-            SlotStore(database), tiers=tiers, bus=bus, clock=clock, settings=settings
+            SlotStore(database, lease_ms=round(settings.holder_lease_s * 1000)),
+            tiers=tiers,
+            bus=bus,
+            clock=clock,
+            settings=settings,
         ),
         keys=KeyMessages(tiers, clock=clock, rotation_overlap_ms=overlap_ms),
     )

@@ -120,5 +120,4 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     ) -> pb.RenewHolderResponse:
         holder_id = uuid_text(request.holder_id, "holder_id")
         step = messages.holder_step_of(request)
-        is_known = await self._concurrency.renew(holder_id, step)
-        return messages.holder_message(self._concurrency.lease_s, is_lost=not is_known)
+        return messages.holder_message(await self._concurrency.renew(holder_id, step))

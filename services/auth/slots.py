@@ -67,27 +67,38 @@ def divide(terms: SlotTerms, ask: SlotsAsk, *, own: int, others: int) -> Slots:
     return Slots(kept + more, free - more, max(0, own - kept))
 
 
+class Sign(NamedTuple):
+    """A holder's sign of life: a number that grows, and the time it was promised for it."""
+
+    beat: int
+    lease_ms: int
+
+
 class Sightings:
     """When each holder's newest sign of life was first seen here, monotonic seconds."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: dict[str, tuple[Sign, float]] = {}
 
-    def see(self, beats: Mapping[str, int], now_s: float) -> None:
+    def see(self, signs: Mapping[str, Sign], now_s: float) -> None:
         """Note the sign of life of every holder there is; all others are forgotten."""
         self._seen = {
-            holder_id: self._older(holder_id, beat) or (beat, now_s)
-            for holder_id, beat in beats.items()
+            holder_id: self._older(holder_id, sign) or (sign, now_s)
+            for holder_id, sign in signs.items()
         }
 
-    def note(self, holder_id: str, beat: int, now_s: float) -> None:
+    def note(self, holder_id: str, sign: Sign, now_s: float) -> None:
         """Note one holder's sign of life."""
-        self._seen[holder_id] = self._older(holder_id, beat) or (beat, now_s)
+        self._seen[holder_id] = self._older(holder_id, sign) or (sign, now_s)
 
-    def dead(self, *, now_s: float, lease_s: float) -> list[str]:
-        """Return the holders that have shown no newer sign for a whole lease."""
-        return [i for i, (_, seen_s) in self._seen.items() if now_s - seen_s >= lease_s]
+    def dead(self, now_s: float) -> list[str]:
+        """Return the holders that have shown no newer sign for as long as they were promised."""
+        return [
+            holder_id
+            for holder_id, (sign, seen_s) in self._seen.items()
+            if now_s - seen_s >= sign.lease_ms / 1000
+        ]
 
-    def _older(self, holder_id: str, beat: int) -> tuple[int, float] | None:
+    def _older(self, holder_id: str, sign: Sign) -> tuple[Sign, float] | None:
         known = self._seen.get(holder_id)
-        return known if known is not None and known[0] == beat else None
+        return known if known is not None and known[0] == sign else None

@@ -13,19 +13,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.db import Database
 from kit.errors import Reason, TurnpikeError
-from services.auth.slots import HolderStep, Slots, SlotsAsk, SlotTerms, divide
+from services.auth.slots import HolderStep, Sign, Slots, SlotsAsk, SlotTerms, divide
 from services.auth.store import told_when_away
 from services.auth.tables import KEYS, SLOT_HOLDERS, SLOTS
 
-Judge = Callable[[Mapping[str, int]], list[str]]
+Judge = Callable[[Mapping[str, Sign]], list[str]]
 """Takes the newest sign of life of every holder and returns the holders that are dead."""
 
 
 class SlotStore:
-    """Keeps holders and their slots."""
+    """Keeps holders and their slots; `lease_ms` is promised with each sign of life."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lease_ms: int) -> None:
         self._database = database
+        self._lease_ms = lease_ms
 
     async def lease(self, key_id: str, terms: SlotTerms, ask: SlotsAsk) -> Slots | None:
         """Answer an ask and keep the answer, in one transaction; None for an unknown holder.
@@ -51,7 +52,7 @@ class SlotStore:
                 await self._keep(connection, key_id, ask, slots.held if terms.limit else 0)
         return slots
 
-    async def step(self, holder_id: str, step: HolderStep, judge: Judge) -> int | None:
+    async def step(self, holder_id: str, step: HolderStep, judge: Judge) -> Sign | None:
         """Note what a holder says; return its newest sign of life, None when it is not known.
 
         Holders that `judge` finds dead are buried on the way, never this one.
@@ -60,22 +61,24 @@ class SlotStore:
             TurnpikeError: AUTH_UNAVAILABLE.
         """
         async with self._write() as connection:
-            beats = await _beats(connection)
-            dead = [other for other in judge(beats) if other != holder_id]
+            signs = await _signs(connection)
+            dead = [other for other in judge(signs) if other != holder_id]
             if step is HolderStep.END:
                 dead.append(holder_id)
             await _bury(connection, dead)
             if step is HolderStep.END:
                 return None
-            if step is HolderStep.BEGIN and holder_id not in beats:
-                beats[holder_id] = 0
-                await connection.execute(SLOT_HOLDERS.insert().values(holder_id=holder_id, beat=0))
-            if holder_id not in beats:
+            known = signs.get(holder_id)
+            if known is None and step is not HolderStep.BEGIN:
                 return None
-            own = SLOT_HOLDERS.c.holder_id == holder_id
-            beat = beats[holder_id] + 1
-            await connection.execute(update(SLOT_HOLDERS).where(own).values(beat=beat))
-        return beat
+            sign = Sign(known.beat + 1 if known else 1, self._lease_ms)
+            if known is None:
+                new = SLOT_HOLDERS.insert().values(holder_id=holder_id, **sign._asdict())
+                await connection.execute(new)
+            else:
+                own = update(SLOT_HOLDERS).where(SLOT_HOLDERS.c.holder_id == holder_id)
+                await connection.execute(own.values(**sign._asdict()))
+        return sign
 
     async def bury(self, judge: Judge) -> bool:
         """Free the slots of dead holders; return whether there were any.
@@ -84,7 +87,7 @@ class SlotStore:
             TurnpikeError: AUTH_UNAVAILABLE.
         """
         async with self._write() as connection:
-            dead = judge(await _beats(connection))
+            dead = judge(await _signs(connection))
             await _bury(connection, dead)
         return bool(dead)
 
@@ -119,9 +122,10 @@ async def _is_known(connection: AsyncConnection, holder_id: str) -> bool:
     return (await connection.execute(shared)).one_or_none() is not None
 
 
-async def _beats(connection: AsyncConnection) -> dict[str, int]:
+async def _signs(connection: AsyncConnection) -> dict[str, Sign]:
     every = select(SLOT_HOLDERS).order_by(SLOT_HOLDERS.c.holder_id).with_for_update()
-    return {row.holder_id: row.beat for row in await connection.execute(every)}
+    rows = await connection.execute(every)
+    return {row.holder_id: Sign(row.beat, row.lease_ms) for row in rows}
 
 
 async def _bury(connection: AsyncConnection, holder_ids: Iterable[str]) -> None:

@@ -81,12 +81,16 @@ class RateWindowRow(_Rows, table=True):
 
 
 class HolderRow(_Rows, table=True):
-    """A gateway worker that may hold slots; `beat` grows with each sign of life."""
+    """A gateway worker that may hold slots.
+
+    `beat` grows with each sign of life, and `lease_ms` is what it was promised then.
+    """
 
     __tablename__ = "slot_holders"
 
     holder_id: str = Field(primary_key=True, max_length=_ID_CHARS)
     beat: int = Field(sa_type=BigInteger)
+    lease_ms: int = Field(sa_type=BigInteger)
 
 
 class SlotsRow(_Rows, table=True):

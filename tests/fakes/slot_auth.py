@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from kit.clock import ManualClock
 from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import rpc_error
-from services.auth.slots import Sightings, Slots, SlotsAsk, SlotTerms, divide
+from services.auth.slots import Sightings, Sign, Slots, SlotsAsk, SlotTerms, divide
 from turnpike.auth.v1 import auth_pb2
 
 
@@ -42,9 +42,12 @@ class SlotBook:
 
     def bury(self) -> None:
         now_s = self.clock.monotonic_s()
-        self.sightings.see(self.beats, now_s)
-        for holder_id in self.sightings.dead(now_s=now_s, lease_s=self.lease_s):
+        self.sightings.see({holder_id: self.sign(holder_id) for holder_id in self.beats}, now_s)
+        for holder_id in self.sightings.dead(now_s):
             self.end(holder_id)
+
+    def sign(self, holder_id: str) -> Sign:
+        return Sign(self.beats[holder_id], round(self.lease_s * 1000))
 
     def end(self, holder_id: str) -> None:
         self.beats.pop(holder_id, None)
@@ -87,7 +90,7 @@ class SlotBook:
         if holder_id not in self.beats:
             return auth_pb2.RenewHolderResponse(is_lost=True)
         self.beats[holder_id] += 1
-        self.sightings.note(holder_id, self.beats[holder_id], self.clock.monotonic_s())
+        self.sightings.note(holder_id, self.sign(holder_id), self.clock.monotonic_s())
         duration = Duration()
         duration.FromMilliseconds(round(self.lease_s * 1000))
         return auth_pb2.RenewHolderResponse(duration=duration)

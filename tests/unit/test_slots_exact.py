@@ -12,7 +12,7 @@ from gateway.settings import GatewaySettings
 from gateway.slots import SlotDraw, Slots
 from kit.clock import ManualClock
 from kit.errors import TurnpikeError
-from services.auth.slots import Sightings, SlotsAsk, SlotTerms, divide
+from services.auth.slots import Sightings, Sign, SlotsAsk, SlotTerms, divide
 from tests.fakes.slot_auth import Fault, SlotAuth, SlotBook
 from turnpike.auth.v1 import auth_pb2_grpc
 
@@ -179,22 +179,34 @@ def test_what_a_holder_claims_beyond_its_own_is_not_believed() -> None:
     assert (2, 0) == (slots.held, slots.free)
 
 
+def sign(beat: int) -> Sign:
+    return Sign(beat, lease_ms=10_000)
+
+
 def test_holder_is_dead_when_it_stood_still_for_a_lease_since_it_was_seen() -> None:
     sightings = Sightings()
-    sightings.see({"still": 1, "moving": 1}, 0.0)
-    sightings.note("noted", 7, 1.0)
-    sightings.note("noted", 7, 5.0)
-    sightings.see({"still": 1, "moving": 2, "noted": 7, "new": 1}, 9.0)
+    sightings.see({"still": sign(1), "moving": sign(1)}, 0.0)
+    sightings.note("noted", sign(7), 1.0)
+    sightings.note("noted", sign(7), 5.0)
+    sightings.see({"still": sign(1), "moving": sign(2), "noted": sign(7), "new": sign(1)}, 9.0)
 
-    assert [] == sightings.dead(now_s=9.9, lease_s=10.0)
-    assert ["still"] == sightings.dead(now_s=10.0, lease_s=10.0)
-    assert ["still", "noted"] == sightings.dead(now_s=11.0, lease_s=10.0)
+    assert [] == sightings.dead(9.9)
+    assert ["still"] == sightings.dead(10.0)
+    assert ["still", "noted"] == sightings.dead(11.0)
+
+
+def test_holder_lives_for_what_it_was_promised_whatever_is_promised_now() -> None:
+    sightings = Sightings()
+    sightings.see({"long": Sign(1, 60_000), "short": Sign(1, 5_000)}, 0.0)
+
+    assert ["short"] == sightings.dead(59.9)
+    assert ["long", "short"] == sightings.dead(60.0)
 
 
 def test_holder_that_is_gone_is_forgotten() -> None:
     sightings = Sightings()
-    sightings.see({"gone": 1}, 0.0)
+    sightings.see({"gone": sign(1)}, 0.0)
     sightings.see({}, 1.0)
-    sightings.see({"gone": 1}, 9.0)
+    sightings.see({"gone": sign(1)}, 9.0)
 
-    assert [] == sightings.dead(now_s=18.0, lease_s=10.0)
+    assert [] == sightings.dead(18.0)

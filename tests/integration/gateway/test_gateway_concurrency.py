@@ -40,7 +40,11 @@ async def held(site: Site, key: Key, count: int) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def test_exactly_the_limit_runs_at_once_over_two_gateways(site: Site) -> None:
+@pytest.mark.parametrize("is_split", [False, True], ids=["local", "socket"])
+async def test_exactly_the_limit_runs_at_once_over_two_gateways(
+    open_site: OpenSite, *, is_split: bool
+) -> None:
+    site = await open_site(Wish(is_split=is_split))
     key = await site.key(concurrent_requests=7, **FREE)
     other = await site.open_another()
 

@@ -17,6 +17,7 @@ def upgrade() -> None:
         "slot_holders",
         sa.Column("holder_id", sa.String(36), primary_key=True),
         sa.Column("beat", sa.BigInteger, nullable=False),
+        sa.Column("lease_ms", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "slots",
