@@ -53,6 +53,14 @@ class Ticket(msgspec.Struct, eq=False):
     slot: SlotDraw | None = None
 
 
+class Shares(NamedTuple):
+    """What is drawn from in memory: shares of rate windows, of slots and of credit."""
+
+    rates: Rates
+    slots: Slots
+    leases: CreditLeases
+
+
 class Admission:
     """Lets requests in and settles what they used."""
 
@@ -62,9 +70,7 @@ class Admission:
         settings: GatewaySettings,
         verdicts: Verdicts,
         models: Models,
-        rates: Rates,
-        slots: Slots,
-        leases: CreditLeases,
+        shares: Shares,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -72,9 +78,7 @@ class Admission:
         self._ids = Uuid7Source()
         self._verdicts = verdicts
         self._models = models
-        self._rates = rates
-        self._slots = slots
-        self._leases = leases
+        self._rates, self._slots, self._leases = shares
 
     def known(self, headers: Mapping[str, str], dialect: Dialect, scope: str) -> Caller | None:
         """Return the caller, None when auth has to be asked.

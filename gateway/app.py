@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from gateway.admission import Admission
+from gateway.admission import Admission, Shares
 from gateway.deps import Deps
 from gateway.leases import RECALL_SUBJECT, CreditLeases
 from gateway.metrics import GatewayMetrics
@@ -130,9 +130,7 @@ async def open_gateway(
             settings=settings,
             verdicts=verdicts,
             models=models,
-            rates=rates,
-            slots=slots,
-            leases=leases,
+            shares=Shares(rates, slots, leases),
             clock=clock,
         ),
         models=models,

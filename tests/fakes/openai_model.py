@@ -109,6 +109,10 @@ class _Turn:
     def _pieces(self, *, is_lying: bool) -> list[str]:
         form = self.request.get("response_format") or {}
         schema = (form.get("json_schema") or {}).get("schema")
+        guide = self.request.get("structured_outputs") or {}
+        schema = guide.get("json", schema)
+        if "choice" in guide and not is_lying:
+            return [guide["choice"][0]]
         if form.get("type") == "json_object":
             schema = {"type": "object", "required": ["answer"]}
         if schema is None or is_lying:
