@@ -1,16 +1,14 @@
 """From an OpenAI body to what the router needs: checks, defaults and bounds; pure."""
 
-import re
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from gateway.call import Bounds, ModelCall, ReadRules
 from gateway.names import function_not_found, function_of
 from gateway.openai.answer import answer_defaults
+from gateway.openai.bodies import apply_defaults, decode
 from gateway.openai.constraints import CONSTRAINTS, read_constraints
-from gateway.openai.dialect import Dialect
 from gateway.openai.fields import PLAIN, ROUTING, TURNPIKE, features_of, unknown_fields
 from gateway.openai.figures import whole, wrong
 from gateway.openai.presets import with_preset
@@ -19,16 +17,10 @@ from gateway.openai.schema import (
     NOT_SERVED,
     ChatRequest,
     decode_chat,
-    decode_fields,
-    encode,
 )
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
 
-_AT: Final = re.compile(r" - at `\$\.?(.*)`$")
-_MISSING: Final = re.compile(r"missing required field `(\w+)`")
-_UNKNOWN: Final = re.compile(r"contains unknown field `([^`]*)`")
-_T = TypeVar("_T")
 _ESTIMATE_BYTES_PER_TOKEN: Final = 4
 _CONTEXT_BYTES_PER_TOKEN_MAX: Final = 16
 TOKENS_MAX: Final = 2**31 - 1
@@ -52,7 +44,7 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
     if request.timeout_ms is not None:
         timeout_ms = whole("timeout_ms", request.timeout_ms, 1, timeout_ms)
     asked = _asked_max_tokens(request)
-    _apply_defaults(fields, request, dialect)
+    apply_defaults(fields, dialect)
     prompt_bytes = len(fields["messages"])
     if "tools" in fields:
         prompt_bytes += len(fields["tools"])
@@ -107,60 +99,19 @@ def bounds(
     )
 
 
-def parse_json(body: bytes, decode: Callable[[bytes], _T]) -> _T:
-    """Return what a body decodes to.
-
-    Raises:
-        TurnpikeError: `INVALID_JSON`, or what `invalid` makes of a wrong value.
-    """
-    try:
-        if not body.isascii():
-            # msgspec does not look into text that it carries along unread.
-            body.decode()
-        return decode(body)
-    except msgspec.ValidationError as error:
-        raise invalid(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise TurnpikeError(Reason.INVALID_JSON, "The body is not valid JSON.") from error
-    except RecursionError as error:
-        raise TurnpikeError(Reason.INVALID_JSON, "The body is nested too deeply.") from error
-
-
-def invalid(text: str, within: str = "") -> TurnpikeError:
-    """Return the refusal that msgspec's `text` amounts to; `within` is the path of what it read."""
-    at = _AT.search(text)
-    path = ".".join(filter(None, (within, at[1] if at else ""))).replace(".[", "[")
-    what = text[: at.start()] if at else text
-    prefix = f"{path}." if path else ""
-    if missing := _MISSING.search(what):
-        name = prefix + missing[1]
-        return TurnpikeError(Reason.MISSING_FIELD, f"{name} is required.", param=name)
-    if unknown := _UNKNOWN.search(what):
-        name = prefix + unknown[1]
-        return TurnpikeError(Reason.UNSUPPORTED_PARAMETER, f"{name} is not supported.", param=name)
-    if not path:
-        return TurnpikeError(Reason.INVALID_VALUE, f"The body is wrong: {what}.")
-    return TurnpikeError(Reason.INVALID_VALUE, f"{path} is wrong: {what}.", param=path)
-
-
 def _read(body: bytes, rules: ReadRules) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
     """Return a body twice, typed and split, with the preset that its model names."""
-    request, fields = parse_json(body, _decode)
+    request, fields = decode(body, decode_chat)
     if "::" in request.model and (name := function_of(request.model)) is not None:
         if name not in rules.presets:
             raise function_not_found()
-        preset = with_preset(fields, rules.presets[name])
-        request, fields = parse_json(preset, _decode)
+        request, fields = decode(with_preset(fields, rules.presets[name]), decode_chat)
     if not NOT_SERVED.isdisjoint(fields):
         name = min(NOT_SERVED.intersection(fields))
         raise TurnpikeError(
             Reason.UNSUPPORTED_PARAMETER, f"{name} is not supported by any route.", param=name
         )
     return request, fields
-
-
-def _decode(body: bytes) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
-    return decode_chat(body), decode_fields(body)
 
 
 def _check_choices(request: ChatRequest, rules: ReadRules) -> None:
@@ -240,10 +191,3 @@ def _check_messages(request: ChatRequest) -> None:
         if message.content is None:
             where = f"messages[{index}].content"
             raise TurnpikeError(Reason.MISSING_FIELD, f"{where} is required.", param=where)
-
-
-def _apply_defaults(fields: dict[str, msgspec.Raw], request: ChatRequest, dialect: Dialect) -> None:
-    if dialect.temperature is not None and request.temperature is None:
-        fields["temperature"] = msgspec.Raw(encode(dialect.temperature))
-    if dialect.top_p is not None and request.top_p is None:
-        fields["top_p"] = msgspec.Raw(encode(dialect.top_p))

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 from msgspec import Raw
 
-from gateway.openai.envelope import invalid
+from gateway.openai.bodies import invalid
 from gateway.openai.schema import decode_fields, encode
 from gateway.responses.schema import Head, Piece
 from kit.errors import Reason, TurnpikeError

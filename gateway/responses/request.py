@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway.call import ModelCall, ReadRules
-from gateway.openai.envelope import parse_json, read_chat
+from gateway.openai.bodies import parse_json
+from gateway.openai.envelope import read_chat
 from gateway.openai.schema import decode_fields, encode
 from gateway.responses.conversation import Conversation
 from gateway.responses.pieces import missing, unsupported, wrong
