@@ -17,6 +17,7 @@ from services.router.upstream import HttpPool
 
 if TYPE_CHECKING:
     from services.router.providers.triton_port import TritonConfig
+    from services.router.providers.triton_vectors import EmbeddingTensors
 
 
 def wanted(file: CatalogueFile, catalogue: Catalogue) -> Iterator[Wanted]:
@@ -43,7 +44,13 @@ def opener(
         from services.router.providers.triton import open_triton  # noqa: PLC0415 - brings jinja2
 
         config = _triton(item.entry, item.deployment, settings, clock)
-        return open_triton(config, http_pool=pool)
+        if "embedding_output" not in item.deployment.options:
+            return open_triton(config, http_pool=pool)
+        from services.router.providers.triton_embedder import (  # noqa: PLC0415 - seldom used
+            open_triton_embedder,
+        )
+
+        return open_triton_embedder(config, _tensors(item.deployment), http_pool=pool)
 
     return open_adapter
 
@@ -63,12 +70,25 @@ def _triton(
     from services.router.providers.triton_port import TritonConfig  # noqa: PLC0415 - jinja2
     from services.router.template import load_chat_template  # noqa: PLC0415
 
+    path = deployment.options.get("chat_template")
     return TritonConfig(
         model_name=deployment.upstream_model,
-        template=load_chat_template(Path(deployment.options["chat_template"]), clock=clock),
+        template=load_chat_template(Path(path), clock=clock) if path else None,
         grpc_address=entry.grpc_address,
         http_address=entry.http_address,
         transport=entry.transport,
         connections_max=settings.connections_max,
         connect_s=settings.connect_timeout_s,
+    )
+
+
+def _tensors(deployment: Deployment) -> "EmbeddingTensors":
+    from services.router.providers.triton_vectors import EmbeddingTensors  # noqa: PLC0415
+
+    options = deployment.options
+    return EmbeddingTensors(
+        text=options["embedding_input"],
+        embedding=options["embedding_output"],
+        counts=options["embedding_token_count"],
+        is_shortenable=bool(options["embedding_is_shortenable"]),
     )

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from services.router.pricing import PriceRow
+from turnpike.router.v1 import router_pb2
+
+CHAT_ONLY = (router_pb2.OPERATION_UNSPECIFIED,)
+"""What a model serves when its entry does not say."""
 
 
 class DeploymentType(IntEnum):
@@ -44,7 +48,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as callers see it; `ceiling` covers every deployment's price."""
+    """A model as callers see it; `ceiling` covers every deployment's price.
+
+    `operations` is what can be asked of it.
+    """
 
     model_id: str
     aliases: tuple[str, ...]
@@ -56,6 +63,7 @@ class Model:
     deployments: tuple[Deployment, ...]
     ceiling: PriceRow
     floor: PriceRow
+    operations: tuple["router_pb2.Operation.ValueType", ...] = CHAT_ONLY
 
 
 @dataclass(frozen=True, slots=True)

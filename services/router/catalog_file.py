@@ -20,6 +20,7 @@ from kit.yaml_lines import YamlError, YamlFile
 from services.router.capabilities import FEATURES, capabilities
 from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
 from services.router.pricing import PriceRow, ceiling, floor
+from turnpike.router.v1 import router_pb2
 
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
 RESELLERS: Final = ("openrouter.ai",)
@@ -27,6 +28,15 @@ RESELLERS: Final = ("openrouter.ai",)
 
 _RESERVED: Final = frozenset({"model", "stream", "stream_options", "timeout_ms"})
 Name = Annotated[str, Field(pattern=_NAME)]
+OperationName = Literal["chat", "completion", "embedding", "image", "speech", "transcription"]
+OPERATIONS: Final[Mapping[str, "router_pb2.Operation.ValueType"]] = {
+    "chat": router_pb2.OPERATION_UNSPECIFIED,
+    "completion": router_pb2.OPERATION_COMPLETION,
+    "embedding": router_pb2.OPERATION_EMBEDDING,
+    "image": router_pb2.OPERATION_IMAGE,
+    "speech": router_pb2.OPERATION_SPEECH,
+    "transcription": router_pb2.OPERATION_TRANSCRIPTION,
+}
 
 
 class _Entry(BaseModel, frozen=True, extra="forbid"):
@@ -100,6 +110,19 @@ class PriceEntry(_Entry):
         return self
 
 
+class TensorsEntry(_Entry):
+    """What the tensors of an embedding model on Triton are called."""
+
+    input: str = Field("text", min_length=1, description="BYTES, the texts.")
+    output: str = Field("embedding", min_length=1, description="FP32, a vector for each text.")
+    token_count: str = Field(
+        "num_input_tokens", description="Tokens of each text; used if the model has it."
+    )
+    is_shortenable: bool = Field(
+        default=False, description="Whether the first numbers of a vector are a vector too."
+    )
+
+
 class DeploymentEntry(_Entry):
     """One place where a model can be had."""
 
@@ -123,6 +146,9 @@ class DeploymentEntry(_Entry):
     chat_template: str = Field(
         "", description="Path of a tokenizer_config.json or .jinja file; for triton only."
     )
+    tensors: TensorsEntry | None = Field(
+        None, description="Names of tensors, for embedding models on triton; absent: the usual."
+    )
 
     @model_validator(mode="after")
     def _features_exist(self) -> "DeploymentEntry":
@@ -142,6 +168,11 @@ class ModelEntry(_Entry):
         Decimal("0.5"), gt=0, le=4, description="Upper bound that sizes holds."
     )
     create_unix_s: int = Field(1_760_000_000, ge=0, description="`created` in /v1/models.")
+    operations: tuple[OperationName, ...] = Field(
+        ("chat",),
+        min_length=1,
+        description="What can be asked of it; every deployment must serve all of it.",
+    )
     deployments: list[DeploymentEntry] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -200,6 +231,25 @@ class CatalogueFile(_Entry):
         for name, function in self.functions.items():
             if function.model not in seen:
                 raise ValueError(f"function {name}: no model {function.model}")
+        return self
+
+    @model_validator(mode="after")
+    def _operations_fit(self) -> "CatalogueFile":
+        for model in self.models.values():
+            served = set(model.operations)
+            for deployment in model.deployments:
+                is_triton = isinstance(self.providers[deployment.provider], TritonEntry)
+                is_embedder = is_triton and "embedding" in served
+                if is_embedder and served != {"embedding"}:
+                    raise ValueError(
+                        f"deployment {deployment.name}: a model on triton serves either text or"
+                        " embeddings"
+                    )
+                if deployment.tensors is not None and not is_embedder:
+                    raise ValueError(
+                        f"deployment {deployment.name}: only an embedding model on triton has"
+                        " tensors"
+                    )
         return self
 
 
@@ -271,12 +321,20 @@ def _price(entry: PriceEntry) -> PriceRow:
     )
 
 
-def _deployment(file: CatalogueFile, entry: DeploymentEntry) -> Deployment:
+def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> dict[str, str]:
+    options = {"chat_template": entry.chat_template} if entry.chat_template else {}
+    if "embedding" in model.operations and isinstance(file.providers[entry.provider], TritonEntry):
+        tensors = entry.tensors or TensorsEntry.model_validate({})
+        options["embedding_input"] = tensors.input
+        options["embedding_output"] = tensors.output
+        options["embedding_token_count"] = tensors.token_count
+        options["embedding_is_shortenable"] = "yes" if tensors.is_shortenable else ""
+    return options
+
+
+def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> Deployment:
     provider = file.providers[entry.provider]
     engine: str = provider.engine if isinstance(provider, OpenAiCompatEntry) else "triton"
-    options = {"engine": engine}
-    if entry.chat_template:
-        options["chat_template"] = entry.chat_template
     return Deployment(
         name=entry.name,
         deployment_id=name_id("deployment", entry.name),
@@ -290,7 +348,7 @@ def _deployment(file: CatalogueFile, entry: DeploymentEntry) -> Deployment:
         capabilities=capabilities(engine, supports=entry.supports, lacks=entry.lacks),
         adapters=tuple(entry.adapters),
         forwards_unknown=entry.forwards_unknown,
-        options=options,
+        options={**_options(file, model, entry), "engine": engine},
     )
 
 
@@ -308,7 +366,7 @@ def _type(provider: ProviderEntry) -> DeploymentType:
 
 
 def _model(file: CatalogueFile, model_id: str, entry: ModelEntry) -> Model:
-    found = [_deployment(file, deployment) for deployment in entry.deployments]
+    found = [_deployment(file, entry, deployment) for deployment in entry.deployments]
     prices = [deployment.price for deployment in found]
     cheapest_first = sorted(
         found,
@@ -325,4 +383,5 @@ def _model(file: CatalogueFile, model_id: str, entry: ModelEntry) -> Model:
         deployments=tuple(cheapest_first),
         ceiling=ceiling(prices),
         floor=floor(prices),
+        operations=tuple(sorted({OPERATIONS[name] for name in entry.operations})),
     )

@@ -45,6 +45,19 @@ STARTERS: Final[Mapping[str, Starter]] = {
     ),
 }
 _TINY_PRICE: Final = {"input_usd_per_million": "0.10", "output_usd_per_million": "0.40"}
+_TINY_EMBED: Final = {
+    "context_length": 2048,
+    "prompt_tokens_per_byte_max": "1",
+    "operations": ["embedding"],
+    "deployments": [
+        {
+            "name": "tiny-embed-local",
+            "provider": "local-triton",
+            "upstream_model": "tiny-embed",
+            "price": {"input_usd_per_million": "0.02", "output_usd_per_million": "0"},
+        }
+    ],
+}
 
 
 def default_catalogue(variables: Mapping[str, str], triton: LocalTriton | None) -> CatalogueFile:
@@ -58,6 +71,7 @@ def default_catalogue(variables: Mapping[str, str], triton: LocalTriton | None) 
             "http_address": triton.http_address,
         }
         models["tiny-chat"] = _tiny(triton.tokenizer_config)
+        models["tiny-embed"] = _TINY_EMBED
     for name, starter in STARTERS.items():
         if key := variables.get(starter.variable):
             providers[name] = {
@@ -76,6 +90,7 @@ def _tiny(tokenizer_config: Path) -> dict[str, object]:
         "context_length": 4096,
         "default_max_tokens": 256,
         "prompt_tokens_per_byte_max": "1",
+        "operations": ["chat", "completion"],
         "deployments": [
             {
                 "name": "tiny-chat-local",

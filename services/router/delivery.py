@@ -43,9 +43,12 @@ class Delivered:
         return estimated(self._prompt_tokens_max, self._events)
 
 
-def estimated(prompt_tokens_max: int, content_events: int) -> TokenUsage:
-    """Return the usage of an answer that no upstream counted; nothing when nothing was said."""
-    if content_events == 0:
+def estimated(prompt_tokens_max: int, content_events: int, *, is_whole: bool = False) -> TokenUsage:
+    """Return the usage of an answer that no upstream counted.
+
+    Nothing when nothing was said, unless the answer `is_whole`: vectors say nothing.
+    """
+    if content_events == 0 and not is_whole:
         return TokenUsage(source=usage_pb2.USAGE_SOURCE_ESTIMATED)
     return TokenUsage(
         prompt_token_count=prompt_tokens_max // _PROMPT_SHARE,
@@ -54,8 +57,14 @@ def estimated(prompt_tokens_max: int, content_events: int) -> TokenUsage:
     )
 
 
-def counted(usage: TokenUsage, prompt_tokens_max: int) -> TokenUsage:
-    """Return the usage of a whole answer: the upstream's, else an estimate of a token or more."""
+def counted(
+    usage: TokenUsage, prompt_tokens_max: int, *, has_completion: bool = True
+) -> TokenUsage:
+    """Return the usage of a whole answer: the upstream's, else an estimate.
+
+    An answer that has a completion is taken to have at least one token of it.
+    """
     if usage.source != usage_pb2.USAGE_SOURCE_ESTIMATED:
         return usage
-    return estimated(prompt_tokens_max, max(1, usage.completion_token_count))
+    tokens = max(1, usage.completion_token_count) if has_completion else 0
+    return estimated(prompt_tokens_max, tokens, is_whole=True)

@@ -150,6 +150,10 @@ class Dispatcher:
             raise TurnpikeError(
                 Reason.MODEL_NOT_FOUND, f"There is no model {envelope.model_id}.", param="model"
             )
+        if envelope.operation not in model.operations:
+            raise TurnpikeError(
+                Reason.INVALID_VALUE, f"{model.model_id} does not serve this.", param="model"
+            )
         body = _decode_body(request.body)
         constraint = None if CONSTRAINTS.isdisjoint(body) else constraint_of(body)
         prompt_tokens_max = envelope.prompt_tokens_max
@@ -269,6 +273,7 @@ class Dispatcher:
             adapter=envelope.adapter,
             chunk_defaults=_members(envelope.answer_defaults) if envelope.is_streaming else b"",
             constraint=run.constraint,
+            operation=envelope.operation,
         )
 
     def _commit(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> None:
@@ -288,8 +293,10 @@ class Dispatcher:
     def _finish(self, run: Run, batch: Batch) -> None:
         finish = batch.finish
         if finish.usage.source == usage_pb2.USAGE_SOURCE_ESTIMATED:
-            finish.usage.CopyFrom(counted(finish.usage, run.envelope.prompt_tokens_max))
-            finish.usage_json = usage_json(finish.usage)
+            has_completion = run.envelope.operation != router_pb2.OPERATION_EMBEDDING
+            prompt_max = run.envelope.prompt_tokens_max
+            finish.usage.CopyFrom(counted(finish.usage, prompt_max, has_completion=has_completion))
+            finish.usage_json = usage_json(finish.usage, has_completion=has_completion)
             if batch.completion:
                 batch.completion = b'%b,"usage":%b}' % (batch.completion[:-1], finish.usage_json)
         run.usage.event.finish_reason = finish.finish_reason
@@ -345,8 +352,10 @@ def _intent(
 
 def _chunk_head(run: Run, answer_id: str) -> bytes:
     """Return what every chunk of a streamed answer begins with."""
-    head = b'{"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
+    is_text = run.envelope.operation == router_pb2.OPERATION_COMPLETION
+    head = b'{"id":%b,"object":"%b","created":%d,"model":%b,' % (
         _encode(answer_id),
+        b"text_completion" if is_text else b"chat.completion.chunk",
         run.create_unix_s,
         _encode(run.model.model_id),
     )
@@ -375,9 +384,11 @@ def _held(held: bytes, more: bytes) -> bytes:
     return held + more
 
 
-def usage_json(usage: TokenUsage) -> bytes:
+def usage_json(usage: TokenUsage, *, has_completion: bool) -> bytes:
     """Return the OpenAI usage object of a count that Turnpike made itself."""
     prompt, completion = usage.prompt_token_count, usage.completion_token_count
+    if not has_completion:
+        return b'{"prompt_tokens":%d,"total_tokens":%d}' % (prompt, prompt)
     return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
         prompt,
         completion,

@@ -65,6 +65,7 @@ def _model(model: Model) -> router_pb2.Model:
             frozenset[str]().union(*(each.capabilities for each in model.deployments))
         ),
         places=map(_place, model.deployments),
+        operations=model.operations,
     )
 
 

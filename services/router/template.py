@@ -142,6 +142,14 @@ class ChatTemplate:
             ) from None
         return text.removeprefix(self._bos_token) if self._bos_token else text
 
+    def cleaned(self, param: str, text: str) -> str:
+        """Return a prompt that is sent without the template, free of special tokens.
+
+        Raises:
+            TurnpikeError: INVALID_VALUE, with `param`, when it may not be made free of them.
+        """
+        return self._clean(param, text)
+
     def _write(self, messages: list[dict[str, str]], named: Mapping[str, Any]) -> str:
         pieces, size = [], 0
         given = {

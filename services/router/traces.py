@@ -1,8 +1,9 @@
 """The spans of a sampled request in the router; one that is not sampled never comes here."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from typing import Final
 
 from kit.tracing import Attribute, Attributes, Sampled, Tracing
 from services.router.catalog import Deployment
@@ -10,16 +11,22 @@ from services.router.providers.port import Batch, ProviderError
 from turnpike.router.v1 import router_pb2
 
 Request = router_pb2.RunRequest
+_OPERATIONS: Final[Mapping[int, str]] = {
+    router_pb2.OPERATION_COMPLETION: "text_completion",
+    router_pb2.OPERATION_EMBEDDING: "embeddings",
+}
+"""OpenTelemetry's names; what has none there counts as chat."""
 
 
 class Trace:
     """What the spans of one request's attempts hang on."""
 
-    __slots__ = ("_above", "_tracing")
+    __slots__ = ("_above", "_operation", "_tracing")
 
-    def __init__(self, tracing: Tracing, above: Sampled) -> None:
+    def __init__(self, tracing: Tracing, above: Sampled, operation: str) -> None:
         self._tracing = tracing
         self._above = above
+        self._operation = operation
 
     async def attempt(
         self, deployment: Deployment, number: int, batches: AsyncGenerator[Batch, None]
@@ -30,7 +37,7 @@ class Trace:
             ProviderError: As the provider did; the span has its failure.
         """
         attributes: Attributes = {
-            Attribute.OPERATION: "chat",
+            Attribute.OPERATION: self._operation,
             Attribute.PROVIDER: deployment.kind,
             Attribute.REQUEST_MODEL: deployment.upstream_model,
             Attribute.DEPLOYMENT: deployment.name,
@@ -65,14 +72,15 @@ async def dispatched(
         TurnpikeError: As `run` did; the span has its reason.
     """
     envelope = request.envelope
+    operation = _OPERATIONS.get(envelope.operation, "chat")
     attributes: Attributes = {
-        Attribute.OPERATION: "chat",
+        Attribute.OPERATION: operation,
         Attribute.REQUEST_MODEL: envelope.model_id,
         Attribute.REQUEST_IS_STREAMING: envelope.is_streaming,
         Attribute.REQUEST_TOKENS_MAX: envelope.max_tokens,
     }
     with tracing.span("router.dispatch", above, attributes, kind="server") as span:
-        async with aclosing(run(request, Trace(tracing, span.sampled))) as batches:
+        async with aclosing(run(request, Trace(tracing, span.sampled, operation))) as batches:
             async for batch in batches:
                 if batch.HasField("route"):
                     span.set(_routed(batch.route))

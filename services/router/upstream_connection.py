@@ -309,7 +309,7 @@ class HttpConnection(asyncio.Protocol):
         if self._unread_bytes <= self._unread_max:
             return
         if self._wants_all:
-            self._fail(UpstreamProtocolError("The upstream's answer is too long."))
+            self._fail(UpstreamProtocolError("The upstream's answer is too long.", is_too_big=True))
         elif not self._is_paused and not self._is_complete and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()

@@ -34,7 +34,11 @@ class UpstreamTimeoutError(UpstreamError):
 
 
 class UpstreamProtocolError(UpstreamError):
-    """The answer is not HTTP/1.1 as asked for, or breaks a limit."""
+    """The answer is not HTTP/1.1 as asked for, or breaks a limit; `is_too_big`: its body's."""
+
+    def __init__(self, message: str, *, is_too_big: bool = False) -> None:
+        super().__init__(message)
+        self.is_too_big = is_too_big
 
 
 class UpstreamClosedError(UpstreamError):

@@ -1,7 +1,7 @@
-"""The transport for upstreams that speak OpenAI's chat completions; the codec is elsewhere."""
+"""The transport for upstreams that speak OpenAI's API; the codecs are elsewhere."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,11 +9,21 @@ from typing import Final
 from pydantic import SecretStr
 
 from kit.clock import Clock
+from services.router.providers.openai_embeddings import (
+    encode_embeddings_request,
+    read_embeddings,
+)
 from services.router.providers.openai_errors import error_in_answer, error_of_status
 from services.router.providers.openai_forward import StreamForwarder, invalid
 from services.router.providers.openai_plain import read_completion
 from services.router.providers.openai_request import choice_count, encode_request
+from services.router.providers.openai_texts import (
+    TextForwarder,
+    read_text_completion,
+    text_choice_count,
+)
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.vectors import ANSWER_BYTES_MAX, too_long
 from services.router.upstream import (
     HttpExchange,
     HttpPool,
@@ -23,9 +33,11 @@ from services.router.upstream import (
     UpstreamClosedError,
     UpstreamConnectError,
     UpstreamError,
+    UpstreamProtocolError,
     UpstreamTimeoutError,
     build_headers,
 )
+from turnpike.router.v1 import router_pb2
 
 ERROR_BODY_BYTES_MAX: Final = 65_536
 ERROR_BODY_S: Final = 1.0
@@ -34,6 +46,10 @@ ERROR_BODY_S: Final = 1.0
 PROBE_S: Final = 2.0
 _EVENT_STREAM: Final = b"text/event-stream"
 _JSON: Final = b"application/json"
+_PATHS: Final[Mapping[int, str]] = {
+    router_pb2.OPERATION_COMPLETION: "/completions",
+    router_pb2.OPERATION_EMBEDDING: "/embeddings",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +83,9 @@ class OpenAiCompatProvider:
         self._loop = loop
         self._max_tokens_field = settings.max_tokens_field
         self._target = Target.of(settings.base_url, settings.path)
+        self._others = {
+            operation: Target.of(settings.base_url, path) for operation, path in _PATHS.items()
+        }
         self._models = Target.of(settings.base_url, "/models")
         fields = {"user-agent": "turnpike", **settings.headers}
         if settings.api_key is not None:
@@ -88,12 +107,12 @@ class OpenAiCompatProvider:
             head = await exchange.head(deadline_s)
             if head.status != 200:
                 raise await self._refusal(exchange, head, deadline_s)
-            count = choice_count(body)
             if not call.is_streaming:
-                yield await self._plain(call, exchange, head, (deadline_s, count))
+                answer = await self._plain(call, exchange, head, deadline_s)
+                yield _READERS[call.operation](call, body, answer)
                 return
             await self._check_stream(exchange, head, deadline_s)
-            forwarder, read = StreamForwarder(call, choice_count=count), exchange.reader()
+            forwarder, read = _forwarder(call, body), exchange.reader()
             now_s, idle_s = self._loop.time, call.idle_s
             while not forwarder.is_done:
                 wait_s = now_s() + idle_s if forwarder.has_content else deadline_s
@@ -133,23 +152,42 @@ class OpenAiCompatProvider:
         return head.status < 500
 
     async def _send(self, call: Call, body: Body, deadline_s: float) -> HttpExchange:
+        target = self._target if not call.operation else self._other(call.operation)
         return await self._pool.request(
             "POST",
-            self._target,
+            target,
             headers=self._stream_headers if call.is_streaming else self._plain_headers,
-            body=encode_request(call, body, max_tokens_field=self._max_tokens_field),
+            body=self._encoded(call, body),
             connect_s=min(self._pool.limits.connect_s, deadline_s - self._loop.time()),
         )
 
+    def _other(self, operation: int) -> Target:
+        target = self._others.get(operation)
+        if target is None:
+            raise ProviderError(Failure.UNSUPPORTED, "The deployment does not serve this.")
+        return target
+
+    def _encoded(self, call: Call, body: Body) -> bytes:
+        if not call.operation:
+            return encode_request(call, body, max_tokens_field=self._max_tokens_field)
+        if call.operation == router_pb2.OPERATION_EMBEDDING:
+            return encode_embeddings_request(call, body)
+        return encode_request(call, body, max_tokens_field="max_tokens")
+
     async def _plain(
-        self, call: Call, exchange: HttpExchange, head: ResponseHead, bounds: tuple[float, int]
-    ) -> Batch:
-        deadline_s, count = bounds
+        self, call: Call, exchange: HttpExchange, head: ResponseHead, deadline_s: float
+    ) -> bytes:
         kind = head.media_type
         if kind not in (b"", _JSON, b"text/plain") and not kind.endswith(b"+json"):
             raise invalid("The upstream's answer is not JSON.")
-        answer = await exchange.read_all(deadline_s, self._pool.limits.body_bytes_max)
-        return read_completion(call, answer, choice_count=count)
+        is_embedding = call.operation == router_pb2.OPERATION_EMBEDDING
+        bytes_max = ANSWER_BYTES_MAX if is_embedding else self._pool.limits.body_bytes_max
+        try:
+            return await exchange.read_all(deadline_s, bytes_max)
+        except UpstreamProtocolError as error:
+            if error.is_too_big and is_embedding:
+                raise too_long() from error
+            raise
 
     async def _check_stream(
         self, exchange: HttpExchange, head: ResponseHead, deadline_s: float
@@ -179,6 +217,23 @@ class OpenAiCompatProvider:
             return await exchange.read_all(until_s, ERROR_BODY_BYTES_MAX)
         except UpstreamError:
             return b""
+
+
+def _forwarder(call: Call, body: Body) -> StreamForwarder:
+    if call.operation:
+        return TextForwarder(call, choice_count=text_choice_count(body))
+    return StreamForwarder(call, choice_count=choice_count(body))
+
+
+def _read_chat(call: Call, body: Body, answer: bytes) -> Batch:
+    return read_completion(call, answer, choice_count=choice_count(body))
+
+
+_READERS: Final[Mapping[int, Callable[[Call, Body, bytes], Batch]]] = {
+    router_pb2.OPERATION_UNSPECIFIED: _read_chat,
+    router_pb2.OPERATION_COMPLETION: read_text_completion,
+    router_pb2.OPERATION_EMBEDDING: read_embeddings,
+}
 
 
 def _failure(error: UpstreamError, *, is_late: bool) -> ProviderError:

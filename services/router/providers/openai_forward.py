@@ -6,7 +6,7 @@ differs, ends a choice or carries usage is decoded.
 """
 
 import re
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -58,9 +58,11 @@ class StreamForwarder:
 
     `is_done` tells that the last batch is out; `is_finished` that every choice has its
     finish_reason, so that only usage and `[DONE]` may still be missing; `has_content` that an
-    event with content has been returned.
+    event with content has been returned. A subclass says what a choice's content is elsewhere
+    than in chat: `END` are its members when it has ended.
     """
 
+    END: ClassVar[dict[str, msgspec.Raw]] = {"delta": msgspec.Raw(b"{}")}
     __slots__ = (
         "_between",
         "_call",
@@ -301,7 +303,7 @@ class StreamForwarder:
         kept: list[dict[str, msgspec.Raw]] = []
         for choice in choices:
             has_finish = _has_finish(choice)
-            is_kept, has_content = _weigh(choice)
+            is_kept, has_content = self.weigh(choice)
             self._content_count += has_content
             if has_finish:
                 self._take_finish(choice, tail, has_content=is_kept)
@@ -323,12 +325,25 @@ class StreamForwarder:
             raise invalid("The upstream ended its answer for a reason that is not known.")
         if index in self._finish_chunks:
             return
-        end = {**choice, "delta": msgspec.Raw(b"{}")}
+        end = {**choice, **self.END}
         if has_content and "logprobs" in end:
             end["logprobs"] = _NULL
         encoded = msgspec.json.encode([end])
         self._finish_chunks[index] = b'%b"choices":%b%b}' % (self._head, encoded, tail)
         self._finish_reasons[index] = reason
+
+    def weigh(self, choice: dict[str, msgspec.Raw]) -> tuple[bool, bool]:
+        """Return whether a choice says anything, and whether that is more than a role.
+
+        Raises:
+            ProviderError: It is no choice.
+        """
+        try:
+            delta = _fields.decode(choice.get("delta", b"{}"))
+        except JUNK:
+            raise invalid("The upstream's stream holds something that is no chunk.") from None
+        said = {name for name, value in delta.items() if value not in _NOTHING}
+        return bool(said), bool(said - {"role"})
 
 
 def _check_utf8(region: bytes) -> None:
@@ -341,16 +356,6 @@ def _check_utf8(region: bytes) -> None:
 def _has_finish(choice: dict[str, msgspec.Raw]) -> bool:
     reason = choice.get("finish_reason", _NULL)
     return reason not in (_NULL, _EMPTY_TEXT)
-
-
-def _weigh(choice: dict[str, msgspec.Raw]) -> tuple[bool, bool]:
-    """Return whether a choice's delta says anything, and whether that is more than a role."""
-    try:
-        delta = _fields.decode(choice.get("delta", b"{}"))
-    except JUNK:
-        raise invalid("The upstream's stream holds something that is no chunk.") from None
-    said = {name for name, value in delta.items() if value not in _NOTHING}
-    return bool(said), bool(said - {"role"})
 
 
 def _is_whole(rest: bytes) -> bool:

@@ -3,7 +3,8 @@
 Pure.
 """
 
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -29,11 +30,35 @@ class _Choice(msgspec.Struct):
     index: int = 0
 
 
+class Ended(Protocol):
+    """A choice of a whole answer, as far as every kind has it."""
+
+    finish_reason: str
+    index: int
+
+
+class AnswerForm(NamedTuple):
+    """What one kind of whole answer is called, and how its choices are read.
+
+    `said` returns the JSON values of a choice that its tokens are guessed from.
+    """
+
+    object_name: str
+    choices: Callable[[bytes], Sequence[Any]]
+    said: Callable[[Any], tuple[msgspec.Raw, ...]]
+
+
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_choices: Final = msgspec.json.Decoder(list[_Choice])
+CHAT: Final = AnswerForm(
+    "chat.completion",
+    msgspec.json.Decoder(list[_Choice]).decode,
+    lambda choice: (choice.message.content, choice.message.tool_calls),
+)
 
 
-def read_completion(call: Call, body: bytes, *, choice_count: int) -> Batch:
+def read_completion(
+    call: Call, body: bytes, *, choice_count: int, form: AnswerForm = CHAT
+) -> Batch:
     """Return the only batch of a plain answer.
 
     `completion` is the upstream's object with Turnpike's id, time and model; the choices are kept
@@ -42,6 +67,33 @@ def read_completion(call: Call, body: bytes, *, choice_count: int) -> Batch:
 
     Raises:
         ProviderError: It is an error object, no completion, or one that has not ended.
+    """
+    answer = read_object(body)
+    choices = _read_choices(answer.get("choices", _NULL), form)
+    if len(choices) < choice_count:
+        raise invalid("The upstream's answer has too few choices.")
+    raw_usage = answer.pop("usage", _NULL)
+    usage = None if raw_usage is _NULL else _usage(bytes(raw_usage))
+    answer["id"] = call.answer_id
+    answer["object"] = form.object_name
+    answer["created"] = call.create_unix_s
+    answer["model"] = call.model_id
+    if usage is not None:
+        answer["usage"] = msgspec.Raw(usage.json)
+    first = choices[0] if len(choices) == 1 else min(choices, key=lambda choice: choice.index)
+    finish = router_pb2.Finish(
+        usage_json=usage.json if usage is not None else b"",
+        usage=usage.tokens if usage is not None else estimate(_estimated_tokens(choices, form)),
+        finish_reason=first.finish_reason,
+    )
+    return Batch(completion=msgspec.json.encode(answer), finish=finish)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the members of an answer's object, as JSON.
+
+    Raises:
+        ProviderError: It is an error object, or no object.
     """
     try:
         if not body.isascii():
@@ -52,29 +104,12 @@ def read_completion(call: Call, body: bytes, *, choice_count: int) -> Batch:
         raise invalid("The upstream's answer is not a JSON object.") from None
     if ("error" in answer and answer["error"] != _NULL) or answer.get("object") == _ERROR_OBJECT:
         raise error_in_answer(body)
-    choices = _read_choices(answer.get("choices", _NULL))
-    if len(choices) < choice_count:
-        raise invalid("The upstream's answer has too few choices.")
-    raw_usage = answer.pop("usage", _NULL)
-    usage = None if raw_usage is _NULL else _usage(bytes(raw_usage))
-    answer["id"] = call.answer_id
-    answer["object"] = "chat.completion"
-    answer["created"] = call.create_unix_s
-    answer["model"] = call.model_id
-    if usage is not None:
-        answer["usage"] = msgspec.Raw(usage.json)
-    first = choices[0] if len(choices) == 1 else min(choices, key=lambda choice: choice.index)
-    finish = router_pb2.Finish(
-        usage_json=usage.json if usage is not None else b"",
-        usage=usage.tokens if usage is not None else estimate(_estimated_tokens(choices)),
-        finish_reason=first.finish_reason,
-    )
-    return Batch(completion=msgspec.json.encode(answer), finish=finish)
+    return answer
 
 
-def _read_choices(raw: msgspec.Raw) -> list[_Choice]:
+def _read_choices(raw: msgspec.Raw, form: AnswerForm) -> Sequence[Ended]:
     try:
-        choices = _choices.decode(raw)
+        choices = form.choices(raw)
     except JUNK:
         raise invalid("The upstream's answer has no valid choices.") from None
     for choice in choices:
@@ -90,11 +125,8 @@ def _usage(raw: bytes) -> Usage | None:
     return None if raw == b"null" else read_usage(raw)
 
 
-def _estimated_tokens(choices: list[_Choice]) -> int:
+def _estimated_tokens(choices: Sequence[Ended], form: AnswerForm) -> int:
     length = sum(
-        len(bytes(part))
-        for choice in choices
-        for part in (choice.message.content, choice.message.tool_calls)
-        if part != _NULL
+        len(bytes(part)) for choice in choices for part in form.said(choice) if part != _NULL
     )
     return -(-length // _BYTES_PER_TOKEN)

@@ -1,4 +1,4 @@
-"""What a provider is: one upstream that can answer a chat completion.
+"""What a provider is: one upstream that can answer what is asked of a model.
 
 A batch is the message that leaves the router (`turnpike.router.v1.RunResponse`);
 there is no other form in between. Nothing here speaks a wire protocol.
@@ -88,8 +88,8 @@ class Call(NamedTuple):
     the effective output bound and is always sent upstream. `idle_s` bounds the silence between
     two reads after the first content. `adapter` is a LoRA on the model. `chunk_defaults` are
     members, each with a comma behind it, that chunks carry unless the upstream has its own.
-    `constraint` is what the answer's form is held to; the
-    fields that it stands for are not to be forwarded.
+    `constraint` is what the answer's form is held to; the fields that it stands for are not to be
+    forwarded. `operation` is one of `router_pb2.Operation`.
     """
 
     request_id: str
@@ -105,6 +105,7 @@ class Call(NamedTuple):
     adapter: str = ""
     chunk_defaults: bytes = b""
     constraint: Constraint | None = None
+    operation: int = 0
 
 
 Body = dict[str, msgspec.Raw]
@@ -112,7 +113,7 @@ Body = dict[str, msgspec.Raw]
 
 
 class Provider(Protocol):
-    """One upstream that can answer a chat completion.
+    """One upstream that can answer chat completions, and what else its models serve.
 
     Implementations are opened by `open_*` context managers and are shared by all requests.
     """
@@ -122,9 +123,9 @@ class Provider(Protocol):
 
         A streaming call yields `sse` batches; `sse` holds complete events whose chunks start with
         `call.chunk_head` and carry neither a finish_reason nor usage. A plain call yields one batch
-        with `completion` (usage included) and `finish`. Exactly one batch is in flight: the next
-        read happens when the consumer asks for the next batch. Closing the iterator cancels the
-        upstream at once.
+        with `completion` (usage included) and `finish`; a call for vectors is always plain. Exactly
+        one batch is in flight: the next read happens when the consumer asks for the next batch.
+        Closing the iterator cancels the upstream at once.
 
         Args:
             call: The attempt.

@@ -24,7 +24,6 @@ from services.router.providers.port import (
     ProviderError,
 )
 from services.router.providers.triton_answer import Answer
-from services.router.providers.triton_http import open_http_transport
 from services.router.providers.triton_port import TritonConfig, TritonTransport
 from services.router.providers.triton_tensors import (
     STRUCTURED,
@@ -33,7 +32,10 @@ from services.router.providers.triton_tensors import (
     ignored_fields,
     sampling_parameters,
 )
+from services.router.providers.triton_texts import is_echoed, single_prompt
+from services.router.providers.triton_transports import open_transport
 from services.router.upstream import HttpPool
+from turnpike.router.v1 import router_pb2
 
 _NULL: Final = msgspec.Raw(b"null")
 
@@ -54,9 +56,9 @@ class TritonProvider:
         sampling = sampling_parameters(
             body, max_tokens=call.max_tokens, adapter=call.adapter, constraint=call.constraint
         )
-        prompt = self._prompt(body)
+        prompt = self._prompt(call, body)
         loop = asyncio.get_running_loop()
-        answer = Answer(call)
+        answer = Answer(call, echo=prompt if is_echoed(call, body) else "")
         ignored = ignored_fields(body)
         generation = None
         try:
@@ -98,9 +100,16 @@ class TritonProvider:
         except ProviderError:
             return False
 
-    def _prompt(self, body: Body) -> str:
+    def _prompt(self, call: Call, body: Body) -> str:
+        template = self._config.template
         try:
-            return self._config.template.render(
+            if call.operation == router_pb2.OPERATION_COMPLETION:
+                prompt = single_prompt(body)
+                return prompt if template is None else template.cleaned("prompt", prompt)
+            if call.operation or template is None:
+                what = "serve this" if call.operation else "have a chat template"
+                raise ProviderError(Failure.UNSUPPORTED, f"The deployment does not {what}.")
+            return template.render(
                 body.get("messages", _NULL), body.get("chat_template_kwargs", b"")
             )
         except TurnpikeError as error:
@@ -130,12 +139,5 @@ async def open_triton(
         config: Where the model is.
         http_pool: Connections to share, for transport http; its own when absent.
     """
-    if config.transport == "http":
-        async with open_http_transport(config, http_pool) as transport:
-            yield TritonProvider(config, transport)
-    else:
-        # Loaded on first use: the client library brings numpy along, 16 MiB of it.
-        from services.router.providers.triton_grpc import open_grpc_transport  # noqa: PLC0415
-
-        async with open_grpc_transport(config) as grpc_transport:
-            yield TritonProvider(config, grpc_transport)
+    async with open_transport(config, http_pool) as transport:
+        yield TritonProvider(config, transport)

@@ -1,6 +1,6 @@
 """Folds what a Triton model sends into the batches of one answer; pure."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,12 +12,35 @@ from turnpike.type.v1 import usage_pb2
 ANSWER_CHARS_MAX: Final = 32 * 1024 * 1024
 """Longest plain answer that is gathered in memory."""
 
-_ROLE: Final = b'"choices":[{"index":0,"delta":{"role":"assistant","content":""},'
-_CONTENT: Final = b'"choices":[{"index":0,"delta":{"content":'
 _RUNNING: Final = b'"logprobs":null,"finish_reason":null}]}\n\n'
-_CONTENT_END: Final = b"}," + _RUNNING
 _GOES_ON: Final = frozenset({"", "None", "null"})
 _ENDS: Final = frozenset({"stop", "length"})
+
+
+class _Form(NamedTuple):
+    """How one kind of answer is spelled, from `choices` on; empty where it has no such event."""
+
+    object_name: str
+    role: bytes
+    content: bytes
+    content_end: bytes
+    end: bytes
+
+
+_CHAT: Final = _Form(
+    object_name="chat.completion",
+    role=b'"choices":[{"index":0,"delta":{"role":"assistant","content":""},' + _RUNNING,
+    content=b'"choices":[{"index":0,"delta":{"content":',
+    content_end=b"}," + _RUNNING,
+    end=b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"%b"}]}',
+)
+_TEXT: Final = _Form(
+    object_name="text_completion",
+    role=b"",
+    content=b'"choices":[{"index":0,"text":',
+    content_end=b"," + _RUNNING,
+    end=b'"choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"%b"}]}',
+)
 
 
 class Answer:
@@ -26,8 +49,10 @@ class Answer:
     __slots__ = (
         "_call",
         "_completion_tokens",
+        "_content_end",
         "_content_start",
         "_finish_reason",
+        "_form",
         "_gathered",
         "_has_started",
         "_head",
@@ -36,12 +61,15 @@ class Answer:
         "_template",
     )
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, *, echo: str = "") -> None:
+        """Begin an answer, which says `echo` before anything else."""
         self._call = call
+        self._form = _TEXT if call.operation else _CHAT
         self._head = call.chunk_head + call.chunk_defaults
-        self._content_start = b"data: " + self._head + _CONTENT
-        self._gathered: list[str] = []
-        self._size = 0
+        self._content_start = b"data: " + self._head + self._form.content
+        self._content_end = self._form.content_end
+        self._gathered: list[str] = [echo] if echo else []
+        self._size = len(echo)
         self._prompt_tokens = -1
         self._completion_tokens = 0
         self._finish_reason = ""
@@ -103,10 +131,7 @@ class Answer:
         if not self._call.is_streaming:
             completion = self._completion(usage_json)
             return Batch(completion=completion, running_usage=self._usage(), finish=finish)
-        finish.finish_chunks.append(
-            b'%b"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"%b"}]}'
-            % (self._head, self._finish_reason.encode())
-        )
+        finish.finish_chunks.append(self._head + self._form.end % self._finish_reason.encode())
         count = 1 if self._gathered else 0
         return Batch(
             sse=self._events(),
@@ -135,12 +160,13 @@ class Answer:
         events = b""
         if not self._has_started:
             self._has_started = True
-            events = b"data: %b%b%b" % (self._head, _ROLE, _RUNNING)
+            if self._form.role:
+                events = b"data: " + self._head + self._form.role
         if self._gathered:
             text = self._gathered[0] if len(self._gathered) == 1 else "".join(self._gathered)
             self._gathered = []
             self._size = 0
-            events += self._content_start + msgspec.json.encode(text) + _CONTENT_END
+            events += self._content_start + msgspec.json.encode(text) + self._content_end
         return events
 
     def _usage(self) -> usage_pb2.TokenUsage:
@@ -159,17 +185,18 @@ class Answer:
         )
 
     def _completion(self, usage_json: bytes) -> bytes:
-        message = {"role": "assistant", "content": "".join(self._gathered), "refusal": None}
+        text = "".join(self._gathered)
+        message = {"role": "assistant", "content": text, "refusal": None}
         choice = {
             "index": 0,
-            "message": message,
+            **({"text": text} if self._form is _TEXT else {"message": message}),
             "logprobs": None,
             "finish_reason": self._finish_reason,
         }
         return msgspec.json.encode(
             {
                 "id": self._call.answer_id,
-                "object": "chat.completion",
+                "object": self._form.object_name,
                 "created": self._call.create_unix_s,
                 "model": self._call.model_id,
                 "choices": [choice],

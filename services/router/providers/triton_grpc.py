@@ -10,19 +10,28 @@ Source: triton-inference-server/common `protobuf/grpc_service.proto`, read 2026-
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from services.router.providers.port import Failure, ProviderError
 from services.router.providers.triton_port import TritonConfig
 from services.router.providers.triton_tensors import Ask, Part, error_of, raw_inputs, read_part
+from services.router.providers.triton_vectors import (
+    ModelLayout,
+    Output,
+    TensorLayout,
+    TextsAsk,
+    texts_content,
+)
+from services.router.providers.vectors import malformed
 
 _SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _STREAM_INFER: Final = f"/{_SERVICE.full_name}/ModelStreamInfer"
+_LEFT_MIN_S: Final = 0.001
 _RECONNECT_MIN_MS: Final = 100
 _RECONNECT_MAX_MS: Final = 2_000
 _BROKEN_OFF: Final = "The Triton server broke off before the answer was complete."
@@ -155,11 +164,51 @@ class GrpcTransport:
             message.raw_input_contents.append(content)
         return GrpcGeneration(self._infer(message), end_s=self._config.end_s)
 
+    async def layout(self, deadline_s: float) -> ModelLayout:
+        """Return the model's inputs and outputs; see `EmbeddingTransport.layout`."""
+        request = service_pb2.ModelConfigRequest(
+            name=self._config.model_name, version=self._config.model_version
+        )
+        try:
+            answer = await self._stub.ModelConfig(request, timeout=_left_s(deadline_s))
+        except grpc.aio.AioRpcError as error:
+            raise _rpc_error(error) from None
+        config = answer.config
+        return ModelLayout(_layouts(config.input), _layouts(config.output), config.max_batch_size)
+
+    async def infer(
+        self, request: TextsAsk, request_id: str, deadline_s: float
+    ) -> Sequence[Output]:
+        """Run one call; see `EmbeddingTransport.infer`."""
+        message = service_pb2.ModelInferRequest(
+            model_name=self._config.model_name,
+            model_version=self._config.model_version,
+            id=request_id,
+        )
+        message.inputs.add(name=request.input_name, datatype="BYTES", shape=request.shape)
+        message.raw_input_contents.append(texts_content(request.texts))
+        for name in request.output_names:
+            message.outputs.add(name=name)
+        try:
+            answer = await self._stub.ModelInfer(message, timeout=_left_s(deadline_s))
+        except grpc.aio.AioRpcError as error:
+            raise _rpc_error(error) from None
+        if len(answer.outputs) != len(answer.raw_output_contents):
+            raise malformed()
+        contents = zip(answer.outputs, answer.raw_output_contents, strict=True)
+        return [Output(o.name, o.datatype, list(o.shape), raw) for o, raw in contents]
+
+
+def _layouts(tensors: Any) -> list[TensorLayout]:  # noqa: ANN401 - Triton's messages are untyped
+    kinds = model_config_pb2.DataType
+    return [TensorLayout(t.name, kinds.Name(t.data_type), list(t.dims)) for t in tensors]
+
 
 def _left_s(deadline_s: float) -> float | None:
     if deadline_s == math.inf:
         return None
-    return max(0.0, deadline_s - asyncio.get_running_loop().time())
+    # To grpc.aio a timeout of 0 is none at all.
+    return max(_LEFT_MIN_S, deadline_s - asyncio.get_running_loop().time())
 
 
 _FAILURES: Final = {

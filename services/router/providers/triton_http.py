@@ -10,7 +10,7 @@ Source: triton-inference-server/server `docs/protocol/extension_generate.md`, re
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import quote
@@ -20,6 +20,8 @@ import msgspec
 from services.router.providers.port import Failure, ProviderError
 from services.router.providers.triton_port import TritonConfig
 from services.router.providers.triton_tensors import Ask, Part, error_of, json_inputs, read_event
+from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk, read_layout
+from services.router.providers.vectors import malformed
 from services.router.upstream import (
     HttpExchange,
     HttpLimits,
@@ -54,6 +56,21 @@ class _Metadata(msgspec.Struct):
 
 class _Error(msgspec.Struct):
     error: str = ""
+
+
+class _OutputParameters(msgspec.Struct):
+    binary_data_size: int
+
+
+class _OutputHead(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: _OutputParameters
+
+
+class _Inferred(msgspec.Struct):
+    outputs: list[_OutputHead]
 
 
 class HttpGeneration:
@@ -143,6 +160,8 @@ class HttpTransport:
         self._model = Target.of(base, path)
         self._ready = Target.of(base, f"{path}/ready")
         self._generate = Target.of(base, f"{path}/generate_stream")
+        self._config_target = Target.of(base, f"{path}/config")
+        self._infer = Target.of(base, f"{path}/infer")
         self._headers = build_headers(self._model, {})
         self._post_headers = build_headers(self._generate, {"content-type": "application/json"})
 
@@ -177,6 +196,44 @@ class HttpTransport:
             raise _upstream_error(error) from error
         return HttpGeneration(exchange, bytes_max=self._config.message_bytes_max)
 
+    async def layout(self, deadline_s: float) -> ModelLayout:
+        """Return the model's inputs and outputs; see `EmbeddingTransport.layout`."""
+        status, body = await self._get(self._config_target, deadline_s)
+        if status != _OK:
+            raise _status_error(status, body)
+        return read_layout(body)
+
+    async def infer(
+        self, request: TextsAsk, request_id: str, deadline_s: float
+    ) -> Sequence[Output]:
+        """Run one call; see `EmbeddingTransport.infer`.
+
+        Outputs come as bytes behind the JSON. Source: triton-inference-server/server
+        `docs/protocol/extension_binary_data.md`, read 2026-11.
+        """
+        binary = {"binary_data": True}
+        given = {"name": request.input_name, "shape": request.shape, "datatype": "BYTES"}
+        wanted = [{"name": name, "parameters": binary} for name in request.output_names]
+        body = {"id": request_id, "inputs": [{**given, "data": request.texts}], "outputs": wanted}
+        try:
+            exchange = await self._pool.request(
+                "POST",
+                self._infer,
+                headers=self._post_headers,
+                body=msgspec.json.encode(body),
+                connect_s=self._connect_s(deadline_s),
+            )
+            try:
+                head = await exchange.head(deadline_s)
+                answer = await exchange.read_all(deadline_s, self._config.message_bytes_max)
+            finally:
+                exchange.close()
+        except UpstreamError as error:
+            raise _upstream_error(error) from error
+        if head.status != _OK:
+            raise _status_error(head.status, answer)
+        return _outputs(answer, head.headers.get(b"inference-header-content-length", b""))
+
     async def _get(self, target: Target, deadline_s: float) -> tuple[int, bytes]:
         try:
             exchange = await self._pool.request(
@@ -193,6 +250,21 @@ class HttpTransport:
     def _connect_s(self, deadline_s: float) -> float:
         left_s = deadline_s - asyncio.get_running_loop().time()
         return max(0.0, min(self._config.connect_s, left_s))
+
+
+def _outputs(answer: bytes, head_size: bytes) -> list[Output]:
+    """Return the outputs of an answer whose JSON is so many bytes long."""
+    try:
+        at = int(head_size)
+        heads = msgspec.json.decode(answer[:at], type=_Inferred).outputs
+    except ValueError:
+        raise malformed() from None
+    outputs: list[Output] = []
+    for head in heads:
+        size = max(0, head.parameters.binary_data_size)
+        outputs.append(Output(head.name, head.datatype, head.shape, answer[at : at + size]))
+        at += size
+    return outputs
 
 
 def _status_error(status: int, body: bytes) -> ProviderError:

@@ -1,15 +1,17 @@
 """What the Triton adapter and its two transports agree on; pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from services.router.providers.triton_tensors import Ask, Part
+from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk
 from services.router.template import ChatTemplate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TritonConfig:
-    """One model on one Triton server.
+    """One model on one Triton server; without a template it takes no conversations.
 
     Addresses are `host:port` on a private network; the one of `transport` is needed. An empty
     version means the server's choice. `end_s` bounds the wait for the end of a call whose answer
@@ -17,7 +19,7 @@ class TritonConfig:
     """
 
     model_name: str
-    template: ChatTemplate
+    template: ChatTemplate | None = None
     grpc_address: str = ""
     http_address: str = ""
     transport: Literal["grpc", "http"] = "grpc"
@@ -73,3 +75,29 @@ class TritonTransport(Protocol):
         Raises:
             ProviderError: It could not be sent.
         """
+
+
+class EmbeddingTransport(Protocol):
+    """A way to one embedding model on one server."""
+
+    async def layout(self, deadline_s: float) -> ModelLayout:
+        """Return the model's inputs and outputs.
+
+        Raises:
+            ProviderError: The server cannot be asked or does not have the model.
+        """
+
+    async def is_ready(self, deadline_s: float) -> bool:
+        """Return whether the model is ready; see `TritonTransport.is_ready`."""
+
+    async def infer(
+        self, request: TextsAsk, request_id: str, deadline_s: float
+    ) -> Sequence[Output]:
+        """Run one call and return the outputs that it asks for.
+
+        Raises:
+            ProviderError: It failed, or its outputs did not come by the deadline.
+        """
+
+    async def start(self, request: Ask, request_id: str, deadline_s: float) -> TritonGeneration:
+        """Send a request of the vLLM contract; see `TritonTransport.start`."""

@@ -71,6 +71,7 @@ _MEANS_NOTHING: Final[dict[str, frozenset[bytes]]] = {
         "chat_template",
         "mm_processor_kwargs",
         "structured_outputs",
+        "suffix",
     ),
     frozenset[bytes](),
 )
@@ -80,6 +81,7 @@ for nothing."""
 _KNOWN: Final = (
     frozenset({"model", "messages", "stream", "stream_options", "timeout_ms"})
     | frozenset({"max_tokens", "max_completion_tokens", "chat_template_kwargs"})
+    | frozenset({"prompt", "echo"})
     | frozenset(SAMPLING_KEYS)
     | CONSTRAINTS
     | frozenset(_MEANS_NOTHING)
@@ -101,11 +103,24 @@ class Part(msgspec.Struct, rename={"text": "text_output"}):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One request for text: the prompt, vLLM's sampling parameters as JSON, and flags to raise."""
+    """One request for text: the prompt, vLLM's sampling parameters as JSON, and flags to raise.
+
+    Or one for a vector: `embedding_request`, as JSON, takes the place of both texts.
+    """
 
     text_input: str
     sampling_parameters: str
     flags: tuple[str, ...]
+    embedding_request: str = ""
+
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """Return the inputs that are texts."""
+        if self.embedding_request:
+            return (("embedding_request", self.embedding_request),)
+        return (
+            ("text_input", self.text_input),
+            ("sampling_parameters", self.sampling_parameters),
+        )
 
 
 def check_inputs(names: Iterable[str]) -> frozenset[str]:
@@ -172,10 +187,7 @@ def raw_inputs(request: Ask) -> list[tuple[str, str, bytes]]:
 
     BYTES [1] is a little-endian uint32 length and the UTF-8 text, BOOL [1] one byte.
     """
-    tensors = [
-        ("text_input", "BYTES", _bytes_element(request.text_input)),
-        ("sampling_parameters", "BYTES", _bytes_element(request.sampling_parameters)),
-    ]
+    tensors = [(name, "BYTES", _bytes_element(text)) for name, text in request.texts()]
     tensors.extend((flag, "BOOL", b"\x01") for flag in request.flags)
     return tensors
 
@@ -187,10 +199,7 @@ def _bytes_element(text: str) -> bytes:
 
 def json_inputs(request: Ask) -> bytes:
     """Return the same request as the body of `generate_stream`."""
-    fields: dict[str, str | bool] = {
-        "text_input": request.text_input,
-        "sampling_parameters": request.sampling_parameters,
-    }
+    fields: dict[str, str | bool] = dict(request.texts())
     fields.update(dict.fromkeys(request.flags, True))
     return msgspec.json.encode(fields)
 
