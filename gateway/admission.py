@@ -18,6 +18,7 @@ from gateway.openai.answer import wants_null_usage
 from gateway.openai.dialect import DIALECTS, Dialect
 from gateway.openai.envelope import bounds
 from gateway.openai.schema import encode
+from gateway.openai.texts import text_bounds
 from gateway.principal import Principal
 from gateway.rates import RateDraw, Rates
 from gateway.settings import GatewaySettings
@@ -129,7 +130,9 @@ class Admission:
                 Reason.NO_PROVIDERS_AVAILABLE, "The catalogue is not there yet.", retry_after_s="1"
             )
         model, deployments, adapter = self._models.find(call.model, caller.verdict)
-        limit = bounds(
+        if call.operation not in model.operations:
+            raise model.not_served(call.operation)
+        limit = (text_bounds if call.prompts else bounds)(
             call,
             context_length=model.context_length,
             default_max_tokens=model.default_max_tokens,
@@ -231,7 +234,7 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         prompt_tokens_max=ticket.bounds.prompt_tokens_max,
         traceparent=traceparent,
     )
-    _add_rare(envelope, call)
+    _add_rare(envelope, call, dialect)
     if ticket.deployments:
         envelope.routing.deployments.extend(ticket.deployments)
     if ticket.adapter:
@@ -239,10 +242,12 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
     return router_pb2.RunRequest(envelope=envelope, body=encode(call.fields))
 
 
-def _add_rare(envelope: router_pb2.Envelope, call: ModelCall) -> None:
+def _add_rare(envelope: router_pb2.Envelope, call: ModelCall, dialect: Dialect) -> None:
     """Fill in what most requests do not have, at no cost to them."""
     if call.operation:
         envelope.operation = call.operation
+        if call.operation == router_pb2.OPERATION_COMPLETION:
+            envelope.id_prefix = dialect.text_id_prefix
     if call.features:
         envelope.features.extend(call.features)
     if call.unknown_fields:

@@ -19,7 +19,9 @@ from gateway.openai.dialect import PathDialects
 from gateway.rates import Rates
 from gateway.readiness import Readiness
 from gateway.routes.chat import create_chat_completion
+from gateway.routes.completions import create_completion
 from gateway.routes.docs import llms, openapi, reference
+from gateway.routes.embeddings import create_embeddings
 from gateway.routes.health import livez, metrics, readyz
 from gateway.routes.messages import count_message_tokens, create_message
 from gateway.routes.models import get_model, list_models
@@ -98,6 +100,8 @@ def routes_of(settings: GatewaySettings) -> Routes:
         for end in ("", "/"):
             routes.append(("POST", f"{prefix}/chat/completions{end}", create_chat_completion))
             routes.append(("POST", f"{prefix}/responses{end}", create_response))
+            routes.append(("POST", f"{prefix}/completions{end}", create_completion))
+            routes.append(("POST", f"{prefix}/embeddings{end}", create_embeddings))
             routes.append(("GET", f"{prefix}/models{end}", list_models))
             routes.append(("POST", f"{prefix}/messages{end}", create_message))
             routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))

@@ -29,6 +29,13 @@ class ReadRules(NamedTuple):
     presets: Mapping[str, Preset] = {}
 
 
+class PromptSize(NamedTuple):
+    """How long one prompt is: the bytes of its text, and its tokens where it came as tokens."""
+
+    byte_count: int = 0
+    token_count: int = 0
+
+
 class ModelCall(NamedTuple):
     """A checked request.
 
@@ -38,7 +45,9 @@ class ModelCall(NamedTuple):
     the parameters that a route must honour; `unknown_fields` those that Turnpike does not know;
     `ignored` those that the client API left out when it translated the request.
     `answer_defaults` are members of the answer, a JSON object, unless the upstream has its own;
-    with `has_empty_fields` messages show as empty what they would leave out.
+    with `has_empty_fields` messages show as empty what they would leave out. `prompts` are the
+    sizes of prompts that stand for themselves, each with a context of its own; it is empty for a
+    conversation.
     """
 
     model: str
@@ -57,10 +66,11 @@ class ModelCall(NamedTuple):
     answer_defaults: bytes = b""
     has_empty_fields: bool = False
     episode_id: str = ""
+    prompts: tuple[PromptSize, ...] = ()
 
 
 class Bounds(NamedTuple):
-    """What a request may use at most."""
+    """What a request may use at most; `max_tokens` is 0 for what has no completion."""
 
     max_tokens: int
     prompt_tokens_max: int

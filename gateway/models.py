@@ -18,6 +18,15 @@ from kit.rpc.status import error_from_rpc
 from turnpike.router.v1 import router_pb2, router_pb2_grpc
 
 CATALOGUE_SUBJECT = "router.catalogue_changed.v1"
+_CHAT_ONLY = (router_pb2.OPERATION_UNSPECIFIED,)
+_OPERATION_NAMES: Mapping[int, str] = {
+    router_pb2.OPERATION_UNSPECIFIED: "chat completions",
+    router_pb2.OPERATION_COMPLETION: "text completions",
+    router_pb2.OPERATION_EMBEDDING: "embeddings",
+    router_pb2.OPERATION_IMAGE: "images",
+    router_pb2.OPERATION_SPEECH: "speech",
+    router_pb2.OPERATION_TRANSCRIPTION: "transcriptions",
+}
 _log = structlog.get_logger("gateway.models")
 
 
@@ -34,6 +43,7 @@ class KnownModel:
     input_pusd_per_token: int
     output_pusd_per_token: int
     unit_pusd: int = 0
+    operations: tuple[int, ...] = _CHAT_ONLY
 
     @classmethod
     def of(cls, model: router_pb2.Model) -> "KnownModel":
@@ -48,6 +58,16 @@ class KnownModel:
             input_pusd_per_token=model.ceiling_price.input_pusd_per_token,
             output_pusd_per_token=model.ceiling_price.output_pusd_per_token,
             unit_pusd=model.ceiling_price.unit_pusd,
+            operations=tuple(model.operations) or _CHAT_ONLY,
+        )
+
+    def not_served(self, operation: int) -> TurnpikeError:
+        """Return the refusal of what the model does not do."""
+        served = " and ".join(_OPERATION_NAMES[known] for known in self.operations)
+        return TurnpikeError(
+            Reason.INVALID_VALUE,
+            f"{self.model_id} serves {served}, not {_OPERATION_NAMES[operation]}.",
+            param="model",
         )
 
     def worst_case_nusd(

@@ -84,7 +84,7 @@ async def _settled(
         above = deps.tracing.sampled(request.headers.get("traceparent", ""))
         if above is None:
             return await way.run(deps, request, exchange, ticket, running, "")
-        with chat_span(deps.tracing, above, exchange) as span:
+        with chat_span(deps.tracing, above, exchange, ticket.call.operation) as span:
             return await way.run(deps, request, exchange, ticket, running, span.traceparent)
     except TurnpikeError:
         # Refused before anything was delivered: nothing is charged, no token counts.

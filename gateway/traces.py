@@ -1,18 +1,28 @@
 """The span of a sampled request in the gateway; one that is not sampled never comes here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from gateway.exchange import Exchange
 from gateway.stream import Report
 from kit.tracing import Attribute, OpenSpan, Sampled, Tracing
+from turnpike.router.v1 import router_pb2
+
+_OPERATIONS: Final[Mapping[int, str]] = {
+    router_pb2.OPERATION_COMPLETION: "text_completion",
+    router_pb2.OPERATION_EMBEDDING: "embeddings",
+}
+"""OpenTelemetry's names; what has none there counts as chat."""
 
 
 @contextmanager
-def chat_span(tracing: Tracing, above: Sampled, exchange: Exchange) -> Iterator[OpenSpan]:
-    """Open the span of an admitted chat completion; on exit it carries what became of it."""
+def chat_span(
+    tracing: Tracing, above: Sampled, exchange: Exchange, operation: int = 0
+) -> Iterator[OpenSpan]:
+    """Open the span of an admitted request; on exit it carries what became of it."""
     attributes: dict[Attribute, str | bool] = {
-        Attribute.OPERATION: "chat",
+        Attribute.OPERATION: _OPERATIONS.get(operation, "chat"),
         Attribute.HTTP_ROUTE: exchange.route,
         Attribute.REQUEST_MODEL: exchange.model_id,
         Attribute.REQUEST_IS_STREAMING: exchange.is_streaming,

@@ -41,6 +41,7 @@ class Dialect:
     top_p: float | None = None
     usage: UsagePlacement = UsagePlacement.FINISH_CHUNK
     id_prefix: str = "chatcmpl-"
+    text_id_prefix: str = "cmpl-"
     code_form: CodeForm = CodeForm.LOWER
     auth_error_type: str = "authentication_error"
     is_ranked_by_sum: bool = False
@@ -64,6 +65,7 @@ DIALECTS: Final = {
         name="bud",
         usage=UsagePlacement.ALWAYS_FINISH_CHUNK,
         id_prefix="",
+        text_id_prefix="",
         code_form=CodeForm.STATUS,
         has_empty_fields=True,
     ),

@@ -1,0 +1,142 @@
+"""Prompts that are plain texts or token ids: their sizes, and what a request may use; pure.
+
+Serves the two endpoints that take such prompts, completions and embeddings.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gateway.call import Bounds, ModelCall, PromptSize, ReadRules
+from gateway.openai.figures import whole, wrong
+from gateway.openai.schema import NOT_SERVED, Whole
+from kit.errors import Reason, TurnpikeError
+from turnpike.router.v1 import router_pb2
+
+Prompts = str | list[str | int | list[int]]
+_ESTIMATE_BYTES_PER_TOKEN: Final = 4
+_CONTEXT_BYTES_PER_TOKEN_MAX: Final = 16
+_SPECIAL_TOKENS_MAX: Final = 4
+"""What an engine puts around a prompt, such as BOS and EOS."""
+
+
+def prompt_sizes(
+    name: str, value: Prompts, *, count_max: int, is_empty_allowed: bool
+) -> tuple[PromptSize, ...]:
+    """Return the size of each prompt in a field's value.
+
+    A list of numbers is one prompt; other lists have one prompt in each entry, all of one kind.
+
+    Raises:
+        TurnpikeError: `INVALID_VALUE` naming the field or the entry at fault.
+    """
+    if isinstance(value, str):
+        return (_text_size(name, value, is_empty_allowed=is_empty_allowed),)
+    if not value:
+        raise wrong(name, f"{name} is empty.")
+    if isinstance(value[0], int):
+        return (_tokens_size(name, value),)
+    if len(value) > count_max:
+        raise wrong(name, f"{name} has {len(value)} entries; {count_max} at most.")
+    kind: type[Any] = str if isinstance(value[0], str) else list
+    sizes: list[PromptSize] = []
+    for index, entry in enumerate(value):
+        where = f"{name}[{index}]"
+        if not isinstance(entry, kind):
+            raise wrong(where, f"{where} is of another kind than {name}[0].")
+        if isinstance(entry, str):
+            sizes.append(_text_size(where, entry, is_empty_allowed=is_empty_allowed))
+        elif isinstance(entry, list):
+            sizes.append(_tokens_size(where, entry))
+    return tuple(sizes)
+
+
+def text_bounds(
+    call: ModelCall,
+    *,
+    context_length: int,
+    default_max_tokens: int,
+    prompt_tokens_per_kilobyte_max: int,
+) -> Bounds:
+    """Return what a request with `prompts` may use of a model; see `envelope.bounds`.
+
+    The context is each prompt's own. Vectors have no completion, so their bound is 0.
+
+    Raises:
+        TurnpikeError: `CONTEXT_LENGTH_EXCEEDED` when even a sparing count of a prompt is longer.
+    """
+    least = _longest(call.prompts, _CONTEXT_BYTES_PER_TOKEN_MAX)
+    has_completion = call.operation != router_pb2.OPERATION_EMBEDDING
+    if least + has_completion > context_length:
+        param = "prompt" if has_completion else "input"
+        raise TurnpikeError(
+            Reason.CONTEXT_LENGTH_EXCEEDED,
+            f"A prompt has at least {least} tokens; the model takes {context_length}.",
+            param=param,
+        )
+    prompt_max = sum(
+        min(_tokens_max(size, prompt_tokens_per_kilobyte_max), context_length)
+        for size in call.prompts
+    )
+    max_tokens = 0
+    if has_completion:
+        left = max(1, context_length - _longest(call.prompts, _ESTIMATE_BYTES_PER_TOKEN))
+        max_tokens = min(call.asked_max_tokens or default_max_tokens, left)
+    return Bounds(max_tokens, prompt_max, max_tokens * call.choice_count)
+
+
+def checked_timeout_ms(value: Whole | None, rules: ReadRules) -> int:
+    """Return how long the request may take.
+
+    Raises:
+        TurnpikeError: `INVALID_VALUE`.
+    """
+    most = rules.timeout_max_ms
+    return most if value is None else whole("timeout_ms", value, 1, most)
+
+
+def unknown_fields(
+    fields: dict[str, msgspec.Raw], known: frozenset[str], rules: ReadRules
+) -> tuple[str, ...]:
+    """Return the names of a body's fields that its endpoint does not have, in order.
+
+    Raises:
+        TurnpikeError: `UNSUPPORTED_PARAMETER` for one that no route honours, and for any when the
+            key is strict.
+    """
+    if known.issuperset(fields):
+        return ()
+    names = sorted(fields.keys() - known)
+    refused = names if rules.is_strict else [name for name in names if name in NOT_SERVED]
+    if refused:
+        raise TurnpikeError(
+            Reason.UNSUPPORTED_PARAMETER,
+            f"{refused[0]} is not supported by this endpoint.",
+            param=refused[0],
+        )
+    return tuple(names)
+
+
+def _text_size(where: str, text: str, *, is_empty_allowed: bool) -> PromptSize:
+    if not text and not is_empty_allowed:
+        raise wrong(where, f"{where} is empty.")
+    return PromptSize(byte_count=len(text.encode()))
+
+
+def _tokens_size(where: str, tokens: Sequence[Any]) -> PromptSize:
+    if not tokens:
+        raise wrong(where, f"{where} is empty.")
+    for token in tokens:
+        if not isinstance(token, int) or token < 0:
+            raise wrong(where, f"{where} must hold token ids: whole numbers, none below 0.")
+    return PromptSize(token_count=len(tokens))
+
+
+def _longest(sizes: Sequence[PromptSize], bytes_per_token: int) -> int:
+    return max(size.token_count + size.byte_count // bytes_per_token for size in sizes)
+
+
+def _tokens_max(size: PromptSize, tokens_per_kilobyte_max: int) -> int:
+    text_tokens = -(-size.byte_count * tokens_per_kilobyte_max // 1024)
+    return size.token_count + text_tokens + _SPECIAL_TOKENS_MAX
