@@ -58,6 +58,7 @@ class Script:
     deltas: tuple[Any, ...] = ()  # what the chunks say instead; `logprobs` stands beside
     said: dict[str, Any] | None = None  # more of a plain answer's message; by handlers only
     text: str = ""  # the whole answer, cut into the chunks
+    vectors: str = ""  # fewer more reversed twice ragged empty respelled stubborn
 
 
 def says(*deltas: Any, **more: Any) -> Script:

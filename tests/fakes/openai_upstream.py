@@ -26,12 +26,11 @@ from typing import Any
 from tests.fakes.openai_script import (
     Event,
     Script,
-    StreamWriter,
     dumps,
     odd_body,
-    plain_body,
     script_of,
 )
+from tests.fakes.openai_texts import body_of, writer_of
 
 _REASONS = {200: "OK", 302: "Found", 400: "Bad Request", 429: "Too Many Requests"}
 
@@ -216,7 +215,7 @@ class _Answer:
         elif isinstance(seen.body, dict) and seen.body.get("stream"):
             await self._stream()
         else:
-            body, usage = plain_body(script, seen.body)
+            body, usage = body_of(seen.path, script, seen.body)
             self._report(usage)
             await self._whole(body)
             seen.chunks_sent = script.chunks
@@ -277,7 +276,7 @@ class _Answer:
         await self._write(self._head("text/event-stream", None))
         if script.hang == "headers_after":
             await self._hang()
-        found = StreamWriter(script, seen.body).events()
+        found = writer_of(seen.path, script, seen.body).events()
         if script.joined:
             for event in found:
                 self._report(event.usage)
