@@ -10,7 +10,7 @@ from kit.bus.memory import MemoryBus
 from kit.bus.port import StreamSpec
 from kit.clock import ManualClock
 from kit.journal import open_journal
-from services.router.catalog import Catalogue, Deployment, Model
+from services.router.catalog import CHAT_ONLY, Catalogue, Deployment, Model
 from services.router.catalog_file import TritonEntry
 from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet, Wanted, open_fleet
@@ -137,6 +137,7 @@ async def open_rig(
     tmp_path: Path,
     scripts: Scripts,
     settings: RouterSettings | None = None,
+    operations: tuple["router_pb2.Operation.ValueType", ...] = CHAT_ONLY,
 ) -> AsyncIterator[Rig]:
     """Deployments in the order of `scripts`, each with its scripts, one for each call."""
     settings = settings or RouterSettings()
@@ -154,6 +155,7 @@ async def open_rig(
         deployments=deployments,
         ceiling=ceiling([PRICE]),
         floor=floor([PRICE]),
+        operations=operations,
     )
     catalogue = Catalogue(1, (model,), {"model-1": model})
 

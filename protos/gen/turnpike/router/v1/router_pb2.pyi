@@ -394,7 +394,7 @@ class Envelope(_message.Message):
     is_streaming: _builtins.bool
     """Whether the answer is a stream of chunks."""
     max_tokens: _builtins.int
-    """Effective output bound, always sent upstream. Required; more than zero."""
+    """Effective output bound, always sent upstream. Required; 0 only for what has no completion."""
     lease_id: _builtins.str
     """Credit lease that the hold was drawn from; empty when nothing is charged."""
     hold_nusd: _builtins.int
