@@ -20,6 +20,7 @@ from app.cli_options import (
     print_table,
     usd,
 )
+from kit.money import format_usd_of_pusd
 
 usage = typer.Typer(no_args_is_help=True, help="Who used what.")
 models = typer.Typer(no_args_is_help=True, help="The models that can be called.")
@@ -143,20 +144,36 @@ def list_models(
     if as_json:
         print_json(answer)
         return
+    found = answer["models"]
+    rare = [column for column in _RARE_MODEL_COLUMNS if any(map(column[1], found))]
+    columns = [*_MODEL_COLUMNS, *rare]
     print_table(
-        ("MODEL", "ALIASES", "OWNER", "CONTEXT", "INPUT $/M", "OUTPUT $/M"),
-        (
-            (
-                model["model_id"],
-                ",".join(model["aliases"]),
-                model["owner"],
-                model["context_length"],
-                _price(model, "input_pusd_per_token"),
-                _price(model, "output_pusd_per_token"),
-            )
-            for model in answer["models"]
-        ),
+        [name for name, _ in columns],
+        ([cell(model) for _, cell in columns] for model in found),
     )
+
+
+def _unit_price(model: Json) -> str:
+    low, high = (
+        format_usd_of_pusd(int(model[f"{end}_price"]["unit_pusd"])) for end in ("floor", "ceiling")
+    )
+    return f"${low}" if low == high else f"${low}-${high}"
+
+
+def _by_unit(model: Json) -> str:
+    unit = model.get("ceiling_price", {}).get("unit")
+    return f"{_unit_price(model)} per {unit}" if unit else ""
+
+
+_MODEL_COLUMNS: Final[tuple[_Column, ...]] = (
+    ("MODEL", lambda model: model["model_id"]),
+    ("ALIASES", lambda model: ",".join(model["aliases"])),
+    ("OWNER", lambda model: model["owner"]),
+    ("CONTEXT", lambda model: model["context_length"]),
+    ("INPUT $/M", lambda model: _price(model, "input_pusd_per_token")),
+    ("OUTPUT $/M", lambda model: _price(model, "output_pusd_per_token")),
+)
+_RARE_MODEL_COLUMNS: Final[tuple[_Column, ...]] = (("UNIT", _by_unit),)
 
 
 def _price(model: Json, field: str) -> str:

@@ -17,6 +17,7 @@ from gateway.models import KnownModel, Models
 from gateway.openai.answer import wants_null_usage
 from gateway.openai.dialect import DIALECTS, Dialect
 from gateway.openai.envelope import bounds
+from gateway.openai.media import media_bounds
 from gateway.openai.schema import encode
 from gateway.openai.texts import text_bounds
 from gateway.principal import Principal
@@ -132,13 +133,16 @@ class Admission:
         model, deployments, adapter = self._models.find(call.model, caller.verdict)
         if call.operation not in model.operations:
             raise model.not_served(call.operation)
-        limit = (text_bounds if call.prompts else bounds)(
-            call,
-            context_length=model.context_length,
-            default_max_tokens=model.default_max_tokens,
-            prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
-        )
-        hold_nusd = model.worst_case_nusd(limit, call.routing)
+        if call.unit_count_max:
+            limit = media_bounds(call, model)
+        else:
+            limit = (text_bounds if call.prompts else bounds)(
+                call,
+                context_length=model.context_length,
+                default_max_tokens=model.default_max_tokens,
+                prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
+            )
+        hold_nusd = model.worst_case_nusd(limit, call.routing, unit_count_max=call.unit_count_max)
         return Ticket(caller, call, model, limit, hold_nusd, deployments, adapter)
 
     def try_draw(self, ticket: Ticket) -> bool:
@@ -239,7 +243,7 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         envelope.routing.deployments.extend(ticket.deployments)
     if ticket.adapter:
         envelope.adapter = ticket.adapter
-    return router_pb2.RunRequest(envelope=envelope, body=encode(call.fields))
+    return router_pb2.RunRequest(envelope=envelope, body=call.form or encode(call.fields))
 
 
 def _add_rare(envelope: router_pb2.Envelope, call: ModelCall, dialect: Dialect) -> None:
@@ -258,3 +262,6 @@ def _add_rare(envelope: router_pb2.Envelope, call: ModelCall, dialect: Dialect) 
         envelope.answer_defaults = call.answer_defaults
     if call.episode_id:
         envelope.episode_id = call.episode_id
+    if call.unit_count_max:
+        envelope.unit_count_max = call.unit_count_max
+        envelope.content_type = call.content_type

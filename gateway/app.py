@@ -23,6 +23,7 @@ from gateway.routes.completions import create_completion
 from gateway.routes.docs import llms, openapi, reference
 from gateway.routes.embeddings import create_embeddings
 from gateway.routes.health import livez, metrics, readyz
+from gateway.routes.media import create_image, create_speech, create_transcription
 from gateway.routes.messages import count_message_tokens, create_message
 from gateway.routes.models import get_model, list_models
 from gateway.routes.responses import create_response
@@ -31,6 +32,7 @@ from gateway.server import HttpServer, start_server
 from gateway.settings import GatewaySettings
 from gateway.site import Handler, Routes, Site
 from gateway.slots import SLOT_RECALL_SUBJECT, Slots
+from gateway.upload_room import UploadRoom
 from gateway.verdicts import HEARTBEAT_SUBJECT, KEY_CHANGED_SUBJECT, Verdicts
 from kit.bus.port import Bus
 from kit.clock import Clock
@@ -102,6 +104,9 @@ def routes_of(settings: GatewaySettings) -> Routes:
             routes.append(("POST", f"{prefix}/responses{end}", create_response))
             routes.append(("POST", f"{prefix}/completions{end}", create_completion))
             routes.append(("POST", f"{prefix}/embeddings{end}", create_embeddings))
+            routes.append(("POST", f"{prefix}/images/generations{end}", create_image))
+            routes.append(("POST", f"{prefix}/audio/speech{end}", create_speech))
+            routes.append(("POST", f"{prefix}/audio/transcriptions{end}", create_transcription))
             routes.append(("GET", f"{prefix}/models{end}", list_models))
             routes.append(("POST", f"{prefix}/messages{end}", create_message))
             routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))
@@ -148,6 +153,7 @@ async def open_gateway(
         dialects=PathDialects(settings.path_dialects),
         clock=clock,
         ids=Uuid7Source(),
+        uploads=UploadRoom(settings.upload_room_bytes_max),
         log=structlog.get_logger("gateway"),
     )
     _show_running(process.registry, running)

@@ -48,6 +48,8 @@ class ModelCall(NamedTuple):
     with `has_empty_fields` messages show as empty what they would leave out. `prompts` are the
     sizes of prompts that stand for themselves, each with a context of its own; it is empty for a
     conversation.
+    `unit_count_max` bounds the images, characters or seconds. A request that is no JSON is in
+    `form`, of the media type `content_type`; `fields` is empty then.
     """
 
     model: str
@@ -67,6 +69,9 @@ class ModelCall(NamedTuple):
     has_empty_fields: bool = False
     episode_id: str = ""
     prompts: tuple[PromptSize, ...] = ()
+    unit_count_max: int = 0
+    content_type: str = ""
+    form: bytes = b""
 
 
 class Bounds(NamedTuple):

@@ -12,6 +12,7 @@ from gateway.openai.dialect import PathDialects
 from gateway.readiness import Readiness
 from gateway.running import RunningRequests
 from gateway.settings import GatewaySettings
+from gateway.upload_room import UploadRoom
 from kit.clock import Clock
 from kit.ids import Uuid7Source
 from kit.logs import AccessLog
@@ -36,6 +37,7 @@ class Deps:
     dialects: PathDialects
     clock: Clock
     ids: Uuid7Source
+    uploads: UploadRoom
     log: structlog.stdlib.BoundLogger
 
     def new_id(self) -> str:

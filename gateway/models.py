@@ -70,6 +70,11 @@ class KnownModel:
             param="model",
         )
 
+    @property
+    def is_sold_by_tokens(self) -> bool:
+        """Whether tokens cost anything."""
+        return bool(self.input_pusd_per_token or self.output_pusd_per_token)
+
     def worst_case_nusd(
         self, limit: Bounds, routing: router_pb2.Routing | None, *, unit_count_max: int = 0
     ) -> int:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import grpc
 from aiohttp import web
 
 from gateway.admission import Ticket, router_request
+from gateway.binary import BinaryAnswer
 from gateway.call import Api
 from gateway.deps import Deps
 from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
@@ -19,9 +20,13 @@ from kit.errors import Reason, TurnpikeError
 from kit.money import format_usd
 from kit.rpc.status import error_from_rpc
 from kit.rpc.streams import close_stream
+from turnpike.router.v1.router_pb2 import OPERATION_SPEECH
 from turnpike.type.v1 import usage_pb2
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
+
+
+ReadBody: TypeAlias = Callable[[Deps, Any], Coroutine[Any, Any, bytes]]
 
 
 class Arrival(Protocol):
@@ -38,16 +43,21 @@ class Way(NamedTuple):
     `route` names it in metrics and access lines; empty means as the API is called.
     """
 
-    read: Callable[[Deps, Any], Coroutine[Any, Any, bytes]]
+    read: ReadBody
     run: Callable[[Deps, Any, Exchange, Ticket, Running, str], Coroutine[Any, Any, Any]]
     route: str = ""
 
 
 def serve(
-    deps: Deps, request: web.BaseRequest, exchange: Exchange, api: Api
+    deps: Deps,
+    request: web.BaseRequest,
+    exchange: Exchange,
+    api: Api,
+    read: ReadBody | None = None,
 ) -> Coroutine[Any, Any, web.StreamResponse]:
-    """Answer one HTTP request, streamed or whole."""
-    return serve_by(_HTTP, deps, request, exchange, api)
+    """Answer one HTTP request, streamed or whole; `read` reads a body that is no JSON."""
+    way = _HTTP if read is None else _HTTP._replace(read=read)
+    return serve_by(way, deps, request, exchange, api)
 
 
 async def serve_by(way: Way, deps: Deps, request: Arrival, exchange: Exchange, api: Api) -> Any:  # noqa: ANN401 - what the way's own `run` returns
@@ -112,22 +122,20 @@ async def read_json(deps: Deps, request: web.BaseRequest) -> bytes:
         if content.is_eof():
             body = content.read_nowait()
             if len(body) > bytes_max:
-                raise _too_large(bytes_max)
+                raise too_large(bytes_max)
             if not body:
                 _check_length(request)
             return body
         if (request.content_length or 0) > bytes_max:
-            raise _too_large(bytes_max)
+            raise too_large(bytes_max)
         async with asyncio.timeout(deps.settings.body_timeout_s):
             return await request.read()
     except TimeoutError as error:
-        raise TurnpikeError(Reason.REQUEST_TIMEOUT, "The body did not arrive in time.") from error
+        raise too_late() from error
     except web.HTTPRequestEntityTooLarge as error:
-        raise _too_large(bytes_max) from error
+        raise too_large(bytes_max) from error
     except web.RequestPayloadError as error:
-        raise TurnpikeError(
-            Reason.BAD_REQUEST, "The body is not encoded as its headers say."
-        ) from error
+        raise not_encoded() from error
 
 
 def _check_length(request: web.BaseRequest) -> None:
@@ -136,7 +144,18 @@ def _check_length(request: web.BaseRequest) -> None:
         raise TurnpikeError(Reason.LENGTH_REQUIRED, "The request needs a Content-Length.")
 
 
-def _too_large(bytes_max: int) -> TurnpikeError:
+def too_late() -> TurnpikeError:
+    """Return the refusal of a body that does not come."""
+    return TurnpikeError(Reason.REQUEST_TIMEOUT, "The body did not arrive in time.")
+
+
+def not_encoded() -> TurnpikeError:
+    """Return the refusal of a body that cannot be read."""
+    return TurnpikeError(Reason.BAD_REQUEST, "The body is not encoded as its headers say.")
+
+
+def too_large(bytes_max: int) -> TurnpikeError:
+    """Return the refusal of a body that is too long."""
     return TurnpikeError(Reason.PAYLOAD_TOO_LARGE, f"The body is longer than {bytes_max} bytes.")
 
 
@@ -152,7 +171,8 @@ def _run(
     headers = early_headers(deps, request.headers, ticket)
     if not ticket.call.is_streaming:
         return _whole(deps, request, exchange, _Answering(ticket, running, call), headers)
-    answer = StreamAnswer(
+    kind = BinaryAnswer if ticket.call.operation == OPERATION_SPEECH else StreamAnswer
+    answer = kind(
         request=request,
         ticket=ticket,
         api=exchange.api,
@@ -216,7 +236,7 @@ async def _whole(
             headers["X-Request-Id"] = report.request_id
             headers.setdefault("X-Episode-Id", report.request_id)
             headers["X-Turnpike-Cost"] = format_usd(report.charge_nusd)
-            headers["Content-Type"] = JSON_TYPE
+            headers["Content-Type"] = batch.content_type or JSON_TYPE
             unix_s = deps.clock.unix_ms() // 1000
             body = exchange.api.whole(batch.completion, ticket.call, report.request_id)
             return WholeAnswer(request, headers, body, unix_s=unix_s)

@@ -20,12 +20,23 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
         10.0, gt=0, description="Longest wait for the headers of a request, seconds."
     )
     body_timeout_s: float = Field(30.0, gt=0, description="Longest wait for a body, seconds.")
+    upload_bytes_max: int = Field(
+        25 * 1024**2, ge=1024, le=30 * 1024**2, description="Longest file that is sent up, bytes."
+    )
+    upload_timeout_s: float = Field(120.0, gt=0, description="Longest wait for a file, seconds.")
+    # An upload is there three times while it is checked, put together and sent on.
+    upload_room_bytes_max: int = Field(
+        256 * 1024**2, ge=32 * 1024**2, description="Files in hand at once, bytes."
+    )
     idle_connection_s: float = Field(75.0, gt=0, description="Keep-alive of idle clients, seconds.")
     connections_max: int = Field(
         10_000, ge=1, description="Open client connections; further ones are refused with 503."
     )
     requests_max: int = Field(4096, ge=1, description="Requests at once; more are refused.")
     timeout_max_ms: int = Field(30_000, ge=1, description="Largest and default `timeout_ms`.")
+    media_timeout_max_ms: int = Field(
+        300_000, ge=1, description="The same for images, speech and transcriptions."
+    )
     header_hold_s: float = Field(
         30.0, gt=0, description="Longest wait for the first content before headers are sent."
     )

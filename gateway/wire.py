@@ -154,6 +154,16 @@ class EventStream(_Answer):
             data = b"%x\r\n%b\r\n%b" % (len(data), data, _LAST_CHUNK)
         return self._put(data)
 
+    def end(self) -> None:
+        """End a body whose last piece is written.
+
+        Raises:
+            ConnectionResetError: The client has gone.
+        """
+        self._is_finished = True
+        if self._is_chunked:
+            self._put(_LAST_CHUNK)
+
     async def write_eof(self, data: bytes = b"") -> None:
         """End what was not finished, by ending the connection; aiohttp calls it once."""
         del data

@@ -61,6 +61,12 @@ def format_usd(amount_nusd: int) -> str:
     return f"{sign}{whole}.{decimals}"
 
 
+def format_usd_of_pusd(price_pusd: int) -> str:
+    """Return a price in pico-USD as a decimal USD string with at least two decimals."""
+    whole, part = divmod(price_pusd, NUSD_PER_USD * PUSD_PER_NUSD)
+    return f"{whole}.{f'{part:012d}'.rstrip('0').ljust(2, '0')}"
+
+
 def _scaled(text: str, scale: int, unit: str) -> int:
     try:
         value = Decimal(text)

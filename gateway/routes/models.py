@@ -6,7 +6,7 @@ from gateway.deps import Deps
 from gateway.exchange import Exchange
 from gateway.names import adapters_of, function_of
 from gateway.openai.schema import encode
-from kit.money import PUSD_PER_TOKEN_PER_USD_PER_MILLION
+from kit.money import PUSD_PER_TOKEN_PER_USD_PER_MILLION, format_usd_of_pusd
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
@@ -60,12 +60,20 @@ def _child(model: router_pb2.Model, name: str) -> dict[str, object]:
 
 
 def _pricing(floor: usage_pb2.Price, ceiling: usage_pb2.Price) -> dict[str, object]:
-    return {
+    by_tokens: dict[str, object] = {
         "input_usd_per_million": _usd(floor.input_pusd_per_token),
         "output_usd_per_million": _usd(floor.output_pusd_per_token),
         "input_usd_per_million_max": _usd(ceiling.input_pusd_per_token),
         "output_usd_per_million_max": _usd(ceiling.output_pusd_per_token),
     }
+    if not ceiling.unit:
+        return by_tokens
+    by_units = {
+        "unit": ceiling.unit,
+        "usd_per_unit": format_usd_of_pusd(floor.unit_pusd),
+        "usd_per_unit_max": format_usd_of_pusd(ceiling.unit_pusd),
+    }
+    return by_tokens | by_units
 
 
 def _usd(price_pusd_per_token: int) -> str:

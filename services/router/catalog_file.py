@@ -26,6 +26,8 @@ _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
 RESELLERS: Final = ("openrouter.ai",)
 """Who sells others' capacity; providers there are external unless the file says otherwise."""
 
+_SOLD_BY: Final = {"image": "image", "character": "speech", "second": "transcription"}
+_MEDIA: Final = frozenset(_SOLD_BY.values())
 _RESERVED: Final = frozenset({"model", "stream", "stream_options", "timeout_ms"})
 Name = Annotated[str, Field(pattern=_NAME)]
 OperationName = Literal["chat", "completion", "embedding", "image", "speech", "transcription"]
@@ -94,8 +96,12 @@ ProviderEntry = Annotated[TritonEntry | OpenAiCompatEntry, Field(discriminator="
 class PriceEntry(_Entry):
     """What tokens are sold for; USD amounts are exact decimals."""
 
-    input_usd_per_million: Decimal = Field(ge=0, description="Prompt tokens, USD per million.")
-    output_usd_per_million: Decimal = Field(ge=0, description="Completion tokens, USD per million.")
+    input_usd_per_million: Decimal = Field(
+        Decimal(0), ge=0, description="Prompt tokens, USD per million; needed without a unit."
+    )
+    output_usd_per_million: Decimal = Field(
+        Decimal(0), ge=0, description="Completion tokens, USD per million; needed without a unit."
+    )
     request_usd: Decimal = Field(Decimal(0), ge=0, description="Each request, USD.")
     unit: Literal["", "image", "character", "second"] = Field(
         "", description="What `unit_usd` is for: an image, a character or a second of sound."
@@ -104,10 +110,18 @@ class PriceEntry(_Entry):
 
     @model_validator(mode="after")
     def _is_exact(self) -> "PriceEntry":
-        if self.unit_usd and not self.unit:
-            raise ValueError("unit_usd needs unit")
+        if bool(self.unit) != ("unit_usd" in self.model_fields_set):
+            raise ValueError("unit and unit_usd need each other")
+        for name in ("input_usd_per_million", "output_usd_per_million"):
+            if not self.unit and name not in self.model_fields_set:
+                raise ValueError(f"{name} is missing")
         _price(self)
         return self
+
+    @property
+    def costs_tokens(self) -> bool:
+        """Whether tokens cost anything."""
+        return bool(self.input_usd_per_million or self.output_usd_per_million)
 
 
 class TensorsEntry(_Entry):
@@ -180,6 +194,13 @@ class ModelEntry(_Entry):
         units = {entry.price.unit for entry in self.deployments if entry.price.unit}
         if len(units) > 1:
             raise ValueError(f"its deployments are sold by different units: {sorted(units)}")
+        for unit in units:
+            if _SOLD_BY[unit] not in self.operations:
+                raise ValueError(f"the unit {unit} needs {_SOLD_BY[unit]} among its operations")
+        if "speech" in self.operations:
+            for entry in self.deployments:
+                if not entry.price.unit and entry.price.costs_tokens:
+                    raise ValueError("speech is sold by characters: nobody counts its tokens")
         return self
 
 
@@ -228,6 +249,7 @@ class CatalogueFile(_Entry):
                 if deployment.name in deployments:
                     raise ValueError(f"two deployments are called {deployment.name}")
                 deployments.add(deployment.name)
+                self._check_media(model, deployment)
         for name, function in self.functions.items():
             if function.model not in seen:
                 raise ValueError(f"function {name}: no model {function.model}")
@@ -251,6 +273,11 @@ class CatalogueFile(_Entry):
                         " tensors"
                     )
         return self
+
+    def _check_media(self, model: ModelEntry, deployment: DeploymentEntry) -> None:
+        kind = self.providers[deployment.provider].kind
+        if kind == "triton" and not _MEDIA.isdisjoint(model.operations):
+            raise ValueError(f"deployment {deployment.name}: triton serves no images or sound here")
 
 
 def parse(text: str, *, variables: Mapping[str, str]) -> CatalogueFile:

@@ -6,12 +6,14 @@ running totals they are exact; else content events are counted and the usage is 
 
 from typing import Final
 
+from services.router.pricing import PriceRow
 from services.router.providers.port import Batch
+from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
 TokenUsage = usage_pb2.TokenUsage
-_PROMPT_SHARE: Final = 2
-"""An uncounted prompt is taken at half its upper bound, in the caller's favour."""
+_UNCOUNTED_SHARE: Final = 2
+"""What nobody counted is taken at half its upper bound, in the caller's favour."""
 
 
 class Delivered:
@@ -51,7 +53,7 @@ def estimated(prompt_tokens_max: int, content_events: int, *, is_whole: bool = F
     if content_events == 0 and not is_whole:
         return TokenUsage(source=usage_pb2.USAGE_SOURCE_ESTIMATED)
     return TokenUsage(
-        prompt_token_count=prompt_tokens_max // _PROMPT_SHARE,
+        prompt_token_count=prompt_tokens_max // _UNCOUNTED_SHARE,
         completion_token_count=content_events,
         source=usage_pb2.USAGE_SOURCE_ESTIMATED,
     )
@@ -68,3 +70,22 @@ def counted(
         return usage
     tokens = max(1, usage.completion_token_count) if has_completion else 0
     return estimated(prompt_tokens_max, tokens, is_whole=True)
+
+
+def counted_units(usage: TokenUsage, price: PriceRow, envelope: router_pb2.Envelope) -> TokenUsage:
+    """Return the usage of a finished answer of images, speech or text for speech.
+
+    Its units were counted. Where tokens are sold and the upstream counted none, they are taken at
+    half their upper bound, as an uncounted prompt is.
+    """
+    if price.unit:
+        return usage
+    found = TokenUsage()
+    found.CopyFrom(usage)
+    if usage.prompt_token_count or usage.completion_token_count:
+        found.source = usage_pb2.USAGE_SOURCE_UPSTREAM
+    elif price.input_pusd_per_token or price.output_pusd_per_token:
+        found.prompt_token_count = envelope.prompt_tokens_max // _UNCOUNTED_SHARE
+        found.completion_token_count = -(-envelope.max_tokens // _UNCOUNTED_SHARE)
+        found.source = usage_pb2.USAGE_SOURCE_ESTIMATED
+    return found

@@ -19,7 +19,7 @@ from services.router.candidates import choose, none_available
 from services.router.catalog import Catalogue, Deployment, Model
 from services.router.constrained import constrained
 from services.router.constraints import CONSTRAINTS, Constraint, constraint_of
-from services.router.delivery import Delivered, TokenUsage, counted
+from services.router.delivery import Delivered, TokenUsage, counted, counted_units
 from services.router.fleet import Attempt, Fleet
 from services.router.providers.port import (
     Batch,
@@ -65,6 +65,7 @@ class Run(msgspec.Struct):
     ignored: tuple[str, ...] = ()
     trace: Trace | None = None
     constraint: Constraint | None = None
+    form: bytes = b""
 
     def check_ended(self) -> None:
         """Refuse an upstream that just stopped.
@@ -154,7 +155,8 @@ class Dispatcher:
             raise TurnpikeError(
                 Reason.INVALID_VALUE, f"{model.model_id} does not serve this.", param="model"
             )
-        body = _decode_body(request.body)
+        form = request.body if envelope.content_type else b""
+        body = {} if form else _decode_body(request.body)
         constraint = None if CONSTRAINTS.isdisjoint(body) else constraint_of(body)
         prompt_tokens_max = envelope.prompt_tokens_max
         choice = choose(model, envelope, wait_s=self._fleet.wait_s, now_s=now_s)
@@ -180,6 +182,7 @@ class Dispatcher:
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
             constraint=constraint,
+            form=form,
         )
         return run, deployments[: self._settings.attempts_max]
 
@@ -259,7 +262,7 @@ class Dispatcher:
         envelope = run.envelope
         answer_id = envelope.id_prefix + run.request_id
         head = _chunk_head(run, answer_id) if envelope.is_streaming else b""
-        return Call(
+        call = Call(
             request_id=run.request_id,
             answer_id=answer_id,
             create_unix_s=run.create_unix_s,
@@ -274,6 +277,13 @@ class Dispatcher:
             chunk_defaults=_members(envelope.answer_defaults) if envelope.is_streaming else b"",
             constraint=run.constraint,
             operation=envelope.operation,
+        )
+        if not envelope.unit_count_max:
+            return call
+        return call._replace(
+            unit_count_max=envelope.unit_count_max,
+            content_type=envelope.content_type,
+            form=run.form,
         )
 
     def _commit(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> None:
@@ -292,7 +302,9 @@ class Dispatcher:
 
     def _finish(self, run: Run, batch: Batch) -> None:
         finish = batch.finish
-        if finish.usage.source == usage_pb2.USAGE_SOURCE_ESTIMATED:
+        if run.envelope.unit_count_max:
+            finish.usage.CopyFrom(counted_units(finish.usage, run.usage.price, run.envelope))
+        elif finish.usage.source == usage_pb2.USAGE_SOURCE_ESTIMATED:
             has_completion = run.envelope.operation != router_pb2.OPERATION_EMBEDDING
             prompt_max = run.envelope.prompt_tokens_max
             finish.usage.CopyFrom(counted(finish.usage, prompt_max, has_completion=has_completion))

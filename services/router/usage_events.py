@@ -77,6 +77,8 @@ def settle(
         )
     else:
         event.charge_nusd = 0
+    if units and not price.unit:
+        event.usage.unit_count = 0
     if outcome == UsageEvent.OUTCOME_INVALID_OUTPUT:
         event.refund_nusd = event.charge_nusd
 

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from kit.money import (
     format_usd,
+    format_usd_of_pusd,
     nusd_from_usd,
+    pusd_from_usd,
     pusd_per_token_from_usd_per_million,
     round_up_nusd,
 )
@@ -44,3 +46,17 @@ def test_negative_prices_and_amounts_are_refused() -> None:
         pusd_per_token_from_usd_per_million("-1")
     with pytest.raises(ValueError, match="negative"):
         round_up_nusd(-1)
+
+
+@pytest.mark.parametrize(
+    ("text", "price_pusd"),
+    [("0.04", 40_000_000_000), ("0.000015", 15_000_000), ("1.000000000001", 1_000_000_000_001)],
+)
+def test_price_of_a_unit_is_exact_both_ways(text: str, price_pusd: int) -> None:
+    assert price_pusd == pusd_from_usd(text)
+    assert text == format_usd_of_pusd(price_pusd)
+
+
+def test_price_of_a_unit_finer_than_a_pico_usd_is_refused() -> None:
+    with pytest.raises(ValueError, match="finer"):
+        pusd_from_usd("0.0000000000001")

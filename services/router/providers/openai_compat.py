@@ -13,8 +13,10 @@ from services.router.providers.openai_embeddings import (
     encode_embeddings_request,
     read_embeddings,
 )
-from services.router.providers.openai_errors import error_in_answer, error_of_status
+from services.router.providers.openai_errors import error_in_answer
+from services.router.providers.openai_exchange import error_body, failure_of, refusal
 from services.router.providers.openai_forward import StreamForwarder, invalid
+from services.router.providers.openai_media import MEDIA, OpenAiMedia
 from services.router.providers.openai_plain import read_completion
 from services.router.providers.openai_request import choice_count, encode_request
 from services.router.providers.openai_texts import (
@@ -29,19 +31,13 @@ from services.router.upstream import (
     HttpPool,
     ResponseHead,
     Target,
-    UpstreamBusyError,
     UpstreamClosedError,
-    UpstreamConnectError,
     UpstreamError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
     build_headers,
 )
 from turnpike.router.v1 import router_pb2
-
-ERROR_BODY_BYTES_MAX: Final = 65_536
-ERROR_BODY_S: Final = 1.0
-"""Bounds for the body of a refusal; without it the status alone decides."""
 
 PROBE_S: Final = 2.0
 _EVENT_STREAM: Final = b"text/event-stream"
@@ -96,17 +92,22 @@ class OpenAiCompatProvider:
         )
         self._plain_headers = build_headers(self._target, {**sent, "accept": _JSON.decode()})
         self._probe_headers = build_headers(self._models, fields)
+        self._media = OpenAiMedia(settings.base_url, fields, pool=pool, clock=clock, loop=loop)
 
-    async def stream(
-        self, call: Call, body: Body, *, deadline_s: float
-    ) -> AsyncGenerator[Batch, None]:
-        """Yield the answer's batches; see `services.router.providers.port.Provider`."""
+    def stream(self, call: Call, body: Body, *, deadline_s: float) -> AsyncGenerator[Batch, None]:
+        """Return the answer's batches; see `services.router.providers.port.Provider`."""
+        if call.operation in MEDIA:
+            return self._media.stream(call, body, deadline_s=deadline_s)
+        return self._chat(call, body, deadline_s)
+
+    async def _chat(self, call: Call, body: Body, deadline_s: float) -> AsyncGenerator[Batch, None]:
         exchange: HttpExchange | None = None
         try:
             exchange = await self._send(call, body, deadline_s)
             head = await exchange.head(deadline_s)
             if head.status != 200:
-                raise await self._refusal(exchange, head, deadline_s)
+                now_unix_s = self._clock.unix_ms() / 1000
+                raise await refusal(exchange, head, deadline_s, now_unix_s=now_unix_s)
             if not call.is_streaming:
                 answer = await self._plain(call, exchange, head, deadline_s)
                 yield _READERS[call.operation](call, body, answer)
@@ -129,7 +130,7 @@ class OpenAiCompatProvider:
                 if batch is not None:
                     yield batch
         except UpstreamError as error:
-            raise _failure(error, is_late=self._loop.time() >= deadline_s) from error
+            raise failure_of(error, is_late=self._loop.time() >= deadline_s) from error
         finally:
             if exchange is not None:
                 exchange.close()
@@ -196,27 +197,10 @@ class OpenAiCompatProvider:
         if head.media_type in (b"", _EVENT_STREAM):
             return
         if head.media_type == _JSON:
-            answer = await self._error_body(exchange, deadline_s)
+            answer = await error_body(exchange, deadline_s)
             if b'"error"' in answer:
                 raise error_in_answer(answer)
         raise invalid("The upstream's answer is not an event stream.")
-
-    async def _refusal(
-        self, exchange: HttpExchange, head: ResponseHead, deadline_s: float
-    ) -> ProviderError:
-        return error_of_status(
-            head.status,
-            await self._error_body(exchange, deadline_s),
-            retry_after=head.headers.get(b"retry-after", b""),
-            now_unix_s=self._clock.unix_ms() / 1000,
-        )
-
-    async def _error_body(self, exchange: HttpExchange, deadline_s: float) -> bytes:
-        until_s = min(deadline_s, self._loop.time() + ERROR_BODY_S)
-        try:
-            return await exchange.read_all(until_s, ERROR_BODY_BYTES_MAX)
-        except UpstreamError:
-            return b""
 
 
 def _forwarder(call: Call, body: Body) -> StreamForwarder:
@@ -234,21 +218,6 @@ _READERS: Final[Mapping[int, Callable[[Call, Body, bytes], Batch]]] = {
     router_pb2.OPERATION_COMPLETION: read_text_completion,
     router_pb2.OPERATION_EMBEDDING: read_embeddings,
 }
-
-
-def _failure(error: UpstreamError, *, is_late: bool) -> ProviderError:
-    """Return what a failed exchange means; connecting past the deadline is no fault of the host."""
-    is_connect = isinstance(error, UpstreamConnectError)
-    if is_connect and not is_late:
-        return ProviderError(Failure.CONNECT, str(error))
-    if is_connect or isinstance(error, UpstreamTimeoutError):
-        return ProviderError(Failure.TIMEOUT, "The upstream did not answer in time.")
-    if isinstance(error, UpstreamBusyError):
-        return ProviderError(Failure.UNAVAILABLE, str(error))
-    if isinstance(error, UpstreamClosedError):
-        failure = Failure.UNAVAILABLE if error.is_untouched else Failure.INCOMPLETE
-        return ProviderError(failure, str(error))
-    return ProviderError(Failure.INVALID_RESPONSE, str(error))
 
 
 @asynccontextmanager

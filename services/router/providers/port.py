@@ -89,7 +89,9 @@ class Call(NamedTuple):
     two reads after the first content. `adapter` is a LoRA on the model. `chunk_defaults` are
     members, each with a comma behind it, that chunks carry unless the upstream has its own.
     `constraint` is what the answer's form is held to; the fields that it stands for are not to be
-    forwarded. `operation` is one of `router_pb2.Operation`.
+    forwarded. `operation` is one of `router_pb2.Operation`;
+    `unit_count_max` bounds its images, characters or seconds. A request that is no JSON is in
+    `form`, of the media type `content_type`, and the body is empty.
     """
 
     request_id: str
@@ -106,6 +108,9 @@ class Call(NamedTuple):
     chunk_defaults: bytes = b""
     constraint: Constraint | None = None
     operation: int = 0
+    unit_count_max: int = 0
+    content_type: str = ""
+    form: bytes = b""
 
 
 Body = dict[str, msgspec.Raw]
@@ -123,7 +128,8 @@ class Provider(Protocol):
 
         A streaming call yields `sse` batches; `sse` holds complete events whose chunks start with
         `call.chunk_head` and carry neither a finish_reason nor usage. A plain call yields one batch
-        with `completion` (usage included) and `finish`; a call for vectors is always plain. Exactly
+        with `completion` (usage included) and `finish`; a call for vectors is always plain. A
+        binary one yields `data` batches, the first with its `content_type`. Exactly
         one batch is in flight: the next read happens when the consumer asks for the next batch.
         Closing the iterator cancels the upstream at once.
 

@@ -18,7 +18,16 @@ FOREIGN = (
     "structlog",
     "turnpike",
 )
-PURE = ("kit.errors", "kit.money", "kit.ids", "kit.clock", "kit.sse", "kit.bus.port")
+PURE = (
+    "kit.errors",
+    "kit.money",
+    "kit.ids",
+    "kit.clock",
+    "kit.multipart",
+    "kit.sound",
+    "kit.sse",
+    "kit.bus.port",
+)
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -6,6 +6,7 @@ import pytest
 
 from kit.yaml_lines import YamlError
 from services.router.catalog_file import build, parse
+from turnpike.router.v1 import router_pb2
 
 GOOD = """\
 catalogue:
@@ -104,3 +105,69 @@ def test_missing_variable_is_named() -> None:
 def test_text_that_is_no_mapping_is_refused(text: str) -> None:
     with pytest.raises(YamlError):
         parse(text, variables={})
+
+
+MEDIA = """\
+catalogue:
+  providers:
+    one: {kind: openai_compat, base_url: "http://127.0.0.1:9/v1"}
+    two: {kind: triton}
+  models:
+    m:
+      context_length: 100
+      operations: [image]
+      deployments:
+        - name: a
+          provider: one
+          upstream_model: a
+          price: {unit: image, unit_usd: 0.04}
+        - name: b
+          provider: one
+          upstream_model: b
+          price: {unit: image, unit_usd: "0.000000000001"}
+"""
+
+
+def test_price_by_the_unit_is_exact_and_says_what_it_counts() -> None:
+    model = build(parse(MEDIA, variables={}), generation=1).find("m")
+
+    assert model is not None
+    assert (router_pb2.OPERATION_IMAGE,) == model.operations
+    assert ("image", 40_000_000_000) == (model.ceiling.unit, model.ceiling.unit_pusd)
+    assert ("image", 1) == (model.floor.unit, model.floor.unit_pusd)
+    assert 2 == len({deployment.price.price_id for deployment in model.deployments})
+
+
+def test_model_serves_chat_unless_it_says_otherwise() -> None:
+    model = build(parse(GOOD, variables=VARIABLES), generation=1).find("model-a")
+
+    assert model is not None
+    assert (router_pb2.OPERATION_UNSPECIFIED,) == model.operations
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("unit: image, unit_usd: 0.04", "unit: second, unit_usd: 0.04", "different units"),
+        ("operations: [image]", "operations: [chat]", "needs image among its operations"),
+        ("operations: [image]", "operations: []", "at least 1 item"),
+        ("operations: [image]", "operations: [video]", "Input should be"),
+        ("unit: image, unit_usd: 0.04", "unit: image", "need each other"),
+        ("unit: image, unit_usd: 0.04", "unit_usd: 0.04", "need each other"),
+        ("unit_usd: 0.04", "unit_usd: 0.0000000000001", "finer"),
+        ("unit: image, unit_usd: 0.04", "input_usd_per_million: 1", "output_usd_per_million"),
+        ("provider: one\n          upstream_model: b", "provider: two\n          upstream_model: b",
+         "triton serves no images"),
+    ],
+)  # fmt: skip
+def test_price_or_operation_that_makes_no_sense_is_refused(old: str, new: str, says: str) -> None:
+    with pytest.raises(YamlError, match=says):
+        parse(MEDIA.replace(old, new), variables={})
+
+
+def test_speech_that_nobody_could_count_is_refused() -> None:
+    by_tokens = "input_usd_per_million: 1, output_usd_per_million: 2"
+    text = MEDIA.replace("[image]", "[speech]").replace("unit: image, unit_usd: 0.04", by_tokens)
+
+    with pytest.raises(YamlError, match="sold by characters"):
+        parse(text.replace('unit: image, unit_usd: "0.000000000001"', by_tokens), variables={})

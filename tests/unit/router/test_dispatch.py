@@ -34,6 +34,15 @@ async def test_finished_answer_is_charged_by_the_upstreams_usage(tmp_path: Path)
     assert f"{outcome.request_id}:outcome" == outcome.event_id
 
 
+async def test_episode_of_the_caller_is_in_its_outcome(tmp_path: Path) -> None:
+    async with open_rig(tmp_path, {"a": [[content("x"), finish()]] * 2}) as rig:
+        await read_all(rig.dispatcher.run(request(episode_id="episode-1")))
+        await read_all(rig.dispatcher.run(request()))
+        outcomes = await rig.outcomes()
+
+    assert ["episode-1", ""] == [outcome.episode_id for outcome in outcomes]
+
+
 async def test_outcome_is_journalled_before_the_last_batch_is_handed_over(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {"a": [[content("x"), finish()]]}) as rig:
         backlogs = [

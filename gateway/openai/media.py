@@ -1,0 +1,212 @@
+"""OpenAI's images and speech as client APIs: checks, and how much may be used; pure.
+
+Source: OpenAI API reference, "Create image" and "Create speech" (read 2026-11).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Protocol
+
+import msgspec
+from msgspec import Meta, Raw
+
+from gateway.call import Bounds, ModelCall, ReadRules
+from gateway.openai.api import OpenAiApi
+from gateway.openai.bodies import decode
+from gateway.openai.figures import whole
+from gateway.openai.schema import Whole
+from kit.errors import Reason, TurnpikeError
+from turnpike.router.v1 import router_pb2
+
+IMAGES_MAX: Final = 10
+PROMPT_CHARS_MAX: Final = 32_000
+INPUT_CHARS_MAX: Final = 4_096
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class ImageRequest(msgspec.Struct):
+    """`POST /v1/images/generations`."""
+
+    model: Name
+    prompt: Annotated[str, Meta(min_length=1, max_length=PROMPT_CHARS_MAX)]
+    background: Literal["transparent", "opaque", "auto"] | None = None
+    complexity: Literal["low", "medium", "high"] | None = None
+    frame_count: Whole | None = None
+    frame_duration_ms: Whole | None = None
+    moderation: Literal["low", "auto"] | None = None
+    n: Whole | None = None
+    output_compression: Whole | None = None
+    output_format: Literal["png", "webp", "jpeg", "gif", "svg"] | None = None
+    partial_images: Whole | None = None
+    quality: Literal["low", "medium", "high", "xhigh", "max", "auto", "standard", "hd"] | None = (
+        None
+    )
+    response_format: Literal["url", "b64_json"] | None = None
+    safety_identifier: str | None = None
+    size: Annotated[str, Meta(pattern=r"^(auto|[1-9]\d{1,4}x[1-9]\d{1,4})$")] | None = None
+    stream: bool | None = None
+    style: Literal["vivid", "natural"] | None = None
+    user: str | None = None
+    timeout_ms: Whole | None = None
+
+
+class Voice(msgspec.Struct):
+    """A voice of the caller's own."""
+
+    id: Name
+
+
+class SpeechRequest(msgspec.Struct):
+    """`POST /v1/audio/speech`."""
+
+    model: Name
+    input: Annotated[str, Meta(min_length=1, max_length=INPUT_CHARS_MAX)]
+    voice: Name | Voice
+    instructions: Annotated[str, Meta(max_length=INPUT_CHARS_MAX)] | None = None
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = None
+    speed: Annotated[float, Meta(ge=0.25, le=4)] | None = None
+    stream_format: Literal["sse", "audio"] | None = None
+    stream: bool | None = None
+    timeout_ms: Whole | None = None
+
+
+_decode_image: Final = msgspec.json.Decoder(ImageRequest).decode
+_decode_speech: Final = msgspec.json.Decoder(SpeechRequest).decode
+_RANGES: Final = {
+    "output_compression": (0, 100),
+    "partial_images": (0, 3),
+    "frame_count": (2, 16),
+    "frame_duration_ms": (1, 655_350),
+}
+
+
+class ImageApi(OpenAiApi):
+    """`POST /v1/images/generations`; `timeout_max_ms` is the largest and default time limit."""
+
+    route: Final = "POST /v1/images/generations"
+
+    def __init__(self, *, timeout_max_ms: int) -> None:
+        self._timeout_max_ms = timeout_max_ms
+
+    def read(self, body: bytes, rules: ReadRules) -> ModelCall:
+        """Check a body; see `Api.read`."""
+        request, fields = decode(body, _decode_image)
+        count = 1 if request.n is None else whole("n", request.n, 1, IMAGES_MAX)
+        for name, (least, most) in _RANGES.items():
+            if (value := getattr(request, name)) is not None:
+                whole(name, value, least, most)
+        if request.stream:
+            raise unsupported("stream", "Images are not streamed here.")
+        if request.partial_images:
+            raise unsupported("partial_images", "Images are not streamed here.")
+        return ModelCall(
+            model=request.model,
+            fields=fields,
+            is_streaming=False,
+            include_usage=None,
+            asked_max_tokens=None,
+            timeout_ms=timeout_ms(request.timeout_ms, self._timeout_max_ms),
+            prompt_bytes=len(fields["prompt"]),
+            choice_count=count,
+            operation=router_pb2.OPERATION_IMAGE,
+            unknown_fields=unknown_fields(fields, ImageRequest, rules),
+            episode_id=rules.episode_id,
+            unit_count_max=count,
+        )
+
+
+class SpeechApi(OpenAiApi):
+    """`POST /v1/audio/speech`; `timeout_max_ms` is the largest and default time limit."""
+
+    route: Final = "POST /v1/audio/speech"
+
+    def __init__(self, *, timeout_max_ms: int) -> None:
+        self._timeout_max_ms = timeout_max_ms
+
+    def read(self, body: bytes, rules: ReadRules) -> ModelCall:
+        """Check a body; see `Api.read`."""
+        request, fields = decode(body, _decode_speech)
+        if request.stream:
+            raise unsupported("stream", "Speech comes as bytes of sound, not as events.")
+        if request.stream_format == "sse":
+            raise unsupported("stream_format", "Speech comes as bytes of sound, not as events.")
+        return ModelCall(
+            model=request.model,
+            fields=fields,
+            is_streaming=True,
+            include_usage=None,
+            asked_max_tokens=None,
+            timeout_ms=timeout_ms(request.timeout_ms, self._timeout_max_ms),
+            prompt_bytes=len(fields["input"]),
+            operation=router_pb2.OPERATION_SPEECH,
+            unknown_fields=unknown_fields(fields, SpeechRequest, rules),
+            episode_id=rules.episode_id,
+            unit_count_max=len(request.input),
+        )
+
+
+class Sizes(Protocol):
+    """What of a model bounds the tokens of a request."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together."""
+
+    @property
+    def default_max_tokens(self) -> int:
+        """Tokens of one answer, such as an image."""
+
+    @property
+    def prompt_tokens_per_kilobyte_max(self) -> int:
+        """Most tokens of a text."""
+
+    @property
+    def is_sold_by_tokens(self) -> bool:
+        """Whether tokens cost anything."""
+
+
+def media_bounds(call: ModelCall, model: Sizes) -> Bounds:
+    """Return what the request may use of a model, in tokens; none where they cost nothing.
+
+    An answer may have the model's default for each image. Sound may fill the context.
+    """
+    if not model.is_sold_by_tokens:
+        return Bounds(max_tokens=1, prompt_tokens_max=0, completion_tokens_max=0)
+    prompt_tokens_max = model.context_length
+    if call.operation != router_pb2.OPERATION_TRANSCRIPTION:
+        of_text = -(-call.prompt_bytes * model.prompt_tokens_per_kilobyte_max // 1024)
+        prompt_tokens_max = min(of_text, prompt_tokens_max)
+    completion_tokens_max = model.default_max_tokens * call.choice_count
+    return Bounds(
+        max_tokens=completion_tokens_max,
+        prompt_tokens_max=prompt_tokens_max,
+        completion_tokens_max=completion_tokens_max,
+    )
+
+
+def timeout_ms(asked: Whole | None, most: int) -> int:
+    """Return the time limit of a request, milliseconds.
+
+    Raises:
+        TurnpikeError: `INVALID_VALUE`.
+    """
+    return most if asked is None else whole("timeout_ms", asked, 1, most)
+
+
+def unknown_fields(
+    fields: Mapping[str, Raw], known: type[msgspec.Struct], rules: ReadRules
+) -> tuple[str, ...]:
+    """Return the fields of a body that its endpoint does not have.
+
+    Raises:
+        TurnpikeError: `UNSUPPORTED_PARAMETER`; there are some, and the key is strict.
+    """
+    names: tuple[str, ...] = known.__struct_fields__
+    found = tuple(name for name in fields if name not in names)
+    if found and rules.is_strict:
+        raise unsupported(found[0], f"{found[0]} is not a field that Turnpike knows.")
+    return found
+
+
+def unsupported(param: str, message: str) -> TurnpikeError:
+    """Return the refusal of what is known and not offered."""
+    return TurnpikeError(Reason.UNSUPPORTED_PARAMETER, message, param=param)
