@@ -397,7 +397,11 @@ def _model(file: CatalogueFile, model_id: str, entry: ModelEntry) -> Model:
     prices = [deployment.price for deployment in found]
     cheapest_first = sorted(
         found,
-        key=lambda d: (d.priority, d.price.input_pusd_per_token + d.price.output_pusd_per_token),
+        key=lambda d: (
+            d.priority,
+            d.price.input_pusd_per_token + d.price.output_pusd_per_token,
+            d.price.unit_pusd,
+        ),
     )
     return Model(
         model_id=model_id,

@@ -136,6 +136,7 @@ def test_price_by_the_unit_is_exact_and_says_what_it_counts() -> None:
     assert ("image", 40_000_000_000) == (model.ceiling.unit, model.ceiling.unit_pusd)
     assert ("image", 1) == (model.floor.unit, model.floor.unit_pusd)
     assert 2 == len({deployment.price.price_id for deployment in model.deployments})
+    assert ["b", "a"] == [deployment.name for deployment in model.deployments]
 
 
 def test_model_serves_chat_unless_it_says_otherwise() -> None:
