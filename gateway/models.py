@@ -63,10 +63,11 @@ class KnownModel:
 
     def not_served(self, operation: int) -> TurnpikeError:
         """Return the refusal of what the model does not do."""
-        served = " and ".join(_OPERATION_NAMES[known] for known in self.operations)
+        # A router of a later release may know more than this gateway has names for.
+        names = [_OPERATION_NAMES.get(known, "other requests") for known in self.operations]
         return TurnpikeError(
             Reason.INVALID_VALUE,
-            f"{self.model_id} serves {served}, not {_OPERATION_NAMES[operation]}.",
+            f"{self.model_id} serves {' and '.join(names)}, not {_OPERATION_NAMES[operation]}.",
             param="model",
         )
 

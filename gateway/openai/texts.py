@@ -4,9 +4,10 @@ Serves the two endpoints that take such prompts, completions and embeddings.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from gateway.call import Bounds, ModelCall, PromptSize, ReadRules
 from gateway.openai.figures import whole, wrong
@@ -14,7 +15,8 @@ from gateway.openai.schema import NOT_SERVED, Whole
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
 
-Prompts = str | list[str | int | list[int]]
+TokenId = Annotated[int, Meta(ge=0)]
+Prompts = str | list[str | TokenId | list[TokenId]]
 _ESTIMATE_BYTES_PER_TOKEN: Final = 4
 _CONTEXT_BYTES_PER_TOKEN_MAX: Final = 16
 _SPECIAL_TOKENS_MAX: Final = 4
@@ -32,23 +34,19 @@ def prompt_sizes(
         TurnpikeError: `INVALID_VALUE` naming the field or the entry at fault.
     """
     if isinstance(value, str):
-        return (_text_size(name, value, is_empty_allowed=is_empty_allowed),)
+        return (_size(name, value, is_empty_allowed=is_empty_allowed),)
     if not value:
         raise wrong(name, f"{name} is empty.")
-    if isinstance(value[0], int):
-        return (_tokens_size(name, value),)
+    if {int} == set(map(type, value)):
+        return (PromptSize(token_count=len(value)),)
     if len(value) > count_max:
         raise wrong(name, f"{name} has {len(value)} entries; {count_max} at most.")
-    kind: type[Any] = str if isinstance(value[0], str) else list
     sizes: list[PromptSize] = []
     for index, entry in enumerate(value):
         where = f"{name}[{index}]"
-        if not isinstance(entry, kind):
-            raise wrong(where, f"{where} is of another kind than {name}[0].")
-        if isinstance(entry, str):
-            sizes.append(_text_size(where, entry, is_empty_allowed=is_empty_allowed))
-        elif isinstance(entry, list):
-            sizes.append(_tokens_size(where, entry))
+        if isinstance(entry, int) or type(entry) is not type(value[0]):
+            raise wrong(where, f"{where} is of another kind than the other entries.")
+        sizes.append(_size(where, entry, is_empty_allowed=is_empty_allowed))
     return tuple(sizes)
 
 
@@ -118,19 +116,12 @@ def unknown_fields(
     return tuple(names)
 
 
-def _text_size(where: str, text: str, *, is_empty_allowed: bool) -> PromptSize:
-    if not text and not is_empty_allowed:
+def _size(where: str, prompt: str | list[int], *, is_empty_allowed: bool) -> PromptSize:
+    if isinstance(prompt, str) and (prompt or is_empty_allowed):
+        return PromptSize(byte_count=len(prompt.encode()))
+    if not prompt:
         raise wrong(where, f"{where} is empty.")
-    return PromptSize(byte_count=len(text.encode()))
-
-
-def _tokens_size(where: str, tokens: Sequence[Any]) -> PromptSize:
-    if not tokens:
-        raise wrong(where, f"{where} is empty.")
-    for token in tokens:
-        if not isinstance(token, int) or token < 0:
-            raise wrong(where, f"{where} must hold token ids: whole numbers, none below 0.")
-    return PromptSize(token_count=len(tokens))
+    return PromptSize(token_count=len(prompt))
 
 
 def _longest(sizes: Sequence[PromptSize], bytes_per_token: int) -> int:

@@ -32,7 +32,7 @@ from services.router.providers.triton_tensors import (
     ignored_fields,
     sampling_parameters,
 )
-from services.router.providers.triton_texts import is_echoed, single_prompt
+from services.router.providers.triton_texts import OWN_FIELDS, is_echoed, single_prompt
 from services.router.providers.triton_transports import open_transport
 from services.router.upstream import HttpPool
 from turnpike.router.v1 import router_pb2
@@ -60,6 +60,8 @@ class TritonProvider:
         loop = asyncio.get_running_loop()
         answer = Answer(call, echo=prompt if is_echoed(call, body) else "")
         ignored = ignored_fields(body)
+        if call.operation:
+            ignored = [name for name in ignored if name not in OWN_FIELDS]
         generation = None
         try:
             inputs = self._inputs or await self._read_inputs(deadline_s)

@@ -81,7 +81,6 @@ for nothing."""
 _KNOWN: Final = (
     frozenset({"model", "messages", "stream", "stream_options", "timeout_ms"})
     | frozenset({"max_tokens", "max_completion_tokens", "chat_template_kwargs"})
-    | frozenset({"prompt", "echo"})
     | frozenset(SAMPLING_KEYS)
     | CONSTRAINTS
     | frozenset(_MEANS_NOTHING)

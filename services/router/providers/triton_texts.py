@@ -6,6 +6,9 @@ import msgspec
 
 from services.router.providers.port import Body, Call, Failure, ProviderError
 
+OWN_FIELDS: Final = frozenset({"prompt", "echo"})
+"""Request fields that chat has not and that are honoured here."""
+
 _prompt: Final = msgspec.json.Decoder(str | list[str])
 
 

@@ -299,7 +299,7 @@ async def test_other_method_is_not_allowed(site: Site) -> None:
 async def test_unknown_path_is_not_found(site: Site) -> None:
     key = await site.key()
 
-    for path in ("/", "/v1", "/v1/completions", "/v2/chat/completions", "/x/%00", "/v1/chat//x"):
+    for path in ("/", "/v1", "/v1/unknown", "/v2/chat/completions", "/x/%00", "/v1/chat//x"):
         url = f"{site.url}{path}"
         answer = await answer_of(site.http.post(url, json=chat(), headers=key.headers))
 

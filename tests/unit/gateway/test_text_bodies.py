@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.call import Bounds, ModelCall, PromptSize, ReadRules
+from gateway.models import KnownModel
 from gateway.openai.completions import read_completion
 from gateway.openai.dialect import DIALECTS
 from gateway.openai.embeddings import read_embeddings
@@ -58,10 +59,10 @@ def refusal(read: Callable[[bytes, ReadRules], ModelCall], raw: bytes, **how: An
         (completion(prompt=[]), INVALID, "prompt"),
         (completion(prompt=[[]]), INVALID, "prompt[0]"),
         (completion(prompt=["a", 1]), INVALID, "prompt[1]"),
-        (completion(prompt=[1, "a"]), INVALID, "prompt"),
-        (completion(prompt=[1, -1]), INVALID, "prompt"),
+        (completion(prompt=[1, "a"]), INVALID, "prompt[0]"),
+        (completion(prompt=[1, -1]), INVALID, "prompt[1]"),
         (completion(prompt=[[1], "a"]), INVALID, "prompt[1]"),
-        (completion(prompt=[[1], [-1]]), INVALID, "prompt[1]"),
+        (completion(prompt=[[1], [-1]]), INVALID, "prompt[1][0]"),
         (completion(prompt=[1.5]), INVALID, "prompt[0]"),
         (completion(prompt=[True]), INVALID, "prompt[0]"),
         (completion(prompt=["a"] * 129), INVALID, "prompt"),
@@ -283,6 +284,17 @@ def test_prompt_that_cannot_fit_is_refused(
 
     found = caught.value
     assert (Reason.CONTEXT_LENGTH_EXCEEDED, param) == (found.reason, found.metadata["param"])
+
+
+@pytest.mark.parametrize("operations", [[], [router_pb2.OPERATION_UNSPECIFIED], [0, 77]])
+def test_model_of_another_release_is_known_by_what_it_serves_at_least(
+    operations: list[int],
+) -> None:
+    message = router_pb2.Model(model_id="m", operations=operations)  # type: ignore[arg-type]
+
+    error = KnownModel.of(message).not_served(router_pb2.OPERATION_EMBEDDING)
+
+    assert error.message.startswith("m serves chat completions")
 
 
 JSON = st.recursive(
