@@ -133,15 +133,7 @@ class Admission:
         model, deployments, adapter = self._models.find(call.model, caller.verdict)
         if call.operation not in model.operations:
             raise model.not_served(call.operation)
-        if call.unit_count_max:
-            limit = media_bounds(call, model)
-        else:
-            limit = (text_bounds if call.prompts else bounds)(
-                call,
-                context_length=model.context_length,
-                default_max_tokens=model.default_max_tokens,
-                prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
-            )
+        limit = _bounds(call, model)
         hold_nusd = model.worst_case_nusd(limit, call.routing, unit_count_max=call.unit_count_max)
         return Ticket(caller, call, model, limit, hold_nusd, deployments, adapter)
 
@@ -214,6 +206,27 @@ def _caller(verdict: Verdict, dialect: Dialect, scope: str) -> Caller:
         raise TurnpikeError(Reason.KEY_SCOPE, f"The key lacks the scope {scope}.")
     principal = verdict.principal
     return Caller(principal, verdict, DIALECTS.get(principal.dialect) or dialect)
+
+
+def _bounds(call: ModelCall, model: KnownModel) -> Bounds:
+    """Return what a request may use of a model, by the kind of what it asks."""
+    if call.unit_count_max:
+        return media_bounds(call, model)
+    if call.prompts:
+        return text_bounds(
+            call,
+            context_length=model.context_length,
+            default_max_tokens=model.default_max_tokens,
+            prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
+        )
+    return bounds(
+        call,
+        context_length=model.context_length,
+        default_max_tokens=model.default_max_tokens,
+        prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
+        image_tokens_max=model.image_tokens_max,
+        file_tokens_max=model.file_tokens_max,
+    )
 
 
 def _tokens(limit: Bounds) -> int:

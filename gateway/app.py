@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from gateway.admission import Admission, Shares
+from gateway.bodies import LongBodies
 from gateway.deps import Deps
 from gateway.leases import RECALL_SUBJECT, CreditLeases
 from gateway.metrics import GatewayMetrics
@@ -32,7 +33,6 @@ from gateway.server import HttpServer, start_server
 from gateway.settings import GatewaySettings
 from gateway.site import Handler, Routes, Site
 from gateway.slots import SLOT_RECALL_SUBJECT, Slots
-from gateway.upload_room import UploadRoom
 from gateway.verdicts import HEARTBEAT_SUBJECT, KEY_CHANGED_SUBJECT, Verdicts
 from kit.bus.port import Bus
 from kit.clock import Clock
@@ -144,6 +144,7 @@ async def open_gateway(
         ),
         models=models,
         running=running,
+        long_bodies=LongBodies(bytes_max=settings.long_bodies_bytes_max),
         router=peers.router,
         readiness=Readiness(models=models, process=process.is_ready),
         metrics=GatewayMetrics(process.registry),
@@ -153,7 +154,6 @@ async def open_gateway(
         dialects=PathDialects(settings.path_dialects),
         clock=clock,
         ids=Uuid7Source(),
-        uploads=UploadRoom(settings.upload_room_bytes_max),
         log=structlog.get_logger("gateway"),
     )
     _show_running(process.registry, running)

@@ -36,14 +36,27 @@ class PromptSize(NamedTuple):
     token_count: int = 0
 
 
+class Media(NamedTuple):
+    """What a conversation carries besides text.
+
+    `file_count` counts recordings as well. `inline_bytes` is how much of the body is the media
+    itself, as base64.
+    """
+
+    image_count: int = 0
+    file_count: int = 0
+    inline_bytes: int = 0
+
+
 class ModelCall(NamedTuple):
     """A checked request.
 
     `fields` is the body, split once at its top level, with the dialect's defaults applied.
     `asked_max_tokens` is the output bound that the caller or its dialect gave, if any.
-    `prompt_bytes` is the size of what the prompt is made of, and bounds its tokens. `features` are
-    the parameters that a route must honour; `unknown_fields` those that Turnpike does not know;
-    `ignored` those that the client API left out when it translated the request.
+    `prompt_bytes` is the size of the text that the prompt is made of, and bounds its tokens;
+    `media` comes on top of it, None for nothing. `features` are the parameters that a route must
+    honour; `unknown_fields` those that Turnpike does not know; `ignored` those that the client API
+    left out when it translated the request.
     `answer_defaults` are members of the answer, a JSON object, unless the upstream has its own;
     with `has_empty_fields` messages show as empty what they would leave out. `prompts` are the
     sizes of prompts that stand for themselves, each with a context of its own; it is empty for a
@@ -72,6 +85,7 @@ class ModelCall(NamedTuple):
     unit_count_max: int = 0
     content_type: str = ""
     form: bytes = b""
+    media: Media | None = None
 
 
 class Bounds(NamedTuple):

@@ -6,13 +6,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
+from gateway.bodies import LongBodies
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.openai.dialect import PathDialects
 from gateway.readiness import Readiness
 from gateway.running import RunningRequests
 from gateway.settings import GatewaySettings
-from gateway.upload_room import UploadRoom
 from kit.clock import Clock
 from kit.ids import Uuid7Source
 from kit.logs import AccessLog
@@ -28,6 +28,7 @@ class Deps:
     admission: Admission
     models: Models
     running: RunningRequests
+    long_bodies: LongBodies
     router: "router_pb2_grpc.RouterServiceAsyncStub"
     readiness: Readiness
     metrics: GatewayMetrics
@@ -37,7 +38,6 @@ class Deps:
     dialects: PathDialects
     clock: Clock
     ids: Uuid7Source
-    uploads: UploadRoom
     log: structlog.stdlib.BoundLogger
 
     def new_id(self) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from gateway.admission import Caller
+from gateway.bodies import LongBody
 from gateway.call import Api
 from gateway.openai.chat import CHAT
 from gateway.openai.dialect import Dialect
@@ -26,6 +27,7 @@ class Exchange(msgspec.Struct, eq=False):
     key_id: str = ""
     caller: Caller | None = None
     api: Api = CHAT
+    long_body: LongBody | None = None
 
 
 CLIENT_ID_CHARS_MAX: Final = 200

@@ -14,6 +14,7 @@ import msgspec
 from grpc import aio
 
 from gateway.admission import Ticket, router_request
+from gateway.bodies import LongBody
 from gateway.deps import Deps
 from gateway.exchange import Exchange
 from gateway.grpc_batches import Batches
@@ -137,14 +138,13 @@ def metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((name.lower(), _UNPRINTABLE.sub("?", value)) for name, value in headers.items())
 
 
-async def _read(deps: Deps, call: GrpcCall) -> bytes:
+async def _read(deps: Deps, call: GrpcCall, exchange: Exchange) -> bytes:
     if deps.readiness.is_stopping:
         raise TurnpikeError(Reason.UNAVAILABLE, "The gateway is stopping.", retry_after_s="1")
     body = body_of(call.message)
-    if len(body) > (bytes_max := deps.settings.body_bytes_max):
-        raise TurnpikeError(
-            Reason.PAYLOAD_TOO_LARGE, f"The request is longer than {bytes_max} bytes as JSON."
-        )
+    if len(body) > deps.settings.body_bytes_max:
+        exchange.long_body = LongBody(deps.settings, deps.long_bodies)
+        exchange.long_body.keep_whole(body)
     return body
 
 

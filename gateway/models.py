@@ -39,6 +39,8 @@ class KnownModel:
     context_length: int
     default_max_tokens: int
     prompt_tokens_per_kilobyte_max: int
+    image_tokens_max: int
+    file_tokens_max: int
     request_pusd: int
     input_pusd_per_token: int
     output_pusd_per_token: int
@@ -54,6 +56,8 @@ class KnownModel:
             context_length=model.context_length,
             default_max_tokens=model.default_max_tokens,
             prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
+            image_tokens_max=model.image_tokens_max,
+            file_tokens_max=model.file_tokens_max,
             request_pusd=model.ceiling_price.request_pusd,
             input_pusd_per_token=model.ceiling_price.input_pusd_per_token,
             output_pusd_per_token=model.ceiling_price.output_pusd_per_token,

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.admission import Ticket, router_request
 from gateway.binary import BinaryAnswer
+from gateway.bodies import LongBody, check_length
 from gateway.call import Api
 from gateway.deps import Deps
 from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
@@ -26,7 +27,7 @@ from turnpike.type.v1 import usage_pb2
 JSON_TYPE: Final = "application/json; charset=utf-8"
 
 
-ReadBody: TypeAlias = Callable[[Deps, Any], Coroutine[Any, Any, bytes]]
+ReadBody: TypeAlias = Callable[[Deps, Any, Exchange], Coroutine[Any, Any, bytes]]
 
 
 class Arrival(Protocol):
@@ -72,8 +73,10 @@ async def serve_by(way: Way, deps: Deps, request: Arrival, exchange: Exchange, a
     running = deps.running.enter(exchange.key_id)
     try:
         try:
-            body = await way.read(deps, request)
+            body = await way.read(deps, request, exchange)
             call = api.read(body, admission.rules(caller, headers))
+            if exchange.long_body is not None:
+                exchange.long_body.check(len(body), call.media)
             ticket = admission.order(caller, call)
             if not admission.try_draw(ticket):
                 await admission.draw(ticket)
@@ -82,6 +85,8 @@ async def serve_by(way: Way, deps: Deps, request: Arrival, exchange: Exchange, a
         return await _settled(way, deps, request, exchange, ticket, running)
     finally:
         deps.running.leave(running)
+        if exchange.long_body is not None:
+            exchange.long_body.close()
 
 
 async def _settled(
@@ -104,59 +109,33 @@ async def _settled(
         deps.admission.settle(ticket, report.usage, report.charge_nusd)
 
 
-async def read_json(deps: Deps, request: web.BaseRequest) -> bytes:
-    """Return the body.
+async def read_json(
+    deps: Deps, request: web.BaseRequest, exchange: Exchange | None = None
+) -> bytes:
+    """Return the body; one with media may be long where there is an exchange to hold it.
 
     Raises:
-        TurnpikeError: `UNSUPPORTED_MEDIA_TYPE`, `REQUEST_TIMEOUT` when it does not come,
-            `PAYLOAD_TOO_LARGE`, `LENGTH_REQUIRED` when nothing says that there is one, or
-            `BAD_REQUEST` when it cannot be read.
+        TurnpikeError: `UNSUPPORTED_MEDIA_TYPE`, `LENGTH_REQUIRED` when nothing says that there is
+            one, or as `LongBody.read`.
     """
     said = request.headers.get("Content-Type")
     if said != "application/json" and request.content_type != "application/json":
         raise TurnpikeError(
             Reason.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json."
         )
-    bytes_max, content = deps.settings.body_bytes_max, request.content
-    try:
-        if content.is_eof():
-            body = content.read_nowait()
-            if len(body) > bytes_max:
-                raise too_large(bytes_max)
-            if not body:
-                _check_length(request)
-            return body
-        if (request.content_length or 0) > bytes_max:
-            raise too_large(bytes_max)
-        async with asyncio.timeout(deps.settings.body_timeout_s):
-            return await request.read()
-    except TimeoutError as error:
-        raise too_late() from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise too_large(bytes_max) from error
-    except web.RequestPayloadError as error:
-        raise not_encoded() from error
-
-
-def _check_length(request: web.BaseRequest) -> None:
-    """Tell a body that is empty from one that nothing announced. Source: RFC 9110, 15.5.12."""
-    if "Content-Length" not in request.headers and "Transfer-Encoding" not in request.headers:
-        raise TurnpikeError(Reason.LENGTH_REQUIRED, "The request needs a Content-Length.")
-
-
-def too_late() -> TurnpikeError:
-    """Return the refusal of a body that does not come."""
-    return TurnpikeError(Reason.REQUEST_TIMEOUT, "The body did not arrive in time.")
-
-
-def not_encoded() -> TurnpikeError:
-    """Return the refusal of a body that cannot be read."""
-    return TurnpikeError(Reason.BAD_REQUEST, "The body is not encoded as its headers say.")
-
-
-def too_large(bytes_max: int) -> TurnpikeError:
-    """Return the refusal of a body that is too long."""
-    return TurnpikeError(Reason.PAYLOAD_TOO_LARGE, f"The body is longer than {bytes_max} bytes.")
+    settings, content, start = deps.settings, request.content, b""
+    if content.is_eof():
+        start = content.read_nowait()
+        if not start:
+            check_length(request)
+        if len(start) <= settings.body_bytes_max:
+            return start
+    room = None if exchange is None else deps.long_bodies
+    long_body = LongBody(settings, room)
+    if exchange is not None:
+        exchange.long_body = long_body
+    long_body.check_announced(request.content_length)
+    return await long_body.read(content, start)
 
 
 def _run(

@@ -15,6 +15,18 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     body_bytes_max: int = Field(4 * 1024**2, ge=1024, description="Longest request body, bytes.")
+    media_body_bytes_max: int = Field(
+        32 * 1024**2,
+        ge=1024,
+        le=32 * 1024**2,
+        description="Longest body that carries images, files or recordings, bytes; the rest of it"
+        " stays within body_bytes_max.",
+    )
+    long_bodies_bytes_max: int = Field(
+        256 * 1024**2,
+        ge=1024,
+        description="Bodies above body_bytes_max that are held at once, bytes; more are refused.",
+    )
     header_bytes_max: int = Field(16 * 1024, ge=1024, description="Longest header line, bytes.")
     head_timeout_s: float = Field(
         10.0, gt=0, description="Longest wait for the headers of a request, seconds."
@@ -25,9 +37,6 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     )
     upload_timeout_s: float = Field(120.0, gt=0, description="Longest wait for a file, seconds.")
     # An upload is there three times while it is checked, put together and sent on.
-    upload_room_bytes_max: int = Field(
-        256 * 1024**2, ge=32 * 1024**2, description="Files in hand at once, bytes."
-    )
     idle_connection_s: float = Field(75.0, gt=0, description="Keep-alive of idle clients, seconds.")
     connections_max: int = Field(
         10_000, ge=1, description="Open client connections; further ones are refused with 503."

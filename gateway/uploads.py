@@ -8,8 +8,9 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.bodies import not_encoded, too_large, too_late
 from gateway.deps import Deps
-from gateway.serve import not_encoded, too_large, too_late
+from gateway.exchange import Exchange
 
 FIELDS_BYTES_MAX: Final = 1024**2
 """What the other fields of a form may have beside its file."""
@@ -22,19 +23,20 @@ class Upload:
         self._deps: Deps | None = None
         self._taken = 0
 
-    async def read(self, deps: Deps, request: web.BaseRequest) -> bytes:
+    async def read(self, deps: Deps, request: web.BaseRequest, exchange: Exchange) -> bytes:
         """Return the body.
 
         Raises:
             TurnpikeError: `PAYLOAD_TOO_LARGE`, `OVERLOADED` when too much is in hand already,
                 `REQUEST_TIMEOUT` when it does not come, or `BAD_REQUEST` when it cannot be read.
         """
+        del exchange
         limits, announced = deps.settings, request.content_length
         bytes_max = limits.upload_bytes_max + FIELDS_BYTES_MAX
         size_max = bytes_max if announced is None else announced
         if size_max > bytes_max:
             raise too_large(bytes_max)
-        deps.uploads.take(size_max)
+        deps.long_bodies.take(size_max)
         self._deps, self._taken = deps, size_max
         pieces: list[bytes] = []
         left = size_max
@@ -54,5 +56,5 @@ class Upload:
     def close(self) -> None:
         """Make room for others."""
         if self._deps is not None:
-            self._deps.uploads.give_back(self._taken)
+            self._deps.long_bodies.give(self._taken)
             self._deps = None

@@ -29,7 +29,6 @@ from gateway.anthropic.schema import (
 )
 from gateway.call import ModelCall, ReadRules
 from gateway.openai.envelope import read_chat
-from gateway.openai.schema import NOT_SERVED as CHAT_NOT_SERVED
 from gateway.openai.schema import decode_fields
 from kit.errors import Reason, TurnpikeError
 
@@ -254,10 +253,7 @@ def _add_thinking(chat: dict[str, object], request: MessagesRequest, ignored: se
         ignored.add("thinking.display")
     if "chat_template_kwargs" in chat:
         raise _wrong("thinking", "thinking and chat_template_kwargs: give one.")
-    if "chat_template_kwargs" in CHAT_NOT_SERVED:
-        ignored.add("thinking")
-    else:
-        chat["chat_template_kwargs"] = {"enable_thinking": thinking.type != "disabled"}
+    chat["chat_template_kwargs"] = {"enable_thinking": thinking.type != "disabled"}
 
 
 def _add_about(chat: dict[str, object], request: MessagesRequest, ignored: set[str]) -> None:

@@ -9,12 +9,15 @@ import msgspec
 from msgspec import Meta
 
 from gateway.call import ModelCall, ReadRules
+from gateway.openai.answer import answer_defaults
 from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import apply_defaults, decode
 from gateway.openai.envelope import N_MAX, TOKENS_MAX
+from gateway.openai.fields import unknown_fields
 from gateway.openai.figures import whole, wrong
-from gateway.openai.schema import Penalty, StreamOptions, Whole
-from gateway.openai.texts import Prompts, checked_timeout_ms, prompt_sizes, unknown_fields
+from gateway.openai.routing import take_wishes, timeout_ms_of
+from gateway.openai.schema import Penalty, RoutedRequest, StreamOptions, Whole
+from gateway.openai.texts import Prompts, prompt_sizes
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
 
@@ -25,7 +28,7 @@ MAX_TOKENS_DEFAULT: Final = 16
 """OpenAI's own; a dialect that has another takes that."""
 
 
-class CompletionRequest(msgspec.Struct):
+class CompletionRequest(RoutedRequest, kw_only=True):
     """`POST /v1/completions`."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -46,10 +49,9 @@ class CompletionRequest(msgspec.Struct):
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     seed: Whole | None = None
     user: str | None = None
-    timeout_ms: Whole | None = None
 
 
-_KNOWN: Final = frozenset(CompletionRequest.__struct_fields__)
+_KNOWN: Final = frozenset(CompletionRequest.__struct_encode_fields__)
 _OF_CHAT: Final = frozenset(
     {"messages", "tools", "tool_choice", "functions", "function_call", "max_completion_tokens"}
     | {"response_format", "top_logprobs"}
@@ -73,7 +75,7 @@ def read_completion(body: bytes, rules: ReadRules) -> ModelCall:
         raise TurnpikeError(
             Reason.UNSUPPORTED_PARAMETER, f"{name} belongs to chat completions.", param=name
         )
-    unknown = unknown_fields(fields, _KNOWN, rules)
+    unknown = unknown_fields(fields.keys(), _KNOWN, is_strict=rules.is_strict)
     is_streaming = dialect.is_streaming_default if request.stream is None else request.stream
     options = request.stream_options
     if options is not None and not is_streaming:
@@ -88,19 +90,23 @@ def read_completion(body: bytes, rules: ReadRules) -> ModelCall:
     made = _made_count(request, is_streaming=is_streaming)
     features = _features(request)
     apply_defaults(fields, dialect)
+    episode_id, routing = take_wishes(request, fields, rules)
     return ModelCall(
         model=request.model,
         fields=fields,
         is_streaming=is_streaming,
         include_usage=options.include_usage if options else None,
         asked_max_tokens=asked,
-        timeout_ms=checked_timeout_ms(request.timeout_ms, rules),
+        timeout_ms=timeout_ms_of(request, rules.timeout_max_ms),
         prompt_bytes=len(fields["prompt"]),
         choice_count=len(prompts) * made,
         operation=router_pb2.OPERATION_COMPLETION,
         features=features,
         unknown_fields=unknown,
         prompts=prompts,
+        routing=routing,
+        episode_id=episode_id,
+        answer_defaults=answer_defaults(rules.dialect, episode_id) if episode_id else b"",
     )
 
 

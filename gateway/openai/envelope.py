@@ -9,17 +9,13 @@ from gateway.names import function_not_found, function_of
 from gateway.openai.answer import answer_defaults
 from gateway.openai.bodies import apply_defaults, decode
 from gateway.openai.constraints import CONSTRAINTS, read_constraints
-from gateway.openai.fields import PLAIN, ROUTING, TURNPIKE, features_of, unknown_fields
+from gateway.openai.content import read_content
+from gateway.openai.fields import PLAIN, features_of, unknown_fields
 from gateway.openai.figures import whole, wrong
 from gateway.openai.presets import with_preset
-from gateway.openai.routing import episode_of, routing_of
-from gateway.openai.schema import (
-    NOT_SERVED,
-    ChatRequest,
-    decode_chat,
-)
+from gateway.openai.routing import take_wishes, timeout_ms_of
+from gateway.openai.schema import ChatRequest, decode_chat
 from kit.errors import Reason, TurnpikeError
-from turnpike.router.v1 import router_pb2
 
 _ESTIMATE_BYTES_PER_TOKEN: Final = 4
 _CONTEXT_BYTES_PER_TOKEN_MAX: Final = 16
@@ -36,16 +32,17 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
     """
     request, fields = _read(body, rules)
     _check_choices(request, rules)
-    _check_messages(request)
-    dialect, timeout_ms, options = rules.dialect, rules.timeout_max_ms, request.stream_options
+    content = read_content(request, fields, rules)
+    dialect, options = rules.dialect, request.stream_options
     features, unknown = _looked_at(request, fields, rules)
-    episode_id, routing = _routed(request, fields, rules)
+    if content.features:
+        features += content.features
+    timeout_ms = timeout_ms_of(request, rules.timeout_max_ms)
+    episode_id, routing = take_wishes(request, fields, rules)
     count = 1 if request.n is None else whole("n", request.n, 1, N_MAX)
-    if request.timeout_ms is not None:
-        timeout_ms = whole("timeout_ms", request.timeout_ms, 1, timeout_ms)
     asked = _asked_max_tokens(request)
     apply_defaults(fields, dialect)
-    prompt_bytes = len(fields["messages"])
+    prompt_bytes = len(fields["messages"]) + content.more_bytes
     if "tools" in fields:
         prompt_bytes += len(fields["tools"])
     return ModelCall(
@@ -58,6 +55,7 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
         prompt_bytes=prompt_bytes,
         choice_count=count,
         features=features,
+        media=content.media,
         unknown_fields=unknown,
         routing=routing,
         episode_id=episode_id,
@@ -72,6 +70,8 @@ def bounds(
     context_length: int,
     default_max_tokens: int,
     prompt_tokens_per_kilobyte_max: int,
+    image_tokens_max: int = 0,
+    file_tokens_max: int = 0,
 ) -> Bounds:
     """Return what the request may use of a model.
 
@@ -92,6 +92,12 @@ def bounds(
     left = max(1, context_length - call.prompt_bytes // _ESTIMATE_BYTES_PER_TOKEN)
     max_tokens = min(asked, left)
     prompt_max = -(-call.prompt_bytes * prompt_tokens_per_kilobyte_max // 1024)
+    if call.media is not None:
+        prompt_max += call.media.image_count * image_tokens_max
+        prompt_max += call.media.file_count * file_tokens_max
+    if call.features and "chat_template" in call.features:
+        # What a client's template makes of the messages has no bound but the model's own.
+        prompt_max = context_length
     return Bounds(
         max_tokens=max_tokens,
         prompt_tokens_max=min(prompt_max, context_length),
@@ -106,11 +112,6 @@ def _read(body: bytes, rules: ReadRules) -> tuple[ChatRequest, dict[str, msgspec
         if name not in rules.presets:
             raise function_not_found()
         request, fields = decode(with_preset(fields, rules.presets[name]), decode_chat)
-    if not NOT_SERVED.isdisjoint(fields):
-        name = min(NOT_SERVED.intersection(fields))
-        raise TurnpikeError(
-            Reason.UNSUPPORTED_PARAMETER, f"{name} is not supported by any route.", param=name
-        )
     return request, fields
 
 
@@ -128,23 +129,6 @@ def _check_choices(request: ChatRequest, rules: ReadRules) -> None:
         whole("top_logprobs", request.top_logprobs, 0, 20)
     if request.seed is not None:
         whole("seed", request.seed, -(2**63), 2**63 - 1)
-
-
-def _routed(
-    request: ChatRequest, fields: dict[str, msgspec.Raw], rules: ReadRules
-) -> tuple[str, router_pb2.Routing | None]:
-    """Return the episode and what the caller wants of its route; our own fields go out."""
-    episode_id, routing = "", None
-    if rules.episode_id or not ROUTING.isdisjoint(fields):
-        episode_id = episode_of(request, rules)
-        routing = routing_of(request, rules, episode_id)
-        for name in TURNPIKE:
-            fields.pop(name, None)
-    elif "timeout_ms" in fields:
-        del fields["timeout_ms"]
-    if rules.dialect.has_empty_fields and not episode_id:
-        episode_id = rules.new_id()
-    return episode_id, routing
 
 
 def _looked_at(
@@ -174,20 +158,3 @@ def _asked_max_tokens(request: ChatRequest) -> int | None:
             f"max_tokens is {plain} and max_completion_tokens is {other}; give one.",
         )
     return other
-
-
-def _check_messages(request: ChatRequest) -> None:
-    known: set[str] = set()
-    for index, message in enumerate(request.messages):
-        role = message.role
-        if role == "assistant":
-            for call in message.tool_calls or ():
-                if isinstance(call_id := call.get("id"), str):
-                    known.add(call_id)
-            continue
-        if role == "tool" and message.tool_call_id not in known:
-            where = f"messages[{index}].tool_call_id"
-            raise wrong(where, f"{where} answers no earlier tool call.")
-        if message.content is None:
-            where = f"messages[{index}].content"
-            raise TurnpikeError(Reason.MISSING_FIELD, f"{where} is required.", param=where)

@@ -31,7 +31,14 @@ ROUTING: Final = TURNPIKE - {"timeout_ms"} | {"prompt_cache_key"}
 _BEST_EFFORT: Final = frozenset(
     {"metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention"}
     | {"safety_identifier", "store", "reasoning_effort", "verbosity", "chat_template_kwargs"}
-    | {"guided_decoding_backend", "guided_whitespace_pattern", "include_reasoning", "reasoning"}
+    | {
+        "chat_template",
+        "mm_processor_kwargs",
+        "guided_decoding_backend",
+        "guided_whitespace_pattern",
+        "include_reasoning",
+        "reasoning",
+    }
 )
 _SAMPLING: Final = (
     "top_k",
@@ -52,8 +59,6 @@ _PRESENT: Final = (
     "prediction",
     "audio",
     "web_search_options",
-    "chat_template",
-    "mm_processor_kwargs",
 )
 """Semantic whenever they are given and not null or empty."""
 
@@ -99,18 +104,27 @@ def features_of(request: ChatRequest, fields: Mapping[str, msgspec.Raw]) -> list
     return found
 
 
-def unknown_fields(names: KeysView[str], *, is_strict: bool) -> tuple[str, ...]:
-    """Return the fields that Turnpike does not know, sorted.
+def unknown_fields(
+    names: KeysView[str], known: frozenset[str] = KNOWN, *, is_strict: bool
+) -> tuple[str, ...]:
+    """Return the fields that an endpoint does not know, sorted.
 
     Raises:
         TurnpikeError: `UNSUPPORTED_PARAMETER`: one is a slip of the pen in a field that guards
-            money or output, or the key takes no unknown fields, or there are too many.
+            money or output, or means something at another endpoint, or the key takes no unknown
+            fields. `INVALID_VALUE`: there are too many.
     """
-    unknown = sorted(names - KNOWN)
+    unknown = sorted(names - known)
     for name in unknown:
         if len(name) > _NAME_CHARS_MAX or len(unknown) > _UNKNOWN_MAX or not name.isprintable():
             raise TurnpikeError(
                 Reason.INVALID_VALUE, "The body has fields that no API has; send fewer and shorter."
+            )
+        if name in SEMANTIC:
+            raise TurnpikeError(
+                Reason.UNSUPPORTED_PARAMETER,
+                f"{name} is not supported by this endpoint.",
+                param=name,
             )
         if meant := _meant(name):
             raise TurnpikeError(

@@ -3,17 +3,18 @@
 Source: OpenAI API reference, "Create image" and "Create speech" (read 2026-11).
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta
 
 from gateway.call import Bounds, ModelCall, ReadRules
 from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import decode
+from gateway.openai.fields import unknown_fields
 from gateway.openai.figures import whole
-from gateway.openai.schema import Whole
+from gateway.openai.routing import take_wishes, timeout_ms_of
+from gateway.openai.schema import RoutedRequest, Whole
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
 
@@ -23,7 +24,7 @@ INPUT_CHARS_MAX: Final = 4_096
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
-class ImageRequest(msgspec.Struct):
+class ImageRequest(RoutedRequest, kw_only=True):
     """`POST /v1/images/generations`."""
 
     model: Name
@@ -46,7 +47,6 @@ class ImageRequest(msgspec.Struct):
     stream: bool | None = None
     style: Literal["vivid", "natural"] | None = None
     user: str | None = None
-    timeout_ms: Whole | None = None
 
 
 class Voice(msgspec.Struct):
@@ -55,7 +55,7 @@ class Voice(msgspec.Struct):
     id: Name
 
 
-class SpeechRequest(msgspec.Struct):
+class SpeechRequest(RoutedRequest, kw_only=True):
     """`POST /v1/audio/speech`."""
 
     model: Name
@@ -66,11 +66,12 @@ class SpeechRequest(msgspec.Struct):
     speed: Annotated[float, Meta(ge=0.25, le=4)] | None = None
     stream_format: Literal["sse", "audio"] | None = None
     stream: bool | None = None
-    timeout_ms: Whole | None = None
 
 
 _decode_image: Final = msgspec.json.Decoder(ImageRequest).decode
 _decode_speech: Final = msgspec.json.Decoder(SpeechRequest).decode
+_IMAGE_FIELDS: Final = frozenset(ImageRequest.__struct_encode_fields__)
+_SPEECH_FIELDS: Final = frozenset(SpeechRequest.__struct_encode_fields__)
 _RANGES: Final = {
     "output_compression": (0, 100),
     "partial_images": (0, 3),
@@ -90,6 +91,8 @@ class ImageApi(OpenAiApi):
     def read(self, body: bytes, rules: ReadRules) -> ModelCall:
         """Check a body; see `Api.read`."""
         request, fields = decode(body, _decode_image)
+        unknown = unknown_fields(fields.keys(), _IMAGE_FIELDS, is_strict=rules.is_strict)
+        episode_id, routing = take_wishes(request, fields, rules)
         count = 1 if request.n is None else whole("n", request.n, 1, IMAGES_MAX)
         for name, (least, most) in _RANGES.items():
             if (value := getattr(request, name)) is not None:
@@ -104,12 +107,13 @@ class ImageApi(OpenAiApi):
             is_streaming=False,
             include_usage=None,
             asked_max_tokens=None,
-            timeout_ms=timeout_ms(request.timeout_ms, self._timeout_max_ms),
+            timeout_ms=timeout_ms_of(request, self._timeout_max_ms),
             prompt_bytes=len(fields["prompt"]),
             choice_count=count,
             operation=router_pb2.OPERATION_IMAGE,
-            unknown_fields=unknown_fields(fields, ImageRequest, rules),
-            episode_id=rules.episode_id,
+            unknown_fields=unknown,
+            routing=routing,
+            episode_id=episode_id,
             unit_count_max=count,
         )
 
@@ -125,6 +129,8 @@ class SpeechApi(OpenAiApi):
     def read(self, body: bytes, rules: ReadRules) -> ModelCall:
         """Check a body; see `Api.read`."""
         request, fields = decode(body, _decode_speech)
+        unknown = unknown_fields(fields.keys(), _SPEECH_FIELDS, is_strict=rules.is_strict)
+        episode_id, routing = take_wishes(request, fields, rules)
         if request.stream:
             raise unsupported("stream", "Speech comes as bytes of sound, not as events.")
         if request.stream_format == "sse":
@@ -135,11 +141,12 @@ class SpeechApi(OpenAiApi):
             is_streaming=True,
             include_usage=None,
             asked_max_tokens=None,
-            timeout_ms=timeout_ms(request.timeout_ms, self._timeout_max_ms),
+            timeout_ms=timeout_ms_of(request, self._timeout_max_ms),
             prompt_bytes=len(fields["input"]),
             operation=router_pb2.OPERATION_SPEECH,
-            unknown_fields=unknown_fields(fields, SpeechRequest, rules),
-            episode_id=rules.episode_id,
+            unknown_fields=unknown,
+            routing=routing,
+            episode_id=episode_id,
             unit_count_max=len(request.input),
         )
 
@@ -181,30 +188,6 @@ def media_bounds(call: ModelCall, model: Sizes) -> Bounds:
         prompt_tokens_max=prompt_tokens_max,
         completion_tokens_max=completion_tokens_max,
     )
-
-
-def timeout_ms(asked: Whole | None, most: int) -> int:
-    """Return the time limit of a request, milliseconds.
-
-    Raises:
-        TurnpikeError: `INVALID_VALUE`.
-    """
-    return most if asked is None else whole("timeout_ms", asked, 1, most)
-
-
-def unknown_fields(
-    fields: Mapping[str, Raw], known: type[msgspec.Struct], rules: ReadRules
-) -> tuple[str, ...]:
-    """Return the fields of a body that its endpoint does not have.
-
-    Raises:
-        TurnpikeError: `UNSUPPORTED_PARAMETER`; there are some, and the key is strict.
-    """
-    names: tuple[str, ...] = known.__struct_fields__
-    found = tuple(name for name in fields if name not in names)
-    if found and rules.is_strict:
-        raise unsupported(found[0], f"{found[0]} is not a field that Turnpike knows.")
-    return found
 
 
 def unsupported(param: str, message: str) -> TurnpikeError:

@@ -3,11 +3,14 @@
 Ceilings are cents per million tokens; one cent per million is 10,000 pico-USD per token.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
+
+import msgspec
 
 from gateway.call import ReadRules
+from gateway.openai.fields import ROUTING, TURNPIKE
 from gateway.openai.figures import whole, wrong
-from gateway.openai.schema import ChatRequest
+from gateway.openai.schema import RoutedRequest
 from kit.errors import Reason, TurnpikeError
 from kit.ids import uuid7_unix_ms
 from turnpike.router.v1 import router_pb2
@@ -26,8 +29,44 @@ _STRATEGIES: Final = {
 }
 
 
+class Wishes(NamedTuple):
+    """The episode that a request names, or got, and what it wants of its route, if anything."""
+
+    episode_id: str
+    routing: router_pb2.Routing | None
+
+
+def take_wishes(request: RoutedRequest, fields: dict[str, msgspec.Raw], rules: ReadRules) -> Wishes:
+    """Return a request's wishes; Turnpike's own fields go out of `fields`.
+
+    Raises:
+        TurnpikeError: As `episode_of` and `routing_of`.
+    """
+    episode_id, routing = "", None
+    if rules.episode_id or not ROUTING.isdisjoint(fields):
+        episode_id = episode_of(request, rules)
+        routing = routing_of(request, rules, episode_id)
+        for name in TURNPIKE:
+            fields.pop(name, None)
+    elif "timeout_ms" in fields:
+        del fields["timeout_ms"]
+    if rules.dialect.has_empty_fields and not episode_id:
+        episode_id = rules.new_id()
+    return Wishes(episode_id, routing)
+
+
+def timeout_ms_of(request: RoutedRequest, most: int) -> int:
+    """Return the time limit of a request, milliseconds: what it asked, else the most.
+
+    Raises:
+        TurnpikeError: `INVALID_VALUE`.
+    """
+    asked = request.timeout_ms
+    return most if asked is None else whole("timeout_ms", asked, 1, most)
+
+
 def routing_of(
-    request: ChatRequest, rules: ReadRules, episode_id: str
+    request: RoutedRequest, rules: ReadRules, episode_id: str
 ) -> router_pb2.Routing | None:
     """Return what the caller wants of a route; None when it wants nothing.
 
@@ -59,7 +98,7 @@ def routing_of(
     return wanted
 
 
-def episode_of(request: ChatRequest, rules: ReadRules) -> str:
+def episode_of(request: RoutedRequest, rules: ReadRules) -> str:
     """Return the episode that a request names, in the body or by header; empty for none.
 
     Raises:

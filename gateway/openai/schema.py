@@ -3,23 +3,16 @@
 Everything else in a body is carried as it came. A number that is whole may be written as a float.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw
 
+from gateway.openai.messages import Message
+
 Whole = int | float
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Label = Annotated[str, Meta(max_length=512)]
-
-
-class Message(msgspec.Struct):
-    """One message; its content is checked for its kind only."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
 
 
 class StreamOptions(msgspec.Struct):
@@ -28,7 +21,21 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class ChatRequest(msgspec.Struct):
+class RoutedRequest(msgspec.Struct, kw_only=True):
+    """What every request may say of its route and of those it belongs together with."""
+
+    timeout_ms: Whole | None = None
+    routing_strategy: Literal["cheapest", "fastest", "balanced"] | None = None
+    allow_external: bool | None = None
+    max_input_price_per_million: Whole | None = None
+    max_output_price_per_million: Whole | None = None
+    episode_id: str | None = None
+    tensorzero_episode_id: str | None = msgspec.field(default=None, name="tensorzero::episode_id")
+    session_id: Label | None = None
+    prompt_cache_key: Label | None = None
+
+
+class ChatRequest(RoutedRequest, kw_only=True):
     """`POST /v1/chat/completions`."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -46,7 +53,6 @@ class ChatRequest(msgspec.Struct):
     n: Whole | None = None
     logprobs: bool | None = None
     top_logprobs: Whole | None = None
-    timeout_ms: Whole | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -54,28 +60,14 @@ class ChatRequest(msgspec.Struct):
     response_format: dict[str, Any] | None = None
     logit_bias: dict[str, float] | None = None
     modalities: list[str] | None = None
-    routing_strategy: Literal["cheapest", "fastest", "balanced"] | None = None
-    allow_external: bool | None = None
-    max_input_price_per_million: Whole | None = None
-    max_output_price_per_million: Whole | None = None
-    episode_id: str | None = None
-    tensorzero_episode_id: str | None = msgspec.field(default=None, name="tensorzero::episode_id")
-    session_id: Label | None = None
-    prompt_cache_key: Label | None = None
     user: str | None = None
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None
     store: bool | None = None
+    chat_template: Annotated[str, Meta(min_length=1)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
 
-
-NOT_SERVED: Final = frozenset(
-    {
-        "chat_template",
-        "chat_template_kwargs",
-        "mm_processor_kwargs",
-    }
-)
-"""Known parameters that no route honours in this release: refused, never dropped."""
 
 decode_chat = msgspec.json.Decoder(ChatRequest).decode
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode

@@ -6,12 +6,10 @@ Serves the two endpoints that take such prompts, completions and embeddings.
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-import msgspec
 from msgspec import Meta
 
-from gateway.call import Bounds, ModelCall, PromptSize, ReadRules
-from gateway.openai.figures import whole, wrong
-from gateway.openai.schema import NOT_SERVED, Whole
+from gateway.call import Bounds, ModelCall, PromptSize
+from gateway.openai.figures import wrong
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
 
@@ -82,38 +80,6 @@ def text_bounds(
         left = max(1, context_length - _longest(call.prompts, _ESTIMATE_BYTES_PER_TOKEN))
         max_tokens = min(call.asked_max_tokens or default_max_tokens, left)
     return Bounds(max_tokens, prompt_max, max_tokens * call.choice_count)
-
-
-def checked_timeout_ms(value: Whole | None, rules: ReadRules) -> int:
-    """Return how long the request may take.
-
-    Raises:
-        TurnpikeError: `INVALID_VALUE`.
-    """
-    most = rules.timeout_max_ms
-    return most if value is None else whole("timeout_ms", value, 1, most)
-
-
-def unknown_fields(
-    fields: dict[str, msgspec.Raw], known: frozenset[str], rules: ReadRules
-) -> tuple[str, ...]:
-    """Return the names of a body's fields that its endpoint does not have, in order.
-
-    Raises:
-        TurnpikeError: `UNSUPPORTED_PARAMETER` for one that no route honours, and for any when the
-            key is strict.
-    """
-    if known.issuperset(fields):
-        return ()
-    names = sorted(fields.keys() - known)
-    refused = names if rules.is_strict else [name for name in names if name in NOT_SERVED]
-    if refused:
-        raise TurnpikeError(
-            Reason.UNSUPPORTED_PARAMETER,
-            f"{refused[0]} is not supported by this endpoint.",
-            param=refused[0],
-        )
-    return tuple(names)
 
 
 def _size(where: str, prompt: str | list[int], *, is_empty_allowed: bool) -> PromptSize:

@@ -14,8 +14,8 @@ from msgspec import Meta
 from gateway.call import ModelCall, ReadRules
 from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import invalid
-from gateway.openai.figures import wrong
-from gateway.openai.media import Name, timeout_ms, unsupported
+from gateway.openai.figures import whole, wrong
+from gateway.openai.media import Name, unsupported
 from kit.errors import Reason, TurnpikeError
 from kit.multipart import MultipartError, Part, boundary_of, decode, encode
 from kit.sound import wav_seconds
@@ -89,6 +89,7 @@ class TranscriptionApi(OpenAiApi):
                 param="file",
             )
         request = _checked(fields)
+        asked, most = request.timeout_ms, self._timeout_max_ms
         content_type, form = _put_together(file, fields)
         return ModelCall(
             model=request.model,
@@ -96,7 +97,7 @@ class TranscriptionApi(OpenAiApi):
             is_streaming=False,
             include_usage=None,
             asked_max_tokens=None,
-            timeout_ms=timeout_ms(request.timeout_ms, self._timeout_max_ms),
+            timeout_ms=most if asked is None else whole("timeout_ms", asked, 1, most),
             prompt_bytes=len((request.prompt or "").encode()),
             operation=router_pb2.OPERATION_TRANSCRIPTION,
             episode_id=rules.episode_id,

@@ -63,6 +63,8 @@ class Model:
     deployments: tuple[Deployment, ...]
     ceiling: PriceRow
     floor: PriceRow
+    image_tokens_max: int = 0
+    file_tokens_max: int = 0
     operations: tuple["router_pb2.Operation.ValueType", ...] = CHAT_ONLY
 
 

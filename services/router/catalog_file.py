@@ -181,6 +181,10 @@ class ModelEntry(_Entry):
     prompt_tokens_per_byte_max: Decimal = Field(
         Decimal("0.5"), gt=0, le=4, description="Upper bound that sizes holds."
     )
+    image_tokens_max: int = Field(1600, ge=0, description="The same for one image, tokens.")
+    file_tokens_max: int = Field(
+        32_768, ge=0, description="The same for one file or recording, tokens."
+    )
     create_unix_s: int = Field(1_760_000_000, ge=0, description="`created` in /v1/models.")
     operations: tuple[OperationName, ...] = Field(
         ("chat",),
@@ -410,6 +414,8 @@ def _model(file: CatalogueFile, model_id: str, entry: ModelEntry) -> Model:
         context_length=entry.context_length,
         default_max_tokens=entry.default_max_tokens,
         prompt_tokens_per_kilobyte_max=int(entry.prompt_tokens_per_byte_max * 1024),
+        image_tokens_max=entry.image_tokens_max,
+        file_tokens_max=entry.file_tokens_max,
         create_unix_s=entry.create_unix_s,
         deployments=tuple(cheapest_first),
         ceiling=ceiling(prices),

@@ -60,6 +60,8 @@ def _model(model: Model) -> router_pb2.Model:
         ceiling_price=price_message(model.ceiling),
         floor_price=price_message(model.floor),
         prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
+        image_tokens_max=model.image_tokens_max,
+        file_tokens_max=model.file_tokens_max,
         create_unix_s=model.create_unix_s,
         supported_parameters=parameters(
             frozenset[str]().union(*(each.capabilities for each in model.deployments))

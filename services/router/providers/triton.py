@@ -59,9 +59,7 @@ class TritonProvider:
         prompt = self._prompt(call, body)
         loop = asyncio.get_running_loop()
         answer = Answer(call, echo=prompt if is_echoed(call, body) else "")
-        ignored = ignored_fields(body)
-        if call.operation:
-            ignored = [name for name in ignored if name not in OWN_FIELDS]
+        ignored = _ignored(call, body)
         generation = None
         try:
             inputs = self._inputs or await self._read_inputs(deadline_s)
@@ -129,6 +127,12 @@ class TritonProvider:
             raise ProviderError(
                 Failure.TIMEOUT, "The Triton server did not describe its model in time."
             ) from error
+
+
+def _ignored(call: Call, body: Body) -> list[str]:
+    """Return the fields of a request that change nothing here."""
+    names = ignored_fields(body)
+    return [name for name in names if name not in OWN_FIELDS] if call.operation else names
 
 
 @asynccontextmanager

@@ -85,7 +85,7 @@ WRONG: dict[bytes, tuple[str, str | None]] = {
         "messages[0].tool_call_id",
     ),
     b'{"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":[1]}]},'
-    b'{"role":"tool","content":"x"}]}': ("invalid_value", "messages[1].tool_call_id"),
+    b'{"role":"tool","content":"x"}]}': ("invalid_value", "messages[0].tool_calls[0].id"),
     b'{%b,"temperature":1e999}' % M: ("invalid_value", "temperature"),
     b'{%b,"temperature":2.1}' % M: ("invalid_value", "temperature"),
     b'{%b,"temperature":"hot"}' % M: ("invalid_value", "temperature"),

@@ -132,7 +132,12 @@ def test_absent_sampling_stays_absent_unless_the_dialect_says_otherwise(
 def test_tool_answers_follow_their_call() -> None:
     conversation = [
         {"role": "user", "content": "x"},
-        {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function"}]},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ],
+        },
         {"role": "tool", "tool_call_id": "c1", "content": "y"},
     ]
 

@@ -103,6 +103,8 @@ class Model(_message.Message):
     SUPPORTED_PARAMETERS_FIELD_NUMBER: _builtins.int
     PLACES_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    FILE_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Canonical id."""
     owner: _builtins.str
@@ -115,6 +117,10 @@ class Model(_message.Message):
     """Most prompt tokens that one byte of message JSON can turn into, in thousandths."""
     create_unix_s: _builtins.int
     """When it came into the catalogue, Unix seconds."""
+    image_tokens_max: _builtins.int
+    """Most prompt tokens that one image can turn into."""
+    file_tokens_max: _builtins.int
+    """Most prompt tokens that one file or recording can turn into."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other names that mean this model."""
@@ -154,10 +160,12 @@ class Model(_message.Message):
         supported_parameters: _abc.Iterable[_builtins.str] | None = ...,
         places: _abc.Iterable[Global___Place] | None = ...,
         operations: _abc.Iterable[Global___Operation.ValueType] | None = ...,
+        image_tokens_max: _builtins.int = ...,
+        file_tokens_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ceiling_price", b"ceiling_price", "floor_price", b"floor_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "ceiling_price", b"ceiling_price", "context_length", b"context_length", "create_unix_s", b"create_unix_s", "default_max_tokens", b"default_max_tokens", "floor_price", b"floor_price", "model_id", b"model_id", "operations", b"operations", "owner", b"owner", "places", b"places", "prompt_tokens_per_kilobyte_max", b"prompt_tokens_per_kilobyte_max", "supported_parameters", b"supported_parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "ceiling_price", b"ceiling_price", "context_length", b"context_length", "create_unix_s", b"create_unix_s", "default_max_tokens", b"default_max_tokens", "file_tokens_max", b"file_tokens_max", "floor_price", b"floor_price", "image_tokens_max", b"image_tokens_max", "model_id", b"model_id", "operations", b"operations", "owner", b"owner", "places", b"places", "prompt_tokens_per_kilobyte_max", b"prompt_tokens_per_kilobyte_max", "supported_parameters", b"supported_parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
