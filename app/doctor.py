@@ -17,7 +17,7 @@ from app.settings import Loaded, Settings
 from app.settings_layers import ConfigError
 from app.settings_report import check_catalogue
 from kit.bus.nats_binary import find_nats_server
-from services.router.catalog_file import CatalogueFile, ProviderEntry
+from services.router.catalog_entries import CatalogueFile, ProviderEntry
 
 OK: Final = "ok"
 NOTE: Final = "note"

@@ -16,7 +16,7 @@ from app.settings_layers import ConfigError, environment, leaves
 from kit.yaml_lines import YamlError
 
 if TYPE_CHECKING:
-    from services.router.catalog_file import CatalogueFile
+    from services.router.catalog_entries import CatalogueFile
 
 _MASK: Final = "***"
 _PASSWORD: Final = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
@@ -50,7 +50,7 @@ def check_catalogue(path: Path | None) -> "CatalogueFile | None":
 
 def file_schema() -> dict[str, Any]:
     """Return the JSON Schema of the whole `turnpike.yaml`, the router's catalogue included."""
-    from services.router.catalog_file import CatalogueFile  # noqa: PLC0415 - most commands skip it
+    from services.router.catalog_entries import CatalogueFile  # noqa: PLC0415 - most commands skip it
 
     references, schema = models_json_schema(
         [(Settings, "validation"), (CatalogueFile, "validation")]

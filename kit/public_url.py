@@ -91,7 +91,7 @@ def read_public_url(text: str) -> PublicUrl:
     if len(text) > URL_CHARS_MAX:
         raise UrlError(f"has {len(text)} characters; {URL_CHARS_MAX} at most.")
     if text[:8].lower() != "https://":
-        raise UrlError("must begin with https://" if _SCHEME.match(text) else "is not a URL.")
+        raise UrlError("must be an https:// URL." if _SCHEME.match(text) else "is not a URL.")
     if not _PRINTABLE.fullmatch(text):
         raise UrlError(
             "must be printable ASCII without spaces; encode the rest with percent signs."

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from gateway.call import Media
 from kit.errors import Reason, TurnpikeError
+from kit.image_magic import IMAGE_KINDS, looks_like_image
 from kit.public_url import UrlError, read_public_url
 
 BLOCKS_MAX: Final = 1024
@@ -31,7 +32,6 @@ INLINE_BYTES_MAX: Final = 20 * 1024**2
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _IMAGE_HEAD: Final = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,", re.IGNORECASE)
 _PDF_HEAD: Final = re.compile(r"data:application/pdf;base64,", re.IGNORECASE)
-_IMAGE_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 _HEAD_CHARS: Final = 1368
 _PDF_BYTES: Final = 1024
 
@@ -226,11 +226,9 @@ def _check_image(where: str, block: Block, contents: Contents) -> None:
         return
     head = _IMAGE_HEAD.match(url)
     if head is None:
-        raise _invalid(where, "must be base64 of image/png, image/jpeg, image/webp or image/gif.")
+        raise _invalid(where, f"must be base64 of {', '.join(IMAGE_KINDS)}.")
     inline = _checked_base64(where, url, head.end())
-    first = _first_bytes(inline)
-    is_webp = first[:4] == b"RIFF" and first[8:12] == b"WEBP"
-    if not (is_webp or first.startswith(_IMAGE_MAGIC)):
+    if not looks_like_image(_first_bytes(inline)):
         raise _invalid(where, "does not begin like a PNG, JPEG, WebP or GIF image.")
     contents.inline.append(inline)
 

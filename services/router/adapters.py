@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.clock import Clock
 from services.router.catalog import Catalogue, Deployment
-from services.router.catalog_file import CatalogueFile, OpenAiCompatEntry, TritonEntry
+from services.router.catalog_entries import CatalogueFile, OpenAiCompatEntry, TritonEntry
 from services.router.fleet import Wanted
+from services.router.prompt_tools import PromptTools
 from services.router.providers.openai_compat import OpenAiCompatSettings, open_openai_compat
 from services.router.providers.port import Provider
 from services.router.settings import RouterSettings
@@ -34,7 +36,7 @@ def wanted(file: CatalogueFile, catalogue: Catalogue) -> Iterator[Wanted]:
 
 
 def opener(
-    settings: RouterSettings, pool: HttpPool, clock: Clock
+    settings: RouterSettings, pool: HttpPool, clock: Clock, tools: PromptTools
 ) -> Callable[[Wanted], AbstractAsyncContextManager[Provider]]:
     """Return what opens an adapter for a wanted deployment."""
 
@@ -45,7 +47,7 @@ def opener(
 
         config = _triton(item.entry, item.deployment, settings, clock)
         if "embedding_output" not in item.deployment.options:
-            return open_triton(config, http_pool=pool)
+            return open_triton(replace(config, tools=tools), http_pool=pool)
         from services.router.providers.triton_embedder import (  # noqa: PLC0415 - seldom used
             open_triton_embedder,
         )
@@ -70,10 +72,15 @@ def _triton(
     from services.router.providers.triton_port import TritonConfig  # noqa: PLC0415 - jinja2
     from services.router.template import load_chat_template  # noqa: PLC0415
 
-    path = deployment.options.get("chat_template")
+    options = deployment.options
+    template = None
+    if path := options.get("chat_template"):
+        template = load_chat_template(Path(path), clock=clock).with_placeholder(
+            options.get("image_placeholder", "")
+        )
     return TritonConfig(
         model_name=deployment.upstream_model,
-        template=load_chat_template(Path(path), clock=clock) if path else None,
+        template=template,
         grpc_address=entry.grpc_address,
         http_address=entry.http_address,
         transport=entry.transport,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.router.catalog_file import CatalogueFile
+from services.router.catalog_entries import CatalogueFile
 
 
 @dataclass(frozen=True, slots=True)

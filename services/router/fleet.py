@@ -15,7 +15,7 @@ from typing import Self
 import structlog
 
 from services.router.catalog import Deployment
-from services.router.catalog_file import ProviderEntry
+from services.router.catalog_entries import ProviderEntry
 from services.router.health import Breaker, OpenFailures
 from services.router.providers.port import Failure, Provider, ProviderError
 from services.router.speed import Speed

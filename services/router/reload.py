@@ -9,7 +9,9 @@ import structlog
 
 from kit.yaml_lines import YamlError
 from services.router.catalog import EMPTY, Catalogue
-from services.router.catalog_file import CatalogueFile, build, parse
+from services.router.catalog_build import build
+from services.router.catalog_entries import CatalogueFile
+from services.router.catalog_file import parse
 
 _log = structlog.get_logger("router.catalogue")
 Adopt = Callable[[CatalogueFile, Catalogue], Awaitable[None]]

@@ -15,10 +15,11 @@ from kit.journal_files import adopt_orphans
 from kit.tasks import background
 from kit.telemetry import Telemetry
 from services.router.adapters import opener, wanted
-from services.router.catalog_file import CatalogueFile
+from services.router.catalog_entries import CatalogueFile
 from services.router.dispatch import Dispatcher
 from services.router.fleet import open_fleet
 from services.router.metrics import watch
+from services.router.prompt_tools import open_prompt_tools
 from services.router.reload import CatalogueKeeper
 from services.router.servicer import RouterServicer
 from services.router.settings import CATALOGUE_SUBJECT, RouterSettings
@@ -70,11 +71,9 @@ async def open_router(
         usage = UsageLog(
             router_id=router_id, journal=journal, bus=bus, clock=clock, settings=settings
         )
-        limits = HttpLimits(
-            connections_max=settings.connections_max, connect_s=settings.connect_timeout_s
-        )
-        pool = await stack.enter_async_context(open_http_pool(limits))
-        fleet = await stack.enter_async_context(open_fleet(opener(settings, pool, clock)))
+        pool = await stack.enter_async_context(open_http_pool(_http_limits(settings)))
+        tools = await stack.enter_async_context(open_prompt_tools(settings))
+        fleet = await stack.enter_async_context(open_fleet(opener(settings, pool, clock, tools)))
         keeper = CatalogueKeeper(
             path=source.path,
             default=source.default,
@@ -108,6 +107,12 @@ async def open_router(
         finally:
             if not await usage.drained(wait_s=settings.drain_s):
                 _log.warning("usage_left_in_journal", backlog=usage.backlog_count)
+
+
+def _http_limits(settings: RouterSettings) -> HttpLimits:
+    return HttpLimits(
+        connections_max=settings.connections_max, connect_s=settings.connect_timeout_s
+    )
 
 
 def _announcer(bus: Bus, router_id: str) -> Callable[[int], Awaitable[None]]:

@@ -1,6 +1,8 @@
 """Settings of the router room."""
 
-from pydantic import BaseModel, Field
+from ipaddress import ip_network
+
+from pydantic import BaseModel, Field, field_validator
 
 USAGE_STREAM = "USAGE"
 USAGE_SUBJECT = "usage.v1"
@@ -57,3 +59,38 @@ class RouterSettings(BaseModel, frozen=True, extra="forbid"):
         1.0, gt=0, description="Between two looks at the catalogue file, seconds."
     )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream in NATS.")
+    fetch_ports: tuple[int, ...] = Field(
+        (443,), description="Ports that images named by a client may be fetched from, by https."
+    )
+    fetch_networks: tuple[str, ...] = Field(
+        (),
+        description="Private networks that images may be fetched from all the same, such as"
+        " 10.1.2.0/24.",
+    )
+    fetch_ca_file: str = Field(
+        "", description="Certificates to trust when fetching images; the system's when empty."
+    )
+    fetch_timeout_s: float = Field(5.0, gt=0, description="Fetching one image, seconds.")
+    fetch_bytes_max: int = Field(
+        10 * 1024**2, ge=1024, description="Longest image that is fetched, bytes."
+    )
+    fetches_max: int = Field(16, ge=1, description="Images that are fetched at once.")
+    template_workers_max: int = Field(
+        2, ge=1, description="Processes that render clients' chat templates; none before the first."
+    )
+    template_timeout_s: float = Field(
+        1.0, gt=0, description="Rendering a client's chat template, seconds; then it is killed."
+    )
+    template_memory_bytes: int = Field(
+        256 * 1024**2, ge=96 * 1024**2, description="Memory of a process that does, bytes."
+    )
+    template_output_chars_max: int = Field(
+        4 * 1024**2, ge=1024, description="Longest prompt that a client's chat template may write."
+    )
+
+    @field_validator("fetch_networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks

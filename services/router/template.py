@@ -1,26 +1,37 @@
 """Chat templates: turns OpenAI messages into the prompt text of a model that takes only text.
 
 The template is the operator's, from the model's `tokenizer_config.json` or a `.jinja` file; a
-client never brings one. It runs in Jinja's immutable sandbox with bounds on its own size and on
-what it writes. Special tokens in a client's text would let it forge turns, so they are replaced by
-a space (the default) or refused; a replacement never makes a new token, and the prompt that is
-billed is the one the model reads. Reads a file when a template is loaded, never later.
+client's own runs in a process apart, see `template_pool`. Which form of contents it reads, and
+what it writes for an image, is tried out when it is loaded. Reads a file then, never later.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
-from jinja2 import TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateSyntaxError
 
 from kit.clock import Clock
-from kit.errors import Reason, TurnpikeError
+from services.router.template_engine import (
+    OUTSIDE,
+    PromptTooLongError,
+    TemplateRefusalError,
+    compile_template,
+    variables,
+    write,
+)
+from services.router.template_jobs import Job
+from services.router.template_messages import (
+    Cleaner,
+    ContentForm,
+    Conversation,
+    OnSpecialToken,
+    invalid,
+    read_conversation,
+)
 
 TEMPLATE_BYTES_MAX: Final = 256 * 1024
 """Largest template source."""
@@ -28,49 +39,16 @@ TEMPLATE_BYTES_MAX: Final = 256 * 1024
 PROMPT_CHARS_MAX: Final = 16 * 1024 * 1024
 """Longest text a template may write."""
 
-VARIABLES_MAX: Final = 32
-"""Most entries of `chat_template_kwargs`."""
-
-_RESERVED: Final = frozenset(
-    {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"}
-    | {"raise_exception", "strftime_now"}
-)
-_ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _MARKER: Final = re.compile(r"<[|\uff5c][^<>\s]{1,64}[|\uff5c]>")
 _PROBE: Final = (["system", "user", "assistant"], ["user", "assistant"], ["user"])
+_PROBE_TEXT: Final = "turnpikeprobe"
+_BRACKETED: Final = re.compile(r"[<\[].*[>\]]", re.DOTALL)
+_RAW_BLOCK: Final = re.compile(r"""['"]type['"]""")
 _TOKEN_KEYS: Final = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token")
-
-
-class OnSpecialToken(StrEnum):
-    """What happens to a model's special token inside a client's text."""
-
-    STRIP = "strip"
-    REFUSE = "refuse"
 
 
 class TemplateFileError(ValueError):
     """The operator's template file cannot be used; the message says why."""
-
-
-class _Block(msgspec.Struct):
-    type: str = ""
-    text: str = ""
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | list[_Block] | None = None
-    name: str | None = None
-    tool_calls: list[Any] | None = None
-    function_call: Any = None
-
-
-class _TemplateRefusalError(Exception):
-    """The template called `raise_exception`."""
-
-
-_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
-_VARIABLES: Final = msgspec.json.Decoder(dict[str, str | int | float | bool | None])
 
 
 class ChatTemplate:
@@ -97,50 +75,61 @@ class ChatTemplate:
         self._bos_token = bos_token
         self._eos_token = eos_token
         self._on_special_token = on_special_token
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = self._strftime_now
         try:
-            self._template = environment.from_string(source)
+            self._template = compile_template(source, strftime_now=self._strftime_now)
         except TemplateSyntaxError as error:
             raise TemplateFileError(
                 f"The chat template does not parse (line {error.lineno})."
             ) from error
-        known = {*special_tokens, bos_token, eos_token, *self._markers()} - {""}
-        ordered = sorted(known, key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._form, image_marks = self._probe_contents()
+        self._tokens = {*special_tokens, bos_token, eos_token, *self._markers(), *image_marks}
+        self._cleaner = Cleaner(self._tokens, on_special_token)
 
-    def render(self, messages: bytes | msgspec.Raw, variables: bytes | msgspec.Raw = b"") -> str:
-        """Return the prompt, up to where the assistant begins to speak.
+    def with_placeholder(self, placeholder: str) -> "ChatTemplate":
+        """Let a template that reads only text take images: `placeholder` stands for each."""
+        if placeholder and not self._form.takes_images:
+            self._form = self._form._replace(placeholder=placeholder)
+            self._cleaner = Cleaner({*self._tokens, placeholder}, self._on_special_token)
+        return self
 
-        A leading BOS token is left out: the engine puts its own. `developer` counts as `system`;
-        the texts of a content array are joined by a line feed, as vLLM does.
+    def read(
+        self,
+        messages: bytes | msgspec.Raw,
+        kwargs: bytes | msgspec.Raw = b"",
+        *,
+        form: ContentForm | None = None,
+    ) -> Conversation:
+        """Return what a template gets of a request's `messages` and `chat_template_kwargs`, JSON.
 
-        Args:
-            messages: The request's `messages`, JSON.
-            variables: Its `chat_template_kwargs`, JSON; empty for none.
+        `form` is how another template than this one wants contents.
 
         Raises:
             TurnpikeError: INVALID_VALUE or UNSUPPORTED_PARAMETER, with `param`.
         """
-        named = self._named(variables) if variables else {}
-        conversation = [
-            self._plain(f"messages[{index}]", message)
-            for index, message in enumerate(_decoded(_MESSAGES, messages, "messages"))
-        ]
+        return read_conversation(messages, kwargs, cleaner=self._cleaner, form=form or self._form)
+
+    def render(self, conversation: Conversation) -> str:
+        """Return the prompt, up to where the assistant begins to speak.
+
+        A leading BOS token is left out: the engine puts its own.
+
+        Raises:
+            TurnpikeError: INVALID_VALUE, with `param`.
+        """
         try:
-            text = self._write(conversation, named)
-        except _TemplateRefusalError:
-            raise _invalid("messages", "The model's chat template refuses the messages.") from None
-        except _OUTSIDE:
+            text = self._write(conversation.messages, conversation.named)
+        except TemplateRefusalError:
+            raise invalid("messages", "The model's chat template refuses the messages.") from None
+        except PromptTooLongError:
+            raise invalid(
+                "messages", f"The prompt is longer than {PROMPT_CHARS_MAX} letters."
+            ) from None
+        except OUTSIDE:
             # Not chained: the text of the error may repeat a message.
-            raise _invalid(
+            raise invalid(
                 "messages", "The messages do not fit the model's chat template."
             ) from None
-        return text.removeprefix(self._bos_token) if self._bos_token else text
+        return self.without_bos(text)
 
     def cleaned(self, param: str, text: str) -> str:
         """Return a prompt that is sent without the template, free of special tokens.
@@ -148,87 +137,69 @@ class ChatTemplate:
         Raises:
             TurnpikeError: INVALID_VALUE, with `param`, when it may not be made free of them.
         """
-        return self._clean(param, text)
+        return self._cleaner.clean(param, text)
 
-    def _write(self, messages: list[dict[str, str]], named: Mapping[str, Any]) -> str:
-        pieces, size = [], 0
-        given = {
-            "messages": messages,
-            "tools": None,
-            "documents": None,
-            "add_generation_prompt": True,
-            "bos_token": self._bos_token,
-            "eos_token": self._eos_token,
-        }
-        for piece in self._template.generate({**named, **given}):
-            pieces.append(piece)
-            size += len(piece)
-            if size > PROMPT_CHARS_MAX:
-                raise _invalid("messages", f"The prompt is longer than {PROMPT_CHARS_MAX} letters.")
-        return "".join(pieces)
+    def job(self, source: str, conversation: Conversation, *, chars_max: int) -> Job:
+        """Return how a client's own template is rendered for this model, in a worker."""
+        return Job(
+            source=source,
+            messages=conversation.messages,
+            named=dict(conversation.named),
+            bos_token=self._bos_token,
+            eos_token=self._eos_token,
+            unix_s=self._clock.unix_ms() // 1000,
+            chars_max=chars_max,
+        )
 
-    def _plain(self, where: str, message: _Message) -> dict[str, str]:
-        if message.role not in _ROLES or message.tool_calls or message.function_call:
-            raise _unsupported(where, "holds a role or tool call that this deployment cannot take")
-        role = "system" if message.role == "developer" else message.role
-        plain = {"role": role, "content": self._text(where, message.content)}
-        if message.name is not None:
-            plain["name"] = self._clean(f"{where}.name", message.name)
-        return plain
+    def without_bos(self, prompt: str) -> str:
+        """Return a prompt without a leading BOS token."""
+        return prompt.removeprefix(self._bos_token) if self._bos_token else prompt
 
-    def _text(self, where: str, content: str | list[_Block] | None) -> str:
-        if isinstance(content, list):
-            for index, block in enumerate(content):
-                if block.type != "text":
-                    raise _unsupported(f"{where}.content[{index}]", "is not text")
-            content = "\n".join(block.text for block in content)
-        return self._clean(f"{where}.content", content or "")
+    def _write(self, messages: list[dict[str, Any]], named: Mapping[str, Any]) -> str:
+        given = variables(messages, named, bos_token=self._bos_token, eos_token=self._eos_token)
+        return write(self._template, given, chars_max=PROMPT_CHARS_MAX)
 
-    def _clean(self, where: str, text: str) -> str:
-        if self._special is None or self._special.search(text) is None:
-            return text
-        if self._on_special_token is OnSpecialToken.STRIP:
-            text = self._special.sub(" ", text)
-            if self._special.search(text) is None:
-                return text
-        raise _invalid(where, f"`{where}` holds a special token of the model.")
+    def _tried(self, messages: list[dict[str, Any]]) -> str:
+        """Return what the template writes by itself; empty when it does not take the messages."""
+        try:
+            return self._write(messages, {})
+        except (TemplateRefusalError, PromptTooLongError, *OUTSIDE):
+            return ""
 
-    def _named(self, variables: bytes | msgspec.Raw) -> dict[str, Any]:
-        param = "chat_template_kwargs"
-        named: dict[str, Any] = _decoded(_VARIABLES, variables, param)
-        if len(named) > VARIABLES_MAX:
-            raise _invalid(param, f"`{param}` has {len(named)} entries; {VARIABLES_MAX} at most.")
-        for name, value in named.items():
-            if name in _RESERVED or not name.isidentifier():
-                raise _invalid(param, f"`{param}` may not set this name.")
-            if isinstance(value, str):
-                named[name] = self._clean(param, value)
-        return named
+    def _probe_contents(self) -> tuple[ContentForm, set[str]]:
+        """Return how contents are wanted, and what stands for an image in a prompt."""
+        text = {"type": "text", "text": _PROBE_TEXT}
+        plain, blocks, image = (
+            self._tried([{"role": "user", "content": content}])
+            for content in (_PROBE_TEXT, [text], [{"type": "image"}, text])
+        )
+        if _PROBE_TEXT not in blocks or _RAW_BLOCK.search(blocks):
+            return ContentForm(), set()
+        has_only_blocks = _PROBE_TEXT not in plain
+        if image == blocks or _PROBE_TEXT not in image or _RAW_BLOCK.search(image):
+            return ContentForm(has_only_blocks=has_only_blocks), set()
+        form = ContentForm(has_blocks=True, has_only_blocks=has_only_blocks)
+        return form, {*_MARKER.findall(image), _inserted(blocks, image)}
 
     def _markers(self) -> set[str]:
         """Return what looks like a special token in what the template writes by itself."""
         for roles in _PROBE:
-            try:
-                text = self._write([{"role": role, "content": "x"} for role in roles], {})
-            except (_TemplateRefusalError, TurnpikeError, *_OUTSIDE):
-                continue
-            return set(_MARKER.findall(text))
+            if text := self._tried([{"role": role, "content": "x"} for role in roles]):
+                return set(_MARKER.findall(text))
         return set()
 
     def _strftime_now(self, pattern: str) -> str:
         return datetime.fromtimestamp(self._clock.unix_ms() / 1000, UTC).strftime(pattern)
 
 
-_OUTSIDE: Final = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    RecursionError,
-)
-"""What an operator's template can raise while it runs."""
+def _inserted(before: str, after: str) -> str:
+    """Return what was put into `before`, from one bracket to another if it can be read so."""
+    size = len(after) - len(before)
+    starts = [
+        k for k in range(len(before) + 1) if before[:k] + after[k : k + size] + before[k:] == after
+    ]
+    pieces = [after[k : k + size].strip() for k in starts]
+    return next((piece for piece in pieces if _BRACKETED.fullmatch(piece)), "".join(pieces[:1]))
 
 
 def load_chat_template(
@@ -304,26 +275,3 @@ def _special_tokens(config: Mapping[str, Any]) -> set[str]:
         if isinstance(entry, dict) and entry.get("special"):
             tokens.add(_token(entry))
     return {token for token in tokens if token.strip()}
-
-
-def _decoded(decoder: msgspec.json.Decoder[Any], raw: bytes | msgspec.Raw, param: str) -> Any:  # noqa: ANN401 - the decoder says
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _invalid(param, f"`{param}` does not have the expected form.") from error
-
-
-def _tojson(value: Any, indent: int | None = None) -> str:  # noqa: ANN401 - any value of a template
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(_message: str = "") -> NoReturn:
-    raise _TemplateRefusalError
-
-
-def _invalid(param: str, message: str) -> TurnpikeError:
-    return TurnpikeError(Reason.INVALID_VALUE, message, param=param)
-
-
-def _unsupported(param: str, what: str) -> TurnpikeError:
-    return TurnpikeError(Reason.UNSUPPORTED_PARAMETER, f"`{param}` {what}.", param=param)

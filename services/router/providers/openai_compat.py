@@ -9,6 +9,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from kit.clock import Clock
+from services.router.providers.openai_content import ignored_prompt_fields
 from services.router.providers.openai_embeddings import (
     encode_embeddings_request,
     read_embeddings,
@@ -25,6 +26,7 @@ from services.router.providers.openai_texts import (
     text_choice_count,
 )
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.telling import telling
 from services.router.providers.vectors import ANSWER_BYTES_MAX, too_long
 from services.router.upstream import (
     HttpExchange,
@@ -98,7 +100,9 @@ class OpenAiCompatProvider:
         """Return the answer's batches; see `services.router.providers.port.Provider`."""
         if call.operation in MEDIA:
             return self._media.stream(call, body, deadline_s=deadline_s)
-        return self._chat(call, body, deadline_s)
+        stream = self._chat(call, body, deadline_s)
+        ignored = ignored_prompt_fields(call, body)
+        return telling(stream, ignored) if ignored else stream
 
     async def _chat(self, call: Call, body: Body, deadline_s: float) -> AsyncGenerator[Batch, None]:
         exchange: HttpExchange | None = None

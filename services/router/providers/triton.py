@@ -9,11 +9,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
 
-import msgspec
-
-from kit.errors import TurnpikeError
 from services.router.providers.constraint_fields import unsupported
 from services.router.providers.port import (
     FINAL,
@@ -23,21 +19,21 @@ from services.router.providers.port import (
     Failure,
     ProviderError,
 )
+from services.router.providers.telling import telling
 from services.router.providers.triton_answer import Answer
 from services.router.providers.triton_port import TritonConfig, TritonTransport
+from services.router.providers.triton_prompt import Prompts
 from services.router.providers.triton_tensors import (
     STRUCTURED,
     ask,
     check_inputs,
+    check_takes_images,
     ignored_fields,
     sampling_parameters,
 )
-from services.router.providers.triton_texts import OWN_FIELDS, is_echoed, single_prompt
+from services.router.providers.triton_texts import OWN_FIELDS, is_echoed
 from services.router.providers.triton_transports import open_transport
 from services.router.upstream import HttpPool
-from turnpike.router.v1 import router_pb2
-
-_NULL: Final = msgspec.Raw(b"null")
 
 
 class TritonProvider:
@@ -46,40 +42,44 @@ class TritonProvider:
     def __init__(self, config: TritonConfig, transport: TritonTransport) -> None:
         self._config = config
         self._transport = transport
+        self._prompts = Prompts(config.template, config.tools)
         self._inputs: frozenset[str] | None = None
         self._inputs_lock = asyncio.Lock()
 
-    async def stream(
-        self, call: Call, body: Body, *, deadline_s: float
+    def stream(self, call: Call, body: Body, *, deadline_s: float) -> AsyncGenerator[Batch, None]:
+        """Return the answer's batches; see `Provider.stream`."""
+        stream = self._generated(call, body, deadline_s)
+        ignored = ignored_fields(body)
+        if call.operation:
+            ignored = [name for name in ignored if name not in OWN_FIELDS]
+        return telling(stream, ignored) if ignored else stream
+
+    async def _generated(
+        self, call: Call, body: Body, deadline_s: float
     ) -> AsyncGenerator[Batch, None]:
-        """Yield the answer's batches; see `Provider.stream`."""
         sampling = sampling_parameters(
             body, max_tokens=call.max_tokens, adapter=call.adapter, constraint=call.constraint
         )
-        prompt = self._prompt(call, body)
+        prompt, images = await self._prompts.prompt(call, body, deadline_s=deadline_s)
         loop = asyncio.get_running_loop()
         answer = Answer(call, echo=prompt if is_echoed(call, body) else "")
-        ignored = _ignored(call, body)
         generation = None
         try:
             inputs = self._inputs or await self._read_inputs(deadline_s)
-            generation = await self._transport.start(
-                ask(prompt, sampling, inputs), call.request_id, deadline_s
-            )
+            request = ask(prompt, sampling, inputs)
+            if images:
+                check_takes_images(inputs)
+                request.images = await self._prompts.images(images, deadline_s=deadline_s)
+            generation = await self._transport.start(request, call.request_id, deadline_s)
             until_s = deadline_s
             while not answer.is_finished and (parts := await generation.read(until_s)):
                 batch = answer.add(parts)
                 if batch is not None:
-                    if ignored:
-                        batch.route.ignored_parameters.extend(ignored)
-                        ignored = []
                     yield batch
                 if answer.has_started:
                     until_s = loop.time() + call.idle_s
             last = answer.end()
             await generation.finish()
-            if ignored:
-                last.route.ignored_parameters.extend(ignored)
             yield last
         except ProviderError as error:
             if call.constraint is not None and error.param == STRUCTURED:
@@ -100,21 +100,6 @@ class TritonProvider:
         except ProviderError:
             return False
 
-    def _prompt(self, call: Call, body: Body) -> str:
-        template = self._config.template
-        try:
-            if call.operation == router_pb2.OPERATION_COMPLETION:
-                prompt = single_prompt(body)
-                return prompt if template is None else template.cleaned("prompt", prompt)
-            if call.operation or template is None:
-                what = "serve this" if call.operation else "have a chat template"
-                raise ProviderError(Failure.UNSUPPORTED, f"The deployment does not {what}.")
-            return template.render(
-                body.get("messages", _NULL), body.get("chat_template_kwargs", b"")
-            )
-        except TurnpikeError as error:
-            raise ProviderError(Failure.REJECTED, error.message, status=400) from error
-
     async def _read_inputs(self, deadline_s: float) -> frozenset[str]:
         """Ask for the model's inputs, once for all requests that wait."""
         until_s = min(deadline_s, asyncio.get_running_loop().time() + self._config.metadata_s)
@@ -127,12 +112,6 @@ class TritonProvider:
             raise ProviderError(
                 Failure.TIMEOUT, "The Triton server did not describe its model in time."
             ) from error
-
-
-def _ignored(call: Call, body: Body) -> list[str]:
-    """Return the fields of a request that change nothing here."""
-    names = ignored_fields(body)
-    return [name for name in names if name not in OWN_FIELDS] if call.operation else names
 
 
 @asynccontextmanager

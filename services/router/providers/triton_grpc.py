@@ -19,7 +19,14 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from services.router.providers.port import Failure, ProviderError
 from services.router.providers.triton_port import TritonConfig
-from services.router.providers.triton_tensors import Ask, Part, error_of, raw_inputs, read_part
+from services.router.providers.triton_tensors import (
+    IMAGE_INPUT,
+    Ask,
+    Part,
+    error_of,
+    raw_inputs,
+    read_part,
+)
 from services.router.providers.triton_vectors import (
     ModelLayout,
     Output,
@@ -160,7 +167,8 @@ class GrpcTransport:
             id=request_id,
         )
         for name, datatype, content in raw_inputs(request):
-            message.inputs.add(name=name, datatype=datatype, shape=[1])
+            count = len(request.images) if name == IMAGE_INPUT else 1
+            message.inputs.add(name=name, datatype=datatype, shape=[count])
             message.raw_input_contents.append(content)
         return GrpcGeneration(self._infer(message), end_s=self._config.end_s)
 

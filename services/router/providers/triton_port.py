@@ -1,9 +1,10 @@
-"""What the Triton adapter and its two transports agree on; pure."""
+"""What the Triton adapter and its two transports agree on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from services.router.prompt_tools import PromptTools
 from services.router.providers.triton_tensors import Ask, Part
 from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk
 from services.router.template import ChatTemplate
@@ -20,6 +21,7 @@ class TritonConfig:
 
     model_name: str
     template: ChatTemplate | None = None
+    tools: PromptTools | None = None
     grpc_address: str = ""
     http_address: str = ""
     transport: Literal["grpc", "http"] = "grpc"

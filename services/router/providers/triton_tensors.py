@@ -38,6 +38,9 @@ SAMPLING_KEYS: Final = (
 backend fail with a text that says nothing."""
 
 STRUCTURED: Final = "structured_outputs"
+IMAGE_INPUT: Final = "image"
+"""The optional input for images."""
+
 REQUIRED_INPUTS: Final = frozenset(
     {"text_input", "stream", "sampling_parameters", "return_finish_reason"}
     | {"return_num_input_tokens", "return_num_output_tokens"}
@@ -68,7 +71,6 @@ _MEANS_NOTHING: Final[dict[str, frozenset[bytes]]] = {
         "audio",
         "prediction",
         "web_search_options",
-        "chat_template",
         "mm_processor_kwargs",
         "structured_outputs",
         "suffix",
@@ -80,7 +82,8 @@ for nothing."""
 
 _KNOWN: Final = (
     frozenset({"model", "messages", "stream", "stream_options", "timeout_ms"})
-    | frozenset({"max_tokens", "max_completion_tokens", "chat_template_kwargs"})
+    | frozenset({"max_tokens", "max_completion_tokens"})
+    | frozenset({"chat_template", "chat_template_kwargs"})
     | frozenset(SAMPLING_KEYS)
     | CONSTRAINTS
     | frozenset(_MEANS_NOTHING)
@@ -101,16 +104,18 @@ class Part(msgspec.Struct, rename={"text": "text_output"}):
     error: str | None = None
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct):
     """One request for text: the prompt, vLLM's sampling parameters as JSON, and flags to raise.
 
-    Or one for a vector: `embedding_request`, as JSON, takes the place of both texts.
+    `images` are files as base64, in the order that the prompt speaks of them. Or one for a vector:
+    `embedding_request`, as JSON, takes the place of both texts.
     """
 
     text_input: str
     sampling_parameters: str
     flags: tuple[str, ...]
     embedding_request: str = ""
+    images: tuple[str, ...] = ()
 
     def texts(self) -> tuple[tuple[str, str], ...]:
         """Return the inputs that are texts."""
@@ -135,6 +140,21 @@ def check_inputs(names: Iterable[str]) -> frozenset[str]:
             f"The model has no input `{missing[0]}`; Triton's vLLM tensors are needed.",
         )
     return known
+
+
+def check_takes_images(inputs: frozenset[str]) -> None:
+    """Refuse images that the model has no input for.
+
+    Raises:
+        ProviderError: UNSUPPORTED, with `param` messages.
+    """
+    if IMAGE_INPUT not in inputs:
+        raise ProviderError(
+            Failure.UNSUPPORTED,
+            "Images are not supported by this deployment.",
+            status=400,
+            param="messages",
+        )
 
 
 def sampling_parameters(
@@ -182,12 +202,15 @@ def ask(prompt: str, sampling: str, inputs: frozenset[str]) -> Ask:
 
 
 def raw_inputs(request: Ask) -> list[tuple[str, str, bytes]]:
-    """Return name, datatype and content of each input tensor; every shape is [1].
+    """Return name, datatype and content of each input tensor.
 
-    BYTES [1] is a little-endian uint32 length and the UTF-8 text, BOOL [1] one byte.
+    BYTES is a little-endian uint32 length and the UTF-8 text for each element, BOOL one byte. Every
+    shape is [1], but that of `IMAGE_INPUT`: it has an element for each image.
     """
     tensors = [(name, "BYTES", _bytes_element(text)) for name, text in request.texts()]
     tensors.extend((flag, "BOOL", b"\x01") for flag in request.flags)
+    if request.images:
+        tensors.append((IMAGE_INPUT, "BYTES", b"".join(map(_bytes_element, request.images))))
     return tensors
 
 
@@ -198,8 +221,10 @@ def _bytes_element(text: str) -> bytes:
 
 def json_inputs(request: Ask) -> bytes:
     """Return the same request as the body of `generate_stream`."""
-    fields: dict[str, str | bool] = dict(request.texts())
+    fields: dict[str, str | bool | tuple[str, ...]] = dict(request.texts())
     fields.update(dict.fromkeys(request.flags, True))
+    if request.images:
+        fields[IMAGE_INPUT] = request.images
     return msgspec.json.encode(fields)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.catalogues import chat, price_nusd
+from tests.fixtures.catalogues import chat, price_nusd, triton_catalogue
 from tests.fixtures.gateway import Key, OpenSite, Site, Wish
 from tests.fixtures.content_blocks import PNG, data_url, image, pdf, text, user
+from tests.fixtures.triton import Triton
 from tests.integration.gateway.wire import Answer, answer_of
 
 SHORT, LONG, HELD = 4096, 65_536, 100_000
@@ -66,6 +67,60 @@ async def test_image_is_held_for_by_its_maximum_and_not_by_its_bytes(site: Site)
     answers = [await answer_of(site.post(key, body)) for key in (enough, scarce)]
 
     assert [200, 402] == [answer.status for answer in answers]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+async def test_triton_model_is_shown_an_image_and_no_host_that_is_private(
+    open_site: OpenSite, triton: Triton, transport: str
+) -> None:
+    site = await open_site(Wish(catalogue=triton_catalogue(triton, transport)))
+    key = await site.key()
+    body = {"model": "tiny-picture", "max_tokens": 2}
+    hosts = ("https://localhost/", "https://192.168.1.1/a.png", "http://example.com/a.png")
+
+    served = await answer_of(site.post(key, {**body, "messages": [user(text("look"), picture(9))]}))
+    refused = [
+        await answer_of(site.post(key, {**body, "messages": [user(image(url))]})) for url in hosts
+    ]
+    document = await answer_of(site.post(key, {**body, "messages": [user(pdf())]}))
+
+    assert 200 == served.status
+    assert "<|user|>\n<image>\nlook<|end|>" in triton.shown()[-1]["prompt"]
+    where = "messages[0].content[0].image_url.url"
+    assert [(400, "invalid_value", where)] * 3 == [
+        (answer.status, answer.error["code"], answer.error["param"]) for answer in refused
+    ]
+    assert (400, "unsupported_parameter") == (document.status, document.error["code"])
+    await site.settled(key, 2)
+
+
+async def test_template_of_a_client_needs_the_scope(site: Site) -> None:
+    key = await site.key()
+
+    answer = await answer_of(site.post(key, chat(chat_template="{{ messages }}")))
+
+    assert (403, "key_scope", "chat_template") == (
+        answer.status,
+        answer.error["code"],
+        answer.error["param"],
+    )
+    assert [] == site.main.seen
+
+
+async def test_what_an_engine_does_not_know_is_refused_or_told(site: Site) -> None:
+    key = await site.key()
+
+    told = await answer_of(site.post(key, chat(chat_template_kwargs={"enable_thinking": True})))
+    refused = await answer_of(site.post(key, chat(mm_processor_kwargs={"num_crops": 4})))
+
+    assert (200, "chat_template_kwargs") == (told.status, told.headers["X-Turnpike-Ignored"])
+    assert "chat_template_kwargs" not in site.main.seen[0].body
+    assert (400, "unsupported_parameter", "mm_processor_kwargs") == (
+        refused.status,
+        refused.error["code"],
+        refused.error["param"],
+    )
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])

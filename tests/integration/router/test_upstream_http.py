@@ -1,18 +1,12 @@
 """The HTTP client over real sockets: reuse, bounds, back-pressure, TLS, endings."""
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from services.router.upstream import (
     HttpExchange,
@@ -30,6 +24,7 @@ from services.router.upstream import (
 from tests.fakes.openai_calls import eventually
 from tests.fakes.openai_script import Script, dumps
 from tests.fakes.openai_upstream import OpenAiUpstream, open_openai_upstream
+from tests.fixtures.tls import certificate, server_context
 
 LIMITS = HttpLimits(connections_max=4, idle_max=2, idle_s=30.0, unread_bytes_max=50_000)
 
@@ -270,43 +265,6 @@ async def test_closed_pool_has_no_connections_and_takes_no_requests(
     await eventually(lambda: openai_upstream.open_count == 0)
     with pytest.raises(UpstreamConnectError):
         await send(pool, openai_upstream)
-
-
-def certificate(folder: Path, *, name: str = "127.0.0.1", days: int = 1) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fake")])
-    now = datetime.datetime.now(datetime.UTC)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=3))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
-    cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return cert_file, key_file
-
-
-def server_context(files: tuple[Path, Path]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*files)
-    return context
 
 
 async def test_tls_upstream_with_a_known_certificate_is_served(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from kit.yaml_lines import YamlError
-from services.router.catalog_file import build, parse
+from services.router.catalog_build import build
+from services.router.catalog_file import parse
 from turnpike.router.v1 import router_pb2
 
 GOOD = """\

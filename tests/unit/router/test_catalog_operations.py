@@ -6,7 +6,8 @@ import pytest
 
 from kit.yaml_lines import YamlError
 from services.router.catalog import Deployment
-from services.router.catalog_file import build, parse
+from services.router.catalog_build import build
+from services.router.catalog_file import parse
 from services.router.defaults import LocalTriton, default_catalogue
 from turnpike.router.v1 import router_pb2
 

@@ -246,7 +246,7 @@ async def test_client_mistake_is_found_before_triton_is_asked() -> None:
     with pytest.raises(ProviderError) as caught:
         await anext(provider.stream(a_call(), body, deadline_s=0.0))
 
-    assert caught.value.failure is Failure.REJECTED
+    assert caught.value.failure is Failure.UNSUPPORTED
     assert transport.metadata_count == 0
 
 

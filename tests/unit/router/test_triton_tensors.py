@@ -12,6 +12,7 @@ from services.router.providers.triton_tensors import (
     Part,
     ask,
     check_inputs,
+    check_takes_images,
     error_of,
     ignored_fields,
     json_inputs,
@@ -65,6 +66,10 @@ def test_only_known_sampling_parameters_are_passed_on() -> None:
         ("logit_bias", {"1": 5}),
         ("structured_outputs", {"regex": "a+"}),
         ("chat_template", "{{ x }}"),
+        ("response_format", {"type": "json_object"}),
+        ("response_format", "json"),
+        ("guided_regex", "a+"),
+        ("mm_processor_kwargs", {"num_crops": 4}),
         ("modalities", ["text", "audio"]),
     ],
 )
@@ -117,6 +122,26 @@ def test_http_body_says_the_same_as_the_tensors() -> None:
     assert body["text_input"] == "hé"
     assert body["sampling_parameters"] == '{"max_tokens":1}'
     assert body["exclude_input_in_output"] is True
+
+
+def test_images_are_elements_of_one_tensor_and_a_list_in_the_body() -> None:
+    request = ask("x", "{}", ALL_INPUTS)
+    request.images = ("aGk=", "eW8=")
+
+    tensors = {name: (datatype, content) for name, datatype, content in raw_inputs(request)}
+    body = msgspec.json.decode(json_inputs(request))
+
+    assert ("BYTES", element("aGk=") + element("eW8=")) == tensors["image"]
+    assert ["aGk=", "eW8="] == body["image"]
+
+
+def test_model_without_an_image_input_is_not_given_images() -> None:
+    check_takes_images(ALL_INPUTS)
+
+    with pytest.raises(ProviderError) as caught:
+        check_takes_images(REQUIRED_INPUTS)
+
+    assert (Failure.UNSUPPORTED, "messages") == (caught.value.failure, caught.value.param)
 
 
 @pytest.mark.parametrize("missing", sorted(REQUIRED_INPUTS))

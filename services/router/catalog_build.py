@@ -1,0 +1,121 @@
+"""From the catalogue as it is written to the snapshot that is routed by."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from kit.ids import name_id
+from services.router.capabilities import capabilities
+from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
+from services.router.catalog_entries import (
+    OPERATIONS,
+    CatalogueFile,
+    DeploymentEntry,
+    ModelEntry,
+    OpenAiCompatEntry,
+    ProviderEntry,
+    TensorsEntry,
+    TritonEntry,
+)
+from services.router.pricing import ceiling, floor
+
+RESELLERS: Final = ("openrouter.ai",)
+"""Who sells others' capacity; providers there are external unless the file says otherwise."""
+
+
+def build(file: CatalogueFile, *, generation: int) -> Catalogue:
+    """Return the snapshot of a checked file."""
+    models = tuple(_model(file, model_id, entry) for model_id, entry in sorted(file.models.items()))
+    names = {name: model for model in models for name in (model.model_id, *model.aliases)}
+    functions = tuple(
+        Function(
+            name=name,
+            model_id=names[entry.model].model_id,
+            defaults=entry.defaults,
+            overridable=tuple(entry.overridable),
+        )
+        for name, entry in sorted(file.functions.items())
+    )
+    return Catalogue(generation=generation, models=models, names=names, functions=functions)
+
+
+def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> dict[str, str]:
+    provider = file.providers[entry.provider]
+    options = {"engine": _engine(provider)}
+    if entry.chat_template:
+        options["chat_template"] = entry.chat_template
+    if entry.image_placeholder:
+        options["image_placeholder"] = entry.image_placeholder
+    if isinstance(provider, OpenAiCompatEntry) and provider.thinking:
+        options["thinking"] = provider.thinking
+    if "embedding" in model.operations and isinstance(provider, TritonEntry):
+        tensors = entry.tensors or TensorsEntry.model_validate({})
+        options["embedding_input"] = tensors.input
+        options["embedding_output"] = tensors.output
+        options["embedding_token_count"] = tensors.token_count
+        options["embedding_is_shortenable"] = "yes" if tensors.is_shortenable else ""
+    return options
+
+
+def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> Deployment:
+    provider = file.providers[entry.provider]
+    capable = capabilities(_engine(provider), supports=entry.supports, lacks=entry.lacks)
+    return Deployment(
+        name=entry.name,
+        deployment_id=name_id("deployment", entry.name),
+        provider=entry.provider,
+        kind=provider.kind,
+        backend=provider.backend,
+        upstream_model=entry.upstream_model,
+        price=entry.price.row(),
+        priority=entry.priority,
+        type=_type(provider),
+        capabilities=capable,
+        adapters=tuple(entry.adapters),
+        forwards_unknown=entry.forwards_unknown,
+        options=_options(file, model, entry),
+    )
+
+
+def _engine(provider: ProviderEntry) -> str:
+    return provider.engine if isinstance(provider, OpenAiCompatEntry) else "triton"
+
+
+def _type(provider: ProviderEntry) -> DeploymentType:
+    """Return whose capacity a provider's is: an engine that we run is native, an account quota."""
+    if provider.type is not None:
+        return DeploymentType[provider.type.upper()]
+    if isinstance(provider, OpenAiCompatEntry):
+        host = urlsplit(provider.base_url).hostname or ""
+        if any(host == name or host.endswith(f".{name}") for name in RESELLERS):
+            return DeploymentType.EXTERNAL
+        if provider.engine == "openai":
+            return DeploymentType.QUOTA
+    return DeploymentType.NATIVE
+
+
+def _model(file: CatalogueFile, model_id: str, entry: ModelEntry) -> Model:
+    found = [_deployment(file, entry, deployment) for deployment in entry.deployments]
+    prices = [deployment.price for deployment in found]
+    cheapest_first = sorted(
+        found,
+        key=lambda d: (
+            d.priority,
+            d.price.input_pusd_per_token + d.price.output_pusd_per_token,
+            d.price.unit_pusd,
+        ),
+    )
+    return Model(
+        model_id=model_id,
+        aliases=tuple(entry.aliases),
+        owner=entry.owner,
+        context_length=entry.context_length,
+        default_max_tokens=entry.default_max_tokens,
+        prompt_tokens_per_kilobyte_max=int(entry.prompt_tokens_per_byte_max * 1024),
+        image_tokens_max=entry.image_tokens_max,
+        file_tokens_max=entry.file_tokens_max,
+        create_unix_s=entry.create_unix_s,
+        deployments=tuple(cheapest_first),
+        ceiling=ceiling(prices),
+        floor=floor(prices),
+        operations=tuple(sorted({OPERATIONS[name] for name in entry.operations})),
+    )

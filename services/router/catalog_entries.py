@@ -1,0 +1,299 @@
+"""The form of the `catalogue` section of `turnpike.yaml`: providers, models, prices, functions."""
+
+import hashlib
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, Field, JsonValue, SecretStr, model_validator
+
+from kit.money import (
+    PUSD_PER_NUSD,
+    nusd_from_usd,
+    pusd_from_usd,
+    pusd_per_token_from_usd_per_million,
+)
+from services.router.capabilities import FEATURES
+from services.router.pricing import PriceRow
+from turnpike.router.v1 import router_pb2
+
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
+_SOLD_BY: Final = {"image": "image", "character": "speech", "second": "transcription"}
+_MEDIA: Final = frozenset(_SOLD_BY.values())
+_RESERVED: Final = frozenset({"model", "stream", "stream_options", "timeout_ms"})
+Name = Annotated[str, Field(pattern=_NAME)]
+OperationName = Literal["chat", "completion", "embedding", "image", "speech", "transcription"]
+OPERATIONS: Final[Mapping[str, "router_pb2.Operation.ValueType"]] = {
+    "chat": router_pb2.OPERATION_UNSPECIFIED,
+    "completion": router_pb2.OPERATION_COMPLETION,
+    "embedding": router_pb2.OPERATION_EMBEDDING,
+    "image": router_pb2.OPERATION_IMAGE,
+    "speech": router_pb2.OPERATION_SPEECH,
+    "transcription": router_pb2.OPERATION_TRANSCRIPTION,
+}
+
+
+class _Entry(BaseModel, frozen=True, extra="forbid"):
+    """What every part of the section has in common: unknown keys are refused."""
+
+
+TypeName = Literal["native", "quota", "external"]
+
+
+class TritonEntry(_Entry):
+    """An NVIDIA Triton Inference Server."""
+
+    kind: Literal["triton"]
+    grpc_address: str = Field("127.0.0.1:8001", description="Its gRPC port, host:port.")
+    http_address: str = Field(
+        "", description="Its HTTP port, host:port; needed for transport http."
+    )
+    transport: Literal["grpc", "http"] = Field("grpc", description="Which port is used.")
+    backend: str = Field("triton-vllm", description="What X-Backend shows.")
+    type: TypeName = Field("native", description="Whose capacity it is.")
+
+    @model_validator(mode="after")
+    def _has_address(self) -> "TritonEntry":
+        if self.transport == "http" and not self.http_address:
+            raise ValueError("transport http needs http_address")
+        return self
+
+
+class OpenAiCompatEntry(_Entry):
+    """Any server that speaks OpenAI's chat completions over HTTP."""
+
+    kind: Literal["openai_compat"]
+    base_url: str = Field(pattern=r"^https?://[^\s?#]+$", description="Up to and with /v1.")
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="Sent as Bearer; ${VARIABLE} or file:/path, never the key itself.",
+    )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="How this server spells the output bound."
+    )
+    thinking: Literal["", "reasoning_effort"] = Field(
+        "", description="How enable_thinking of chat_template_kwargs is said to engine openai."
+    )
+    headers: dict[str, str] = Field(default_factory=dict, description="More headers to send.")
+    engine: Literal["openai", "vllm", "sglang"] = Field(
+        "openai", description="Whose parameters it takes beyond OpenAI's."
+    )
+    type: TypeName | None = Field(
+        None,
+        description="Whose capacity it is; a reseller is external, an engine of your own native.",
+    )
+    backend: str = Field("openai", description="What X-Backend shows.")
+
+
+ProviderEntry = Annotated[TritonEntry | OpenAiCompatEntry, Field(discriminator="kind")]
+
+
+class PriceEntry(_Entry):
+    """What tokens are sold for; USD amounts are exact decimals."""
+
+    input_usd_per_million: Decimal = Field(
+        Decimal(0), ge=0, description="Prompt tokens, USD per million; needed without a unit."
+    )
+    output_usd_per_million: Decimal = Field(
+        Decimal(0), ge=0, description="Completion tokens, USD per million; needed without a unit."
+    )
+    request_usd: Decimal = Field(Decimal(0), ge=0, description="Each request, USD.")
+    unit: Literal["", "image", "character", "second"] = Field(
+        "", description="What `unit_usd` is for: an image, a character or a second of sound."
+    )
+    unit_usd: Decimal = Field(Decimal(0), ge=0, description="Each unit, USD.")
+
+    @model_validator(mode="after")
+    def _is_exact(self) -> "PriceEntry":
+        if bool(self.unit) != ("unit_usd" in self.model_fields_set):
+            raise ValueError("unit and unit_usd need each other")
+        for name in ("input_usd_per_million", "output_usd_per_million"):
+            if not self.unit and name not in self.model_fields_set:
+                raise ValueError(f"{name} is missing")
+        self.row()
+        return self
+
+    @property
+    def costs_tokens(self) -> bool:
+        """Whether tokens cost anything."""
+        return bool(self.input_usd_per_million or self.output_usd_per_million)
+
+    def row(self) -> PriceRow:
+        """Return the price as integers, with an id that changes whenever a figure does."""
+        input_pusd = pusd_per_token_from_usd_per_million(str(self.input_usd_per_million))
+        output_pusd = pusd_per_token_from_usd_per_million(str(self.output_usd_per_million))
+        request_pusd = PUSD_PER_NUSD * nusd_from_usd(str(self.request_usd))
+        unit_pusd = pusd_from_usd(str(self.unit_usd))
+        figures = f"{input_pusd}:{output_pusd}:{request_pusd}"
+        if self.unit:
+            figures += f":{self.unit}:{unit_pusd}"
+        digest = hashlib.sha256(figures.encode()).hexdigest()
+        return PriceRow(
+            f"price-{digest[:12]}", input_pusd, output_pusd, request_pusd, unit_pusd, self.unit
+        )
+
+
+class TensorsEntry(_Entry):
+    """What the tensors of an embedding model on Triton are called."""
+
+    input: str = Field("text", min_length=1, description="BYTES, the texts.")
+    output: str = Field("embedding", min_length=1, description="FP32, a vector for each text.")
+    token_count: str = Field(
+        "num_input_tokens", description="Tokens of each text; used if the model has it."
+    )
+    is_shortenable: bool = Field(
+        default=False, description="Whether the first numbers of a vector are a vector too."
+    )
+
+
+class DeploymentEntry(_Entry):
+    """One place where a model can be had."""
+
+    name: Name = Field(description="Unique in the file.")
+    provider: str = Field(description="A name from `providers`.")
+    upstream_model: str = Field(min_length=1, description="The provider's own name of the model.")
+    price: PriceEntry
+    priority: int = Field(0, description="Lower is tried first.")
+    supports: list[str] = Field(
+        default_factory=list, description="Features it has beyond those of its engine."
+    )
+    lacks: list[str] = Field(
+        default_factory=list, description="Features of its engine that it does not have."
+    )
+    adapters: list[Name] = Field(
+        default_factory=list, description="LoRA adapters; callers write `<model>:<adapter>`."
+    )
+    forwards_unknown: bool = Field(
+        default=False, description="Whether fields that Turnpike does not know are sent on."
+    )
+    chat_template: str = Field(
+        "", description="Path of a tokenizer_config.json or .jinja file; for triton only."
+    )
+    tensors: TensorsEntry | None = Field(
+        None, description="Names of tensors, for embedding models on triton; absent: the usual."
+    )
+
+    image_placeholder: str = Field(
+        "",
+        description="What stands for an image in a prompt, when the chat template does not say;"
+        " for triton only.",
+    )
+
+    @model_validator(mode="after")
+    def _features_exist(self) -> "DeploymentEntry":
+        if unknown := sorted({*self.supports, *self.lacks} - FEATURES):
+            raise ValueError(f"{unknown[0]} is no feature; {', '.join(sorted(FEATURES))} are")
+        return self
+
+
+class ModelEntry(_Entry):
+    """A model as callers see it."""
+
+    aliases: list[Name] = Field(default_factory=list, description="Other names for it.")
+    owner: str = Field("turnpike", description="`owned_by` in /v1/models.")
+    context_length: int = Field(ge=2, description="Tokens of prompt and answer together.")
+    default_max_tokens: int = Field(4096, ge=1, description="Output bound when none is given.")
+    prompt_tokens_per_byte_max: Decimal = Field(
+        Decimal("0.5"), gt=0, le=4, description="Upper bound that sizes holds."
+    )
+    image_tokens_max: int = Field(1600, ge=0, description="The same for one image, tokens.")
+    file_tokens_max: int = Field(
+        32_768, ge=0, description="The same for one file or recording, tokens."
+    )
+    create_unix_s: int = Field(1_760_000_000, ge=0, description="`created` in /v1/models.")
+    operations: tuple[OperationName, ...] = Field(
+        ("chat",),
+        min_length=1,
+        description="What can be asked of it; every deployment must serve all of it.",
+    )
+    deployments: list[DeploymentEntry] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _counts_one_unit(self) -> "ModelEntry":
+        units = {entry.price.unit for entry in self.deployments if entry.price.unit}
+        if len(units) > 1:
+            raise ValueError(f"its deployments are sold by different units: {sorted(units)}")
+        for unit in units:
+            if _SOLD_BY[unit] not in self.operations:
+                raise ValueError(f"the unit {unit} needs {_SOLD_BY[unit]} among its operations")
+        if "speech" in self.operations:
+            for entry in self.deployments:
+                if not entry.price.unit and entry.price.costs_tokens:
+                    raise ValueError("speech is sold by characters: nobody counts its tokens")
+        return self
+
+
+class FunctionEntry(_Entry):
+    """A preset that callers address as `turnpike::function_name::<name>`."""
+
+    model: str = Field(description="The model that runs it, by its id or an alias.")
+    defaults: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="Request fields; `messages` go before the request's own.",
+    )
+    overridable: list[str] = Field(
+        default_factory=list, description="Fields of `defaults` that a request may set itself."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FunctionEntry":
+        if reserved := sorted(_RESERVED & self.defaults.keys()):
+            raise ValueError(f"defaults may not set {reserved[0]}")
+        if unset := sorted(set(self.overridable) - self.defaults.keys()):
+            raise ValueError(f"{unset[0]} is overridable and has no default")
+        return self
+
+
+class CatalogueFile(_Entry):
+    """The `catalogue` section."""
+
+    providers: dict[Name, ProviderEntry] = Field(default_factory=dict)
+    models: dict[Name, ModelEntry] = Field(default_factory=dict)
+    functions: dict[Name, FunctionEntry] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "CatalogueFile":
+        seen: set[str] = set()
+        deployments: set[str] = set()
+        for model_id, model in self.models.items():
+            for name in (model_id, *model.aliases):
+                if name in seen:
+                    raise ValueError(f"the name {name} means two models")
+                seen.add(name)
+            for deployment in model.deployments:
+                if deployment.provider not in self.providers:
+                    raise ValueError(
+                        f"deployment {deployment.name}: no provider {deployment.provider}"
+                    )
+                if deployment.name in deployments:
+                    raise ValueError(f"two deployments are called {deployment.name}")
+                deployments.add(deployment.name)
+                self._check_media(model, deployment)
+        for name, function in self.functions.items():
+            if function.model not in seen:
+                raise ValueError(f"function {name}: no model {function.model}")
+        return self
+
+    @model_validator(mode="after")
+    def _operations_fit(self) -> "CatalogueFile":
+        for model in self.models.values():
+            served = set(model.operations)
+            for deployment in model.deployments:
+                is_triton = isinstance(self.providers[deployment.provider], TritonEntry)
+                is_embedder = is_triton and "embedding" in served
+                if is_embedder and served != {"embedding"}:
+                    raise ValueError(
+                        f"deployment {deployment.name}: a model on triton serves either text or"
+                        " embeddings"
+                    )
+                if deployment.tensors is not None and not is_embedder:
+                    raise ValueError(
+                        f"deployment {deployment.name}: only an embedding model on triton has"
+                        " tensors"
+                    )
+        return self
+
+    def _check_media(self, model: ModelEntry, deployment: DeploymentEntry) -> None:
+        kind = self.providers[deployment.provider].kind
+        if kind == "triton" and not _MEDIA.isdisjoint(model.operations):
+            raise ValueError(f"deployment {deployment.name}: triton serves no images or sound here")
