@@ -19,6 +19,10 @@ from kit.errors import Reason, TurnpikeError
 
 _ESTIMATE_BYTES_PER_TOKEN: Final = 4
 _CONTEXT_BYTES_PER_TOKEN_MAX: Final = 16
+_WITHOUT_BOUND: Final = frozenset({"chat_template", "mm_processor_kwargs"})
+"""What a client's template, or settings of its own for images, make of a prompt has no bound but
+the model's."""
+
 TOKENS_MAX: Final = 2**31 - 1
 N_MAX: Final = 16
 
@@ -95,8 +99,7 @@ def bounds(
     if call.media is not None:
         prompt_max += call.media.image_count * image_tokens_max
         prompt_max += call.media.file_count * file_tokens_max
-    if call.features and "chat_template" in call.features:
-        # What a client's template makes of the messages has no bound but the model's own.
+    if call.features and not _WITHOUT_BOUND.isdisjoint(call.features):
         prompt_max = context_length
     return Bounds(
         max_tokens=max_tokens,

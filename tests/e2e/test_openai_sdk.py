@@ -107,7 +107,7 @@ async def test_blocking_client_is_served_as_well(triton_site: Site, key: Key) ->
     plain, streamed, models = await asyncio.to_thread(work)
 
     assert plain == streamed != ""
-    assert ["tiny-chat", "tiny-paced"] == models
+    assert ["tiny-chat", "tiny-paced", "tiny-picture"] == models
     assert 2 == len(await triton_site.settled(key, 2))
 
 
@@ -115,7 +115,7 @@ async def test_models_can_be_listed_and_retrieved(client: openai.AsyncOpenAI) ->
     listed = [model.id async for model in client.models.list()]
     one = await client.models.retrieve("tiny-chat")
 
-    assert ["tiny-chat", "tiny-paced"] == listed
+    assert ["tiny-chat", "tiny-paced", "tiny-picture"] == listed
     assert ("tiny-chat", "model") == (one.id, one.object)
 
 

@@ -101,9 +101,14 @@ def test_key_without_the_scope_may_not_bring_a_template() -> None:
     assert "chat_template" == caught.value.metadata["param"]
 
 
-def test_prompt_of_a_clients_template_is_bounded_by_the_context_alone() -> None:
+@pytest.mark.parametrize(
+    "fields", [{"chat_template": TEMPLATE}, {"mm_processor_kwargs": {"max_pixels": 10**9}}]
+)
+def test_prompt_that_the_client_shapes_is_bounded_by_the_context_alone(
+    fields: dict[str, Any],
+) -> None:
     limit = bounds(
-        read(chat_template=TEMPLATE),
+        read(**fields),
         context_length=5000,
         default_max_tokens=16,
         prompt_tokens_per_kilobyte_max=512,
