@@ -13,7 +13,7 @@ from gateway.openai.answer import answer_defaults
 from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import apply_defaults, decode
 from gateway.openai.envelope import N_MAX, TOKENS_MAX
-from gateway.openai.fields import unknown_fields
+from gateway.openai.fields import SAMPLING, present, unknown_fields
 from gateway.openai.figures import whole, wrong
 from gateway.openai.routing import take_wishes, timeout_ms_of
 from gateway.openai.schema import Penalty, RoutedRequest, StreamOptions, Whole
@@ -51,7 +51,7 @@ class CompletionRequest(RoutedRequest, kw_only=True):
     user: str | None = None
 
 
-_KNOWN: Final = frozenset(CompletionRequest.__struct_encode_fields__)
+_KNOWN: Final = frozenset(CompletionRequest.__struct_encode_fields__) | frozenset(SAMPLING)
 _OF_CHAT: Final = frozenset(
     {"messages", "tools", "tool_choice", "functions", "function_call", "max_completion_tokens"}
     | {"response_format", "top_logprobs"}
@@ -88,7 +88,7 @@ def read_completion(body: bytes, rules: ReadRules) -> ModelCall:
     if request.max_tokens is not None:
         asked = whole("max_tokens", request.max_tokens, 1, TOKENS_MAX)
     made = _made_count(request, is_streaming=is_streaming)
-    features = _features(request)
+    features = (*_features(request), *present(SAMPLING, fields))
     apply_defaults(fields, dialect)
     episode_id, routing = take_wishes(request, fields, rules)
     return ModelCall(

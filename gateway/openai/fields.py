@@ -31,16 +31,9 @@ ROUTING: Final = TURNPIKE - {"timeout_ms"} | {"prompt_cache_key"}
 _BEST_EFFORT: Final = frozenset(
     {"metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention"}
     | {"safety_identifier", "store", "reasoning_effort", "verbosity", "chat_template_kwargs"}
-    | {
-        "chat_template",
-        "mm_processor_kwargs",
-        "guided_decoding_backend",
-        "guided_whitespace_pattern",
-        "include_reasoning",
-        "reasoning",
-    }
+    | {"guided_decoding_backend", "guided_whitespace_pattern", "include_reasoning", "reasoning"}
 )
-_SAMPLING: Final = (
+SAMPLING: Final = (
     "top_k",
     "min_p",
     "repetition_penalty",
@@ -54,7 +47,7 @@ _SAMPLING: Final = (
 """What vLLM's sampling parameters have beyond OpenAI's."""
 
 _PRESENT: Final = (
-    *_SAMPLING,
+    *SAMPLING,
     "functions",
     "prediction",
     "audio",
@@ -66,6 +59,9 @@ _CONSTRAINTS: Final = frozenset(
     {"response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar"}
     | {"structural_tag"}
 )
+_OF_PROMPT: Final = frozenset({"chat_template", "mm_processor_kwargs"})
+"""Semantic, and looked at where messages are."""
+
 _STOPS_MIN: Final = 4
 _TOP_LOGPROBS_MIN: Final = 5
 
@@ -87,7 +83,9 @@ _JUDGED: Final[tuple[tuple[str, Callable[[ChatRequest], bool]], ...]] = (
 )
 """Semantic by their value; a `>` in the name begins a level that fewer routes reach."""
 
-SEMANTIC: Final = frozenset(name for name, _ in _JUDGED) | frozenset(_PRESENT) | _CONSTRAINTS
+SEMANTIC: Final = (
+    frozenset(name for name, _ in _JUDGED) | frozenset(_PRESENT) | _CONSTRAINTS | _OF_PROMPT
+)
 KNOWN: Final = PLAIN | TURNPIKE | _BEST_EFFORT | {n for n in SEMANTIC if ">" not in n}
 
 _GUARDED: Final = TURNPIKE | _CONSTRAINTS | {"max_tokens", "max_completion_tokens"}
@@ -100,8 +98,12 @@ _NAME_CHARS_MAX: Final = 128
 def features_of(request: ChatRequest, fields: Mapping[str, msgspec.Raw]) -> list[str]:
     """Return the semantic parameters that a body uses, constraints and content left aside."""
     found = [name for name, is_used in _JUDGED if is_used(request)]
-    found += [name for name in _PRESENT if name in fields and bytes(fields[name]) not in _EMPTY]
-    return found
+    return found + present(_PRESENT, fields)
+
+
+def present(names: Iterable[str], fields: Mapping[str, msgspec.Raw]) -> list[str]:
+    """Return the names whose fields are given and neither null nor empty."""
+    return [name for name in names if name in fields and bytes(fields[name]) not in _EMPTY]
 
 
 def unknown_fields(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.fixtures.catalogues import chat, price_nusd, triton_catalogue
-from tests.fixtures.gateway import Key, OpenSite, Site, Wish
 from tests.fixtures.content_blocks import PNG, data_url, image, pdf, text, user
+from tests.fixtures.gateway import Key, OpenSite, Site, Wish
 from tests.fixtures.triton import Triton
 from tests.integration.gateway.wire import Answer, answer_of
 

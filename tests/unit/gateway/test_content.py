@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from gateway.call import ModelCall, ReadRules
+from gateway.call import ModelCall
 from gateway.openai import content as module
-from gateway.openai.dialect import OPENAI
 from gateway.openai.envelope import bounds, read_chat
 from kit.errors import Reason, TurnpikeError
 from tests.fixtures.content_blocks import chat_body
+from tests.fixtures.rules import rules
 
 HELLO = {"role": "user", "content": "Hello"}
 TRUSTED = frozenset({"chat", "chat_template"})
@@ -18,7 +18,7 @@ TEMPLATE = "{{ messages[0].content }}"
 
 
 def read(scopes: frozenset[str] = TRUSTED, **fields: Any) -> ModelCall:
-    return read_chat(chat_body(HELLO, **fields), ReadRules(OPENAI, 30_000, scopes))
+    return read_chat(chat_body(HELLO, **fields), rules(scopes=scopes))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.call import Media, ModelCall, ReadRules
+from gateway.call import Media, ModelCall
 from gateway.openai import messages as module
-from gateway.openai.dialect import OPENAI
 from gateway.openai.envelope import bounds, read_chat
 from kit.errors import Reason, TurnpikeError
 from tests.fixtures.content_blocks import (
@@ -28,8 +27,9 @@ from tests.fixtures.content_blocks import (
     tool_call,
     user,
 )
+from tests.fixtures.rules import rules
 
-RULES = ReadRules(OPENAI, 30_000)
+RULES = rules()
 HELLO = {"role": "user", "content": "Hello"}
 CALLS = {"role": "assistant", "content": None, "tool_calls": [tool_call("c1"), tool_call("c2")]}
 ANSWER = {"role": "tool", "tool_call_id": "c1", "content": "42"}

@@ -7,7 +7,6 @@ import pytest
 
 from gateway.anthropic.api import MessagesApi
 from gateway.openai.envelope import read_chat
-from gateway.openai.schema import NOT_SERVED as CHAT_NOT_SERVED
 from kit.errors import TurnpikeError
 from tests.fixtures.rules import rules
 from tests.unit.gateway.messages import (
@@ -260,11 +259,8 @@ def test_thinking_switches_the_template_or_is_named(
 ) -> None:
     call = read(body(thinking=thinking))
 
-    switched = fields(call).get("chat_template_kwargs")
-    if "chat_template_kwargs" in CHAT_NOT_SERVED:
-        assert (None, ignored | {"thinking"}) == (switched, set(call.ignored))
-    else:
-        assert ({"enable_thinking": is_on}, ignored) == (switched, set(call.ignored))
+    switched = fields(call)["chat_template_kwargs"]
+    assert ({"enable_thinking": is_on}, ignored) == (switched, set(call.ignored))
 
 
 @pytest.mark.parametrize("asked", [{"top_k": 5}, {"top_k": 0}])

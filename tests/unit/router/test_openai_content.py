@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from services.router.providers.openai_content import ignored_prompt_fields
-from services.router.providers.openai_forward import encode_request
+from services.router.providers.openai_request import encode_request
 from services.router.providers.port import Body, Call, Failure, ProviderError
 
 FIELDS: dict[str, Any] = {
