@@ -52,13 +52,21 @@ def error_headers(error: TurnpikeError) -> dict[str, str]:
         headers["Retry-After"] = error.metadata.get("retry_after_s", "1")
     if outward.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if "rate_limit" in error.metadata:
-        headers["X-RateLimit-Limit"] = error.metadata["rate_limit"]
-        headers["X-RateLimit-Remaining"] = "0"
-        headers["X-RateLimit-Reset"] = error.metadata["rate_reset_unix_s"]
+    headers |= limit_headers_of(error)
     if "allow" in error.metadata:
         headers["Allow"] = error.metadata["allow"]
     return headers
+
+
+def limit_headers_of(error: TurnpikeError) -> dict[str, str]:
+    """Return the figures of the limit that refused; none where no limit did."""
+    if "rate_limit" not in error.metadata:
+        return {}
+    return {
+        "X-RateLimit-Limit": error.metadata["rate_limit"],
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": error.metadata["rate_reset_unix_s"],
+    }
 
 
 def _code(reason: Reason, form: CodeForm, status: int) -> str | int | None:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from gateway.access import finish
 from gateway.deps import Deps
-from gateway.errors import error_headers, status_of
+from gateway.errors import error_headers, limit_headers_of, status_of
 from gateway.exchange import Exchange
 from gateway.grpc_answer import RUN, RUN_ROUTE, Context, GrpcCall, metadata
 from gateway.grpc_identity import Identities, server_credentials
@@ -114,6 +114,7 @@ class RouterFacade(router_pb2_grpc.RouterServiceServicer):
             headers["Retry-After"] = error.metadata["retry_after_s"] = wait_s
         if exchange.caller is not None:
             headers |= self._deps.admission.rate_headers(exchange.caller)
+        headers |= limit_headers_of(error)
         error.metadata["request_id"] = exchange.report.request_id
         return (*trailers_of(error), *metadata(headers))
 

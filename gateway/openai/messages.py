@@ -29,6 +29,9 @@ FILES_MAX: Final = 16
 INLINE_BYTES_MAX: Final = 20 * 1024**2
 """Largest image, file or recording that a body may carry, bytes before base64."""
 
+TOOL_IMAGES: Final = "tool_images"
+"""The feature of a route that takes images in the answers of tools; few do."""
+
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _IMAGE_HEAD: Final = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,", re.IGNORECASE)
 _PDF_HEAD: Final = re.compile(r"data:application/pdf;base64,", re.IGNORECASE)
@@ -208,6 +211,8 @@ def _check_blocks(
         if rule.check is not None:
             contents = contents or Contents()
             contents.features.add(block.type)
+            if role == "tool":
+                contents.features.add(TOOL_IMAGES)
             rule.check(f"{place}.{block.type}", block, contents)
     return contents
 
@@ -289,7 +294,7 @@ class _Rule(NamedTuple):
 _USER: Final = frozenset({"user"})
 _RULES: Final[Mapping[str, _Rule]] = {
     "text": _Rule(frozenset({"system", "developer", "user", "assistant", "tool"})),
-    "image_url": _Rule(_USER, _check_image),
+    "image_url": _Rule(_USER | {"tool"}, _check_image),
     "file": _Rule(_USER, _check_file),
     "input_audio": _Rule(_USER, _check_audio),
     "refusal": _Rule(frozenset({"assistant"})),

@@ -40,8 +40,10 @@ async def count_message_tokens(
     running = deps.running.enter(exchange.key_id)
     ticket: Ticket | None = None
     try:
-        body = await read_json(deps, request)
+        body = await read_json(deps, request, exchange)
         call = api.read(body, admission.rules(caller, request.headers))
+        if exchange.long_body is not None:
+            exchange.long_body.check(len(body), call.media)
         # A prompt that is too long for the model can be counted all the same.
         ticket = admission.order(caller, call._replace(prompt_bytes=0))
         ticket.bounds, ticket.hold_nusd = _NOTHING, 0
@@ -51,6 +53,8 @@ async def count_message_tokens(
         raise ended_by(running) from None
     finally:
         deps.running.leave(running)
+        if exchange.long_body is not None:
+            exchange.long_body.close()
     admission.settle(ticket, None, 0)
     exchange.model_id = ticket.model.model_id
     exchange.report.request_id = deps.new_id()

@@ -34,11 +34,14 @@ _VLLM: Final = (
     | {"top_logprobs>5", "chat_template", "mm_processor_kwargs", "best_of", "echo", "dimensions"}
 )
 _SGLANG: Final = _SAMPLING | _CHAT | _VLLM_SAMPLING | _GRAMMARS | {"top_logprobs>5"}
-_TRITON: Final = _SAMPLING | _VLLM_SAMPLING | _GRAMMARS | {"chat_template"}
+_TRITON: Final = (
+    _SAMPLING | _VLLM_SAMPLING | _GRAMMARS | {"chat_template", "image_url", "echo"} | {"dimensions"}
+)
+"""What a model's own inputs decide is refused by its adapter, which knows them."""
 
 BY_ENGINE: Final = {"openai": _OPENAI, "vllm": _VLLM, "sglang": _SGLANG, "triton": _TRITON}
-FEATURES: Final = frozenset[str]().union(*BY_ENGINE.values())
-"""Every feature that a route can have."""
+FEATURES: Final = frozenset({"tool_images"}).union(*BY_ENGINE.values())
+"""Every feature that a route can have; no engine has them all by itself."""
 
 EVERY_ROUTE: Final = (
     "max_tokens",
@@ -55,7 +58,7 @@ EVERY_ROUTE: Final = (
 )
 """Parameters that do not depend on the route."""
 
-_CONTENT: Final = frozenset({"image_url", "file", "input_audio"})
+_CONTENT: Final = frozenset({"image_url", "file", "input_audio", "tool_images"})
 
 
 def capabilities(

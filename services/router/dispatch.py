@@ -7,19 +7,18 @@ the first content another candidate may be tried; after it the answer stands or 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from random import Random
-from typing import Final
 
 import msgspec
 
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.ids import Uuid7Source
-from services.router.attempts import BREAKING, Attempts, broken_off
+from services.router.attempts import BREAKING, broken_off
 from services.router.candidates import choose, none_available
-from services.router.catalog import Catalogue, Deployment, Model
+from services.router.catalog import Catalogue, Deployment
 from services.router.constrained import constrained
-from services.router.constraints import CONSTRAINTS, Constraint, constraint_of
-from services.router.delivery import Delivered, TokenUsage, counted, counted_units
+from services.router.constraints import CONSTRAINTS, constraint_of
+from services.router.delivery import Delivered, counted, counted_units
 from services.router.fleet import Attempt, Fleet
 from services.router.providers.port import (
     Batch,
@@ -29,52 +28,16 @@ from services.router.providers.port import (
     InvalidOutputError,
     ProviderError,
 )
+from services.router.run import Run, chunk_head, held, intent, measure, members, usage_json
 from services.router.settings import RouterSettings
 from services.router.strategies import View, ranked
 from services.router.traces import Trace
-from services.router.usage_events import UsageEvent, price_message
-from services.router.usage_log import OpenUsage, UsageLog
+from services.router.usage_events import UsageEvent
+from services.router.usage_log import UsageLog
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
 _decode_body = msgspec.json.Decoder(Body).decode
-_encode = msgspec.json.encode
-HELD_BYTES_MAX: Final = 64 * 1024
-"""Chunks without content that are kept back before the first one with content."""
-
-
-class Run(msgspec.Struct):
-    """One request on its way; a struct, because each request makes one."""
-
-    request_id: str
-    envelope: router_pb2.Envelope
-    body: Body
-    model: Model
-    start_s: float
-    deadline_s: float
-    create_unix_s: int
-    delivered: Delivered
-    usage: OpenUsage
-    checkpoint_due_s: float
-    checkpoint_due_tokens: int
-    attempts: Attempts = msgspec.field(default_factory=Attempts)
-    held: bytes = b""
-    last: Batch | None = None
-    is_committed: bool = False
-    is_refused: bool = False
-    ignored: tuple[str, ...] = ()
-    trace: Trace | None = None
-    constraint: Constraint | None = None
-    form: bytes = b""
-
-    def check_ended(self) -> None:
-        """Refuse an upstream that just stopped.
-
-        Raises:
-            ProviderError: There was no finish.
-        """
-        if not self.usage.is_closed:
-            raise ProviderError(Failure.INCOMPLETE, "The provider ended without an answer.")
 
 
 class Dispatcher:
@@ -157,7 +120,9 @@ class Dispatcher:
             )
         form = request.body if envelope.content_type else b""
         body = {} if form else _decode_body(request.body)
-        constraint = None if CONSTRAINTS.isdisjoint(body) else constraint_of(body)
+        constraint = None
+        if not (envelope.operation or CONSTRAINTS.isdisjoint(body)):
+            constraint = constraint_of(body)
         prompt_tokens_max = envelope.prompt_tokens_max
         choice = choose(model, envelope, wait_s=self._fleet.wait_s, now_s=now_s)
         if not choice.deployments:
@@ -168,7 +133,7 @@ class Dispatcher:
         unix_ms = self._clock.unix_ms()
         request_id = self._ids.new(unix_ms)
         first = deployments[0]
-        usage = self._usage.open(_intent(request_id, envelope, first, unix_ms), first.price, now_s)
+        usage = self._usage.open(intent(request_id, envelope, first, unix_ms), first.price, now_s)
         run = Run(
             request_id=request_id,
             envelope=envelope,
@@ -221,7 +186,7 @@ class Dispatcher:
         is_last = batch.HasField("finish")
         if not run.is_committed:
             if not (batch.content_event_count or is_last):
-                run.held = _held(run.held, batch.sse)
+                run.held = held(run.held, batch.sse)
                 return False
             self._commit(run, deployment, batch, now_s)
             if run.held:
@@ -230,7 +195,7 @@ class Dispatcher:
             self._finish(run, batch)
             attempt.succeeded(now_s)
             if len(run.model.deployments) > 1:
-                _measure(run, attempt, now_s)
+                measure(run, attempt, now_s)
             run.last = batch
             return False
         if now_s > run.start_s + self._settings.stream_total_s:
@@ -261,7 +226,7 @@ class Dispatcher:
     def _call(self, run: Run, deployment: Deployment) -> Call:
         envelope = run.envelope
         answer_id = envelope.id_prefix + run.request_id
-        head = _chunk_head(run, answer_id) if envelope.is_streaming else b""
+        head = chunk_head(run, answer_id) if envelope.is_streaming else b""
         call = Call(
             request_id=run.request_id,
             answer_id=answer_id,
@@ -274,7 +239,7 @@ class Dispatcher:
             idle_s=self._settings.idle_s,
             options=deployment.options,
             adapter=envelope.adapter,
-            chunk_defaults=_members(envelope.answer_defaults) if envelope.is_streaming else b"",
+            chunk_defaults=members(envelope.answer_defaults) if envelope.is_streaming else b"",
             constraint=run.constraint,
             operation=envelope.operation,
         )
@@ -336,73 +301,3 @@ class Dispatcher:
             run.checkpoint_due_s = now_s + self._settings.checkpoint_s
             run.checkpoint_due_tokens = tokens + self._settings.checkpoint_tokens
             run.usage.checkpoint(run.delivered.usage())
-
-
-def _intent(
-    request_id: str, envelope: router_pb2.Envelope, deployment: Deployment, unix_ms: int
-) -> UsageEvent:
-    event = UsageEvent(
-        event_id=request_id + ":intent",
-        kind=UsageEvent.KIND_INTENT,
-        request_id=request_id,
-        account_id=envelope.account_id,
-        key_id=envelope.key_id,
-        lease_id=envelope.lease_id,
-        hold_nusd=envelope.hold_nusd,
-        model_id=envelope.model_id,
-        deployment=deployment.name,
-        provider=deployment.kind,
-        price=price_message(deployment.price),
-        start_unix_ms=unix_ms,
-        attempt_count=1,
-        is_streaming=envelope.is_streaming,
-    )
-    if envelope.episode_id:
-        event.episode_id = envelope.episode_id
-    return event
-
-
-def _chunk_head(run: Run, answer_id: str) -> bytes:
-    """Return what every chunk of a streamed answer begins with."""
-    is_text = run.envelope.operation == router_pb2.OPERATION_COMPLETION
-    head = b'{"id":%b,"object":"%b","created":%d,"model":%b,' % (
-        _encode(answer_id),
-        b"text_completion" if is_text else b"chat.completion.chunk",
-        run.create_unix_s,
-        _encode(run.model.model_id),
-    )
-    return head + b'"usage":null,' if run.envelope.has_null_usage else head
-
-
-def _members(json: bytes) -> bytes:
-    """Return the members of a JSON object, each with a comma behind it."""
-    return json[1:-1] + b"," if len(json) > len(b"{}") else b""
-
-
-def _measure(run: Run, attempt: Attempt, now_s: float) -> None:
-    """Remember how fast an answer came, where that decides who gets the next one."""
-    event = run.usage.event
-    attempt.speed.measured(
-        ttft_s=event.ttft_ms / 1000,
-        duration_s=now_s - run.start_s,
-        tokens=event.usage.completion_token_count,
-    )
-
-
-def _held(held: bytes, more: bytes) -> bytes:
-    """Keep what comes before the first content, so that another provider may still be tried."""
-    if len(held) + len(more) > HELD_BYTES_MAX:
-        raise ProviderError(Failure.INVALID_RESPONSE, "The provider sent no content in its chunks.")
-    return held + more
-
-
-def usage_json(usage: TokenUsage, *, has_completion: bool) -> bytes:
-    """Return the OpenAI usage object of a count that Turnpike made itself."""
-    prompt, completion = usage.prompt_token_count, usage.completion_token_count
-    if not has_completion:
-        return b'{"prompt_tokens":%d,"total_tokens":%d}' % (prompt, prompt)
-    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
-        prompt,
-        completion,
-        prompt + completion,
-    )

@@ -74,7 +74,7 @@ CASES = {
     ),
     "no messages": Case(chat() | {"messages": []}, 400, "INVALID_VALUE", "messages"),
     "no bound": Case(chat(max_tokens=0), 400, "INVALID_VALUE", "max_tokens"),
-    "not served": Case(chat(structural_tag={}), 400, "UNSUPPORTED_PARAMETER", "structural_tag"),
+    "not served": Case(chat(guided_regex="a+"), 400, "UNSUPPORTED_PARAMETER", "guided_regex"),
     "unknown model": Case(chat(model="acme/none"), 404, "MODEL_NOT_FOUND", "model"),
     "model of others": Case(chat(), 404, "MODEL_NOT_FOUND", "model", key={"models": [FREE]}),
     "too long": Case(chat("x" * 200_000), 400, "CONTEXT_LENGTH_EXCEEDED", "messages"),

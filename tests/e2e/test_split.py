@@ -119,14 +119,14 @@ def test_five_processes_answer_and_charge_like_one(checkout: Checkout) -> None:
     process = checkout.start()
     port, key = checkout.ports["GATEWAY__PORT"], checkout.note()["api_key"]
     together = {name: told(send(port, key, name)) for name in REQUESTS}
-    charged = spent(checkout, 6)
+    charged = spent(checkout, 5)
     process.send_signal(signal.SIGTERM)
     assert 0 == process.wait(WAIT_S)
 
     start_split(checkout)
     apart = {name: told(send(port, key, name)) for name in REQUESTS}
     refused = send(port, "sk-tp-none", "plain")
-    again = spent(checkout, 12)
+    again = spent(checkout, 10)
     verified = checkout.command("ledger", "verify")
 
     assert together == apart

@@ -92,7 +92,7 @@ async def test_triton_model_is_shown_an_image_and_no_host_that_is_private(
         (answer.status, answer.error["code"], answer.error["param"]) for answer in refused
     ]
     assert (400, "unsupported_parameter") == (document.status, document.error["code"])
-    await site.settled(key, 2)
+    await site.settled(key, 1)
 
 
 async def test_template_of_a_client_needs_the_scope(site: Site) -> None:

@@ -215,7 +215,7 @@ async def test_file_above_its_bound_is_refused_however_it_comes(
 async def test_uploads_in_hand_are_bounded_and_make_room_when_they_end(
     open_media: OpenMediaSite,
 ) -> None:
-    media = await open_media(gateway={"upload_room_bytes_max": 32 * MIB})
+    media = await open_media(gateway={"long_bodies_bytes_max": 32 * MIB})
     head = (
         f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer "
         f"{media.key.secret}\r\nContent-Type: multipart/form-data; boundary=a\r\n"

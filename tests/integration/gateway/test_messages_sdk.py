@@ -183,15 +183,13 @@ async def test_images_documents_and_system_reach_the_upstream(
     ]
     asked = ask(system="Be brief.", messages=[{"role": "user", "content": blocks}])
 
-    await client.messages.create(
-        **asked, stop_sequences=["END"], extra_body={"temperature": 0.5, "top_k": 3}
-    )
+    await client.messages.create(**asked, stop_sequences=["END"], extra_body={"temperature": 0.5})
 
     body = site.main.seen[0].body
     assert {"role": "system", "content": "Be brief."} == body["messages"][0]
     picture = body["messages"][1]["content"][1]
     assert f"data:image/png;base64,{PNG}" == picture["image_url"]["url"]
-    assert (["END"], 0.5, 3) == (body["stop"], body["temperature"], body["top_k"])
+    assert (["END"], 0.5) == (body["stop"], body["temperature"])
 
 
 async def test_structured_output_is_parsed_by_the_client(

@@ -19,8 +19,8 @@ CHAT_TOOL = {
     },
 }
 USE = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Oslo"}}
-PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0="}
-PNG_PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0="}}
+PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+PNG_PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 

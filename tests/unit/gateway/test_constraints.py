@@ -154,10 +154,9 @@ def test_plain_request_loads_no_schema_library() -> None:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
     program = (
         "import sys\n"
-        "from gateway.call import ReadRules\n"
-        "from gateway.openai.dialect import OPENAI\n"
         "from gateway.openai.envelope import read_chat\n"
-        f"read_chat({body!r}, ReadRules(OPENAI, 1000))\n"
+        "from tests.fixtures.rules import rules\n"
+        f"read_chat({body!r}, rules())\n"
         "print({'jsonschema_rs', 're2'} & set(sys.modules))"
     )
 

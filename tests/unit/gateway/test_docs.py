@@ -2,11 +2,11 @@
 
 import re
 
-from gateway.app import routes_of
 from gateway.docs.document import document
 from gateway.docs.operations import OPERATIONS
 from gateway.docs.pages import llms_text, reference_page
 from gateway.openai.fields import KNOWN
+from gateway.routes.table import routes_of
 from gateway.settings import GatewaySettings
 
 

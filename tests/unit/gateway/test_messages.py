@@ -120,8 +120,6 @@ CALL = "messages[0].tool_calls[0]"
             bad(f"P8-{role}", VALUE, f"{AT}.type", said(role, [image()]))
             for role in ("system", "developer", "assistant")
         ),
-        bad("P8-tool", VALUE, "messages[1].content[0].type",
-            CALLS, {**ANSWER, "content": [image()]}),
         *(
             bad(f"P8-{url}", VALUE, URL, user(image(url)))
             for url in (
@@ -199,6 +197,8 @@ def test_media_is_counted_and_named_as_features() -> None:
     call = read(user(text(), image(), image(inline), pdf(), audio()))
 
     assert ("file", "image_url", "input_audio") == call.features
+    answered = read(HELLO, CALLS, {**ANSWER, "content": [image()]})
+    assert {"image_url", "tool_images"} == set(answered.features)
     assert call.media is not None
     size = sum(len(url.partition(",")[2]) for url in (inline, pdf()["file"]["file_data"])) + 4
     assert Media(2, 2, size) == call.media

@@ -58,9 +58,9 @@ def test_embedding_model_on_triton_has_the_usual_tensors_or_its_own() -> None:
     _, own = built("operations: [embedding]", "two", named)
     _, elsewhere = built("operations: [embedding]", "one")
 
-    assert ("text", "embedding", "num_input_tokens", "") == tuple(usual.options.values())
-    assert ("a", "b", "c", "yes") == tuple(own.options.values())
-    assert {} == elsewhere.options
+    assert ("triton", "text", "embedding", "num_input_tokens", "") == tuple(usual.options.values())
+    assert ("triton", "a", "b", "c", "yes") == tuple(own.options.values())
+    assert {"engine": "openai"} == elsewhere.options
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def read(script: Script | None = None, **fields: Any) -> router_pb2.RunResponse:
 
 
 def test_request_goes_out_as_it_came_under_the_upstreams_name() -> None:
-    body = body_of(dimensions=8, encoding_format="base64", user="u", timeout_ms=5, extra=[1])
+    body = body_of(dimensions=8, encoding_format="base64", user="u", extra=[1])
 
     sent = json.loads(encode_embeddings_request(CALL, body))
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-IMAGE = "data:image/png;base64,aGk="
-PDF = "data:application/pdf;base64,aGk="
+IMAGE = "data:image/png;base64,iVBORw0KGgo="
+PDF = "data:application/pdf;base64,JVBERi0xLjc="
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
 OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "7"}
 THOUGHT = {

@@ -1,0 +1,1 @@
+"""The description of the API, from the structs that requests are read with; pure."""

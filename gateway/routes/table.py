@@ -1,0 +1,39 @@
+"""The map of what the gateway serves over HTTP: every route and its handler."""
+
+from gateway.routes.chat import create_chat_completion
+from gateway.routes.completions import create_completion
+from gateway.routes.docs import llms, openapi, reference
+from gateway.routes.embeddings import create_embeddings
+from gateway.routes.health import livez, metrics, readyz
+from gateway.routes.media import create_image, create_speech, create_transcription
+from gateway.routes.messages import count_message_tokens, create_message
+from gateway.routes.models import get_model, list_models
+from gateway.routes.responses import create_response
+from gateway.settings import GatewaySettings
+from gateway.site import Handler, Routes
+
+
+def routes_of(settings: GatewaySettings) -> Routes:
+    """Return every route; a path prefix selects a dialect."""
+    routes: list[tuple[str, str, Handler]] = [
+        ("GET", "/livez", livez),
+        ("GET", "/readyz", readyz),
+        ("GET", "/metrics", metrics),
+        ("GET", "/openapi.json", openapi),
+        ("GET", "/docs", reference),
+        ("GET", "/llms.txt", llms),
+    ]
+    for prefix in settings.path_dialects:
+        for end in ("", "/"):
+            routes.append(("POST", f"{prefix}/chat/completions{end}", create_chat_completion))
+            routes.append(("POST", f"{prefix}/responses{end}", create_response))
+            routes.append(("POST", f"{prefix}/completions{end}", create_completion))
+            routes.append(("POST", f"{prefix}/embeddings{end}", create_embeddings))
+            routes.append(("POST", f"{prefix}/images/generations{end}", create_image))
+            routes.append(("POST", f"{prefix}/audio/speech{end}", create_speech))
+            routes.append(("POST", f"{prefix}/audio/transcriptions{end}", create_transcription))
+            routes.append(("GET", f"{prefix}/models{end}", list_models))
+            routes.append(("POST", f"{prefix}/messages{end}", create_message))
+            routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))
+        routes.append(("GET", f"{prefix}/models/*", get_model))
+    return Routes(routes)
