@@ -48,7 +48,7 @@ class Media(NamedTuple):
     inline_bytes: int = 0
 
 
-class ModelCall(NamedTuple):
+class ModelCall(msgspec.Struct, frozen=True):
     """A checked request.
 
     `fields` is the body, split once at its top level, with the dialect's defaults applied.

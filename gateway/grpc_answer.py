@@ -157,7 +157,7 @@ async def _run(
     traceparent: str,
 ) -> None:
     asked = ticket.call
-    ticket.call = asked._replace(timeout_ms=call.timeout_ms(asked.timeout_ms))
+    ticket.call = msgspec.structs.replace(asked, timeout_ms=call.timeout_ms(asked.timeout_ms))
     answer = GrpcAnswer(
         context=call.context,
         batches=Batches(

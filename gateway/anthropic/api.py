@@ -66,7 +66,9 @@ class MessagesApi(msgspec.Struct, eq=False):
         call = reading.call
         if (stop := call.fields.get("stop")) is not None:
             self.stop_sequences = msgspec.json.decode(stop, type=list[str])
-        return call._replace(ignored=(*call.ignored, *left_out)) if left_out else call
+        return (
+            msgspec.structs.replace(call, ignored=(*call.ignored, *left_out)) if left_out else call
+        )
 
     def whole(self, completion: bytes, call: ModelCall, request_id: str) -> bytes:
         """Return the message for a whole answer."""

@@ -85,9 +85,9 @@ def read_messages(
     if request.top_k is not None and "top_k" not in call.features:
         features = (*call.features, "top_k")
         unknown = tuple(name for name in call.unknown_fields if name != "top_k")
-        call = call._replace(features=features, unknown_fields=unknown)
+        call = msgspec.structs.replace(call, features=features, unknown_fields=unknown)
     return Reading(
-        call._replace(ignored=tuple(sorted(talk.ignored))),
+        msgspec.structs.replace(call, ignored=tuple(sorted(talk.ignored))),
         talk.origins,
         estimated_tokens(text_bytes, talk.media_count),
     )

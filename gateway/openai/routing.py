@@ -3,7 +3,7 @@
 Ceilings are cents per million tokens; one cent per million is 10,000 pico-USD per token.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -29,11 +29,10 @@ _STRATEGIES: Final = {
 }
 
 
-class Wishes(NamedTuple):
-    """The episode that a request names, or got, and what it wants of its route, if anything."""
+Wishes: TypeAlias = tuple[str, router_pb2.Routing | None]
+"""The episode that a request names, or got, and what it wants of its route, if anything."""
 
-    episode_id: str
-    routing: router_pb2.Routing | None
+_NO_WISHES: Final[Wishes] = ("", None)
 
 
 def take_wishes(request: RoutedRequest, fields: dict[str, msgspec.Raw], rules: ReadRules) -> Wishes:
@@ -42,17 +41,16 @@ def take_wishes(request: RoutedRequest, fields: dict[str, msgspec.Raw], rules: R
     Raises:
         TurnpikeError: As `episode_of` and `routing_of`.
     """
-    episode_id, routing = "", None
-    if rules.episode_id or not ROUTING.isdisjoint(fields):
-        episode_id = episode_of(request, rules)
-        routing = routing_of(request, rules, episode_id)
-        for name in TURNPIKE:
-            fields.pop(name, None)
-    elif "timeout_ms" in fields:
-        del fields["timeout_ms"]
+    if not rules.episode_id and ROUTING.isdisjoint(fields):
+        fields.pop("timeout_ms", None)
+        return (rules.new_id(), None) if rules.dialect.has_empty_fields else _NO_WISHES
+    episode_id = episode_of(request, rules)
+    routing = routing_of(request, rules, episode_id)
+    for name in TURNPIKE:
+        fields.pop(name, None)
     if rules.dialect.has_empty_fields and not episode_id:
         episode_id = rules.new_id()
-    return Wishes(episode_id, routing)
+    return episode_id, routing
 
 
 def timeout_ms_of(request: RoutedRequest, most: int) -> int:

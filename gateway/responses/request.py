@@ -131,7 +131,7 @@ def _read(body: bytes, rules: ReadRules) -> tuple[ModelCall, Asked]:
         call = read_chat(encode(chat), rules)
     except TurnpikeError as error:
         raise asked.named(error) from error
-    return call._replace(ignored=_ignored(request, conversation)), asked
+    return msgspec.structs.replace(call, ignored=_ignored(request, conversation)), asked
 
 
 def _check_names(fields: dict[str, Raw]) -> None:

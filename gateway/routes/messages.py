@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 
+import msgspec
 from aiohttp import web
 
 from gateway.admission import Ticket
@@ -45,7 +46,7 @@ async def count_message_tokens(
         if exchange.long_body is not None:
             exchange.long_body.check(len(body), call.media)
         # A prompt that is too long for the model can be counted all the same.
-        ticket = admission.order(caller, call._replace(prompt_bytes=0))
+        ticket = admission.order(caller, msgspec.structs.replace(call, prompt_bytes=0))
         ticket.bounds, ticket.hold_nusd = _NOTHING, 0
         if not admission.try_draw(ticket):
             await admission.draw(ticket)

@@ -1,8 +1,7 @@
 """Which deployments may serve a request, and why the others may not; pure."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from kit.errors import Reason, TurnpikeError
 from services.router.capabilities import param_of
@@ -10,7 +9,9 @@ from services.router.catalog import Deployment, DeploymentType, Model
 from services.router.pricing import charge_nusd
 from turnpike.router.v1 import router_pb2
 
-_CHEAPEST = router_pb2.STRATEGY_CHEAPEST
+_CHEAPEST: Final = router_pb2.STRATEGY_CHEAPEST
+_BY_NAME: Final = "name"
+"""The reason of who was not meant; such are not counted."""
 
 
 class Choice(NamedTuple):
@@ -21,7 +22,7 @@ class Choice(NamedTuple):
     """
 
     deployments: list[Deployment]
-    excluded: Counter[str]
+    excluded: Mapping[str, int]
     waits_s: Sequence[float]
     missing: frozenset[str]
 
@@ -39,27 +40,34 @@ def choose(
     called. The hold is a ceiling: who could cost more is excluded.
     """
     found: list[Deployment] = []
-    excluded: Counter[str] = Counter()
+    excluded: dict[str, int] = {}
     waits_s: list[float] = []
-    missing: set[str] = set()
+    missing: frozenset[str] = frozenset()
     needs = frozenset(envelope.features)
-    routing = envelope.routing if envelope.HasField("routing") else None
+    wished = envelope.routing if envelope.HasField("routing") else None
+    has_wishes = wished is not None or envelope.adapter != ""
     for deployment in model.deployments:
-        if (routing is not None or envelope.adapter) and (
-            reason := _unwanted(deployment, envelope, routing)
-        ):
-            excluded[reason] += reason != "name"
+        if has_wishes and (reason := _unwanted(deployment, envelope, wished)):
+            pass
         elif needs and not needs <= deployment.capabilities:
-            excluded["parameters"] += 1
+            reason = "parameters"
             missing |= needs - deployment.capabilities
-        elif _worst_nusd(deployment, envelope) > envelope.hold_nusd:
-            excluded["price"] += 1
+        elif envelope.hold_nusd < charge_nusd(
+            deployment.price,
+            prompt_tokens=envelope.prompt_tokens_max,
+            completion_tokens=envelope.max_tokens,
+            units=envelope.unit_count_max,
+        ):
+            reason = "price"
         elif (left_s := wait_s(deployment, now_s)) > 0:
-            excluded["health"] += 1
+            reason = "health"
             waits_s.append(left_s)
         else:
             found.append(deployment)
-    return Choice(found, excluded, waits_s, frozenset(missing))
+            continue
+        if reason != _BY_NAME:
+            excluded[reason] = excluded.get(reason, 0) + 1
+    return Choice(found, excluded, waits_s, missing)
 
 
 def _unwanted(
@@ -67,11 +75,11 @@ def _unwanted(
 ) -> str:
     """Return why the caller does not want a deployment; empty when it may serve."""
     if envelope.adapter and envelope.adapter not in deployment.adapters:
-        return "name"
+        return _BY_NAME
     if routing is None:
         return ""
     if routing.deployments and deployment.name not in routing.deployments:
-        return "name"
+        return _BY_NAME
     is_allowed = routing.strategy != _CHEAPEST
     if routing.HasField("is_external_allowed"):
         is_allowed = routing.is_external_allowed
@@ -88,21 +96,12 @@ def _unwanted(
     return ""
 
 
-def _worst_nusd(deployment: Deployment, envelope: router_pb2.Envelope) -> int:
-    return charge_nusd(
-        deployment.price,
-        prompt_tokens=envelope.prompt_tokens_max,
-        completion_tokens=envelope.max_tokens,
-        units=envelope.unit_count_max,
-    )
-
-
 def none_available(model: Model, choice: Choice) -> TurnpikeError:
     """Return the refusal of a request that nobody can serve.
 
     When only its parameters stand in the way the request has to change; else it may be repeated.
     """
-    counts = {name: count for name, count in sorted(choice.excluded.items()) if count}
+    counts = dict(sorted(choice.excluded.items()))
     if list(counts) == ["parameters"]:
         param = min(param_of(feature) for feature in choice.missing)
         return TurnpikeError(

@@ -8,9 +8,13 @@ import pytest
 from tests.fakes.openai_model import OpenAiModel, open_openai_model
 from tests.fixtures.gateway import Key, OpenSite, Site, Wish
 from tests.integration.gateway.wire import answer_of
-from tests.rows.request_cases import CASES
+from tests.rows.engine_cases import ENGINE_CASES
+from tests.rows.request_cases import CASES as PLAIN_CASES
 from tests.rows.site import catalogue
 from tests.rows.table import PREFIXES, Case, Invalid, Valid, code_in
+
+CASES = PLAIN_CASES | ENGINE_CASES
+SCOPES = ["chat", "models", "usage", "chat_template"]
 
 
 @pytest.fixture
@@ -35,7 +39,8 @@ def request_of(case: Case) -> dict[str, Any]:
 
 @pytest.mark.parametrize("row", CASES)
 async def test_field_is_honoured_or_refused(row: str, site: Site, model: OpenAiModel) -> None:
-    key = await site.key(credit_nusd=10**10, requests_per_minute=0, tokens_per_minute=0)
+    limits = {"requests_per_minute": 0, "tokens_per_minute": 0}
+    key = await site.key(credit_nusd=10**10, scopes=SCOPES, **limits)
     served = 0
     for dialect, prefix in PREFIXES.items():
         for case in CASES[row]:
