@@ -39,7 +39,7 @@ def request_of(case: Case) -> dict[str, Any]:
 
 @pytest.mark.parametrize("row", CASES)
 async def test_field_is_honoured_or_refused(row: str, site: Site, model: OpenAiModel) -> None:
-    limits = {"requests_per_minute": 0, "tokens_per_minute": 0}
+    limits: dict[str, Any] = {"requests_per_minute": 0, "tokens_per_minute": 0}
     key = await site.key(credit_nusd=10**10, scopes=SCOPES, **limits)
     served = 0
     for dialect, prefix in PREFIXES.items():
