@@ -103,7 +103,7 @@ class HttpGeneration:
                     self._has_read = True
                     return parts
         except UpstreamError as error:
-            raise self._failed(_upstream_error(error)) from error
+            raise self._failed(_upstream_error(error, deadline_s)) from error
 
     async def _read_head(self, deadline_s: float) -> None:
         head = await self._exchange.head(deadline_s)
@@ -193,7 +193,7 @@ class HttpTransport:
                 connect_s=self._connect_s(deadline_s),
             )
         except UpstreamError as error:
-            raise _upstream_error(error) from error
+            raise _upstream_error(error, deadline_s) from error
         return HttpGeneration(exchange, bytes_max=self._config.message_bytes_max)
 
     async def layout(self, deadline_s: float) -> ModelLayout:
@@ -229,7 +229,7 @@ class HttpTransport:
             finally:
                 exchange.close()
         except UpstreamError as error:
-            raise _upstream_error(error) from error
+            raise _upstream_error(error, deadline_s) from error
         if head.status != _OK:
             raise _status_error(head.status, answer)
         return _outputs(answer, head.headers.get(b"inference-header-content-length", b""))
@@ -245,7 +245,7 @@ class HttpTransport:
             finally:
                 exchange.close()
         except UpstreamError as error:
-            raise _upstream_error(error) from error
+            raise _upstream_error(error, deadline_s) from error
 
     def _connect_s(self, deadline_s: float) -> float:
         left_s = deadline_s - asyncio.get_running_loop().time()
@@ -277,8 +277,10 @@ def _status_error(status: int, body: bytes) -> ProviderError:
     return ProviderError(error.failure, error.message, status=status, param=error.param)
 
 
-def _upstream_error(error: UpstreamError) -> ProviderError:
-    if isinstance(error, UpstreamTimeoutError):
+def _upstream_error(error: UpstreamError, deadline_s: float) -> ProviderError:
+    """Return what went wrong; past the request's own deadline nothing is the server's fault."""
+    is_late = asyncio.get_running_loop().time() >= deadline_s
+    if is_late or isinstance(error, UpstreamTimeoutError):
         return ProviderError(Failure.TIMEOUT, "The Triton server was silent for too long.")
     if isinstance(error, UpstreamConnectError):
         return ProviderError(Failure.CONNECT, "The Triton server cannot be reached.")

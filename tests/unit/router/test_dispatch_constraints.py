@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from kit.errors import Reason, TurnpikeError
+from services.router import fleet
 from services.router.health import FAILED_OPEN_HALF_LIFE_S, FAILED_OPEN_MAX, OpenFailures
 from services.router.providers.port import Batch, Failure, ProviderError
 from tests.unit.router.scripted import PRICE, Rig, Scripts, open_rig, request, usage
@@ -53,7 +55,11 @@ async def answers(rig: Rig, asked: router_pb2.RunRequest) -> list[Batch]:
     return [batch async for batch in rig.dispatcher.run(asked)]
 
 
-async def test_broken_stream_is_charged_and_refunded(tmp_path: Path) -> None:
+async def test_broken_stream_is_charged_and_refunded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A logger keeps the configuration it was first used with, here maybe that of another test.
+    monkeypatch.setattr(fleet, "_log", structlog.get_logger("router.fleet"))
     async with open_rig(tmp_path, {"a": [[said("secret 5"), ended()]]}) as rig:
         with capture_logs() as logs:
             batches = await answers(rig, ask())
