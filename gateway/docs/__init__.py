@@ -1,1 +1,1 @@
-"""The description of the API, from the structs that requests are read with; pure."""
+"""The description of the API: data, the OpenAPI document, and pages to read."""

@@ -1,52 +1,180 @@
 """What the API offers, as data: the source of `/openapi.json`, `/docs` and `/llms.txt`; pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from gateway.docs.answers import ChatCompletion, ModelList, ModelObject
-from gateway.openai.fields import KNOWN
+from gateway.anthropic.schema import OWN_NAMES, CountRequest, MessagesRequest
+from gateway.docs.answers import ErrorAnswer, ModelList, ModelObject
+from gateway.docs.answers_anthropic import AnthropicAnswer, AnthropicError, TokenCount
+from gateway.docs.answers_openai import (
+    ChatCompletion,
+    EmbeddingList,
+    ImageList,
+    TextCompletion,
+    Transcription,
+)
+from gateway.docs.answers_responses import ResponseAnswer
+from gateway.openai.completions import CompletionRequest
+from gateway.openai.embeddings import EmbeddingsRequest
+from gateway.openai.fields import KNOWN, SAMPLING
+from gateway.openai.media import ImageRequest, SpeechRequest
 from gateway.openai.schema import ChatRequest
+from gateway.openai.transcription import TranscriptionRequest
+from gateway.responses.request import CHAT_NAMES, STATEFUL
+from gateway.responses.schema import ResponsesRequest
 
 JSON: Final = "application/json"
+FORM: Final = "multipart/form-data"
 EVENTS: Final = "text/event-stream"
+TEXT: Final = "text/plain"
+CAPTIONS: Final = "text/vtt"
+SOUND: Final = "audio/*"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One endpoint below a prefix such as `/v1`; `answer` is of its JSON form.
+    """One endpoint below a prefix such as `/v1`.
 
-    `raw_fields` are fields of the request that its struct does not hold.
+    `answer` is of its JSON form, `other_types` are the media types of the others. `more_fields` are
+    fields of the request that its struct does not hold: they are what they are at chat completions.
+    `file_field` is the field of a form that has the file.
     """
 
     method: str
     path: str
     name: str
+    group: str
     summary: str
     request: type[msgspec.Struct] | None = None
     answer: type[msgspec.Struct] | None = None
-    raw_fields: frozenset[str] = frozenset()
-    is_streamable: bool = False
+    other_types: tuple[str, ...] = ()
+    more_fields: frozenset[str] = frozenset()
     request_type: str = JSON
-    answer_type: str = JSON
+    file_field: str = ""
+    error: type[msgspec.Struct] = ErrorAnswer
+    headers: Mapping[str, str] = field(default_factory=dict)
 
+
+_EPISODE: Final = {"X-Episode-Id": "The episode that this belongs to: a UUID of version 7."}
+_ANTHROPIC: Final = {
+    **_EPISODE,
+    "anthropic-version": "Any is taken.",
+    "anthropic-beta": "Names of betas, parted by commas.",
+}
 
 OPERATIONS: Final = (
     Operation(
         "POST",
         "/chat/completions",
         "createChatCompletion",
+        "Chat",
         "Answers a conversation, whole or as a stream of chunks.",
         ChatRequest,
         ChatCompletion,
+        (EVENTS,),
         KNOWN,
-        is_streamable=True,
+        headers=_EPISODE,
+    ),
+    Operation(
+        "POST",
+        "/responses",
+        "createResponse",
+        "Chat",
+        "Answers as OpenAI's Responses do, whole or as a stream of events; nothing is stored.",
+        ResponsesRequest,
+        ResponseAnswer,
+        (EVENTS,),
+        KNOWN - CHAT_NAMES.keys() - STATEFUL.keys(),
+        headers=_EPISODE,
+    ),
+    Operation(
+        "POST",
+        "/messages",
+        "createMessage",
+        "Chat",
+        "Answers as Anthropic's Messages do, whole or as a stream of events.",
+        MessagesRequest,
+        AnthropicAnswer,
+        (EVENTS,),
+        KNOWN - OWN_NAMES.keys(),
+        error=AnthropicError,
+        headers=_ANTHROPIC,
+    ),
+    Operation(
+        "POST",
+        "/messages/count_tokens",
+        "countMessageTokens",
+        "Chat",
+        "Estimates the input tokens of a message; it costs nothing.",
+        CountRequest,
+        TokenCount,
+        more_fields=KNOWN - OWN_NAMES.keys(),
+        error=AnthropicError,
+        headers=_ANTHROPIC,
+    ),
+    Operation(
+        "POST",
+        "/completions",
+        "createCompletion",
+        "Text and vectors",
+        "Goes on with prompts, whole or as a stream of chunks.",
+        CompletionRequest,
+        TextCompletion,
+        (EVENTS,),
+        frozenset(SAMPLING),
+        headers=_EPISODE,
+    ),
+    Operation(
+        "POST",
+        "/embeddings",
+        "createEmbeddings",
+        "Text and vectors",
+        "Turns texts into vectors.",
+        EmbeddingsRequest,
+        EmbeddingList,
+        headers=_EPISODE,
+    ),
+    Operation(
+        "POST",
+        "/images/generations",
+        "createImage",
+        "Images and sound",
+        "Makes images for a prompt.",
+        ImageRequest,
+        ImageList,
+        headers=_EPISODE,
+    ),
+    Operation(
+        "POST",
+        "/audio/speech",
+        "createSpeech",
+        "Images and sound",
+        "Speaks a text; the sound comes as it is made.",
+        SpeechRequest,
+        other_types=(SOUND,),
+        headers=_EPISODE,
+    ),
+    Operation(
+        "POST",
+        "/audio/transcriptions",
+        "createTranscription",
+        "Images and sound",
+        "Writes down what a recording says, as JSON, text or captions.",
+        TranscriptionRequest,
+        Transcription,
+        (TEXT, CAPTIONS),
+        request_type=FORM,
+        file_field="file",
+        headers=_EPISODE,
     ),
     Operation(
         "GET",
         "/models",
         "listModels",
+        "Models",
         "Lists the models that the key may use, with prices and supported parameters.",
         answer=ModelList,
     ),
@@ -54,6 +182,7 @@ OPERATIONS: Final = (
         "GET",
         "/models/{model}",
         "getModel",
+        "Models",
         "Returns one model, by any of its names.",
         answer=ModelObject,
     ),

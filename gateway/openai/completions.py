@@ -12,7 +12,7 @@ from gateway.call import ModelCall, ReadRules
 from gateway.openai.answer import answer_defaults
 from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import apply_defaults, decode
-from gateway.openai.envelope import N_MAX, TOKENS_MAX
+from gateway.openai.envelope import N_MAX, SEED_MAX, TOKENS_MAX
 from gateway.openai.fields import SAMPLING, present, unknown_fields
 from gateway.openai.figures import whole, wrong
 from gateway.openai.routing import take_wishes, timeout_ms_of
@@ -128,7 +128,7 @@ def _features(request: CompletionRequest) -> tuple[str, ...]:
     if request.logprobs is not None:
         whole("logprobs", request.logprobs, 0, LOGPROBS_MAX)
     if request.seed is not None:
-        whole("seed", request.seed, -(2**63), 2**63 - 1)
+        whole("seed", request.seed, -SEED_MAX - 1, SEED_MAX)
     asked = {
         "n": (request.n or 1) > 1,
         "best_of": (request.best_of or 1) > 1,

@@ -25,6 +25,8 @@ the model's."""
 
 TOKENS_MAX: Final = 2**31 - 1
 N_MAX: Final = 16
+SEED_MAX: Final = 2**63 - 1
+TOP_LOGPROBS_MAX: Final = 20
 
 
 def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
@@ -129,9 +131,9 @@ def _check_choices(request: ChatRequest, rules: ReadRules) -> None:
     if request.top_logprobs is not None:
         if not request.logprobs:
             raise wrong("top_logprobs", "top_logprobs needs logprobs to be true.")
-        whole("top_logprobs", request.top_logprobs, 0, 20)
+        whole("top_logprobs", request.top_logprobs, 0, TOP_LOGPROBS_MAX)
     if request.seed is not None:
-        whole("seed", request.seed, -(2**63), 2**63 - 1)
+        whole("seed", request.seed, -SEED_MAX - 1, SEED_MAX)
 
 
 def _looked_at(

@@ -72,7 +72,7 @@ _decode_image: Final = msgspec.json.Decoder(ImageRequest).decode
 _decode_speech: Final = msgspec.json.Decoder(SpeechRequest).decode
 _IMAGE_FIELDS: Final = frozenset(ImageRequest.__struct_encode_fields__)
 _SPEECH_FIELDS: Final = frozenset(SpeechRequest.__struct_encode_fields__)
-_RANGES: Final = {
+RANGES: Final = {
     "output_compression": (0, 100),
     "partial_images": (0, 3),
     "frame_count": (2, 16),
@@ -94,7 +94,7 @@ class ImageApi(OpenAiApi):
         unknown = unknown_fields(fields.keys(), _IMAGE_FIELDS, is_strict=rules.is_strict)
         episode_id, routing = take_wishes(request, fields, rules)
         count = 1 if request.n is None else whole("n", request.n, 1, IMAGES_MAX)
-        for name, (least, most) in _RANGES.items():
+        for name, (least, most) in RANGES.items():
             if (value := getattr(request, name)) is not None:
                 whole(name, value, least, most)
         if request.stream:

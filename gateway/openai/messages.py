@@ -299,6 +299,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "input_audio": _Rule(_USER, _check_audio),
     "refusal": _Rule(frozenset({"assistant"})),
 }
+BLOCK_TYPES: Final = tuple(_RULES)
 
 
 def _invalid(where: str, what: str) -> TurnpikeError:

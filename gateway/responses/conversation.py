@@ -32,16 +32,16 @@ from gateway.responses.schema import (
 )
 
 _Item: TypeAlias = Message | FunctionCall | FunctionCallOutput | ReasoningItem
-_ITEMS: Final[Kinds[_Item]] = kinds(
+ITEMS: Final[Kinds[_Item]] = kinds(
     message=Message,
     function_call=FunctionCall,
     function_call_output=FunctionCallOutput,
     reasoning=ReasoningItem,
 )
-_INPUT_PARTS: Final[Kinds[InputText | InputImage | InputFile]] = kinds(
+INPUT_PARTS: Final[Kinds[InputText | InputImage | InputFile]] = kinds(
     input_text=InputText, input_image=InputImage, input_file=InputFile
 )
-_SAID_PARTS: Final[Kinds[OutputText | Refusal | InputText]] = kinds(
+SAID_PARTS: Final[Kinds[OutputText | Refusal | InputText]] = kinds(
     output_text=OutputText, refusal=Refusal, input_text=InputText
 )
 _MESSAGE_PATH: Final = re.compile(r"messages\[(\d+)\](.*)")
@@ -146,7 +146,7 @@ class Conversation:
     def _speech(self, content: str | list[Raw], path: str) -> None:
         texts, refusals = [content] if isinstance(content, str) else [], []
         for index, raw in enumerate(content if isinstance(content, list) else ()):
-            part = read_piece(raw, _SAID_PARTS, f"{path}[{index}]")
+            part = read_piece(raw, SAID_PARTS, f"{path}[{index}]")
             if isinstance(part, Refusal):
                 refusals.append(part.refusal)
             else:
@@ -202,7 +202,7 @@ class Conversation:
         return parts
 
     def _part(self, raw: Raw, path: str) -> dict[str, object]:
-        part = read_piece(raw, _INPUT_PARTS, path)
+        part = read_piece(raw, INPUT_PARTS, path)
         if part.prompt_cache_breakpoint is not None:
             self._ignore("prompt_cache_breakpoint")
         if isinstance(part, InputImage):
@@ -223,7 +223,7 @@ def _read_item(raw: Raw, path: str) -> _Item:
         raise unsupported(
             f"{path}.type", "may not be item_reference: nothing is stored, send the item itself"
         )
-    return read_piece(raw, _ITEMS, path, "message")
+    return read_piece(raw, ITEMS, path, "message")
 
 
 def _image(part: InputImage, path: str) -> dict[str, object]:

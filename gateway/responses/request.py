@@ -36,14 +36,14 @@ _READ_HERE: Final = frozenset(
     | {"tool_choice", "text", "reasoning", "include", "top_logprobs", "metadata", "store"}
     | {"truncation", "background"}
 )
-_STATEFUL: Final = {
+STATEFUL: Final = {
     "previous_response_id": "nothing is stored; send the earlier items in input",
     "conversation": "nothing is stored; send the earlier items in input",
     "prompt": "there are no prompt templates",
     "context_management": "the input is taken as it is",
     "moderation": "answers are not moderated here",
 }
-_CHAT_NAMES: Final = {
+CHAT_NAMES: Final = {
     "messages": "input",
     "max_tokens": "max_output_tokens",
     "max_completion_tokens": "max_output_tokens",
@@ -136,12 +136,12 @@ def _read(body: bytes, rules: ReadRules) -> tuple[ModelCall, Asked]:
 
 def _check_names(fields: dict[str, Raw]) -> None:
     """Refuse what is not served, and a chat completion's names; null asks for nothing."""
-    for name in sorted(fields.keys() & (_STATEFUL.keys() | _CHAT_NAMES.keys())):
+    for name in sorted(fields.keys() & (STATEFUL.keys() | CHAT_NAMES.keys())):
         if fields.pop(name) == NULL:
             continue
-        if name in _STATEFUL:
-            raise unsupported(name, f"is not supported: {_STATEFUL[name]}")
-        ours = _CHAT_NAMES[name]
+        if name in STATEFUL:
+            raise unsupported(name, f"is not supported: {STATEFUL[name]}")
+        ours = CHAT_NAMES[name]
         raise unsupported(name, f"has no place here; use {ours}" if ours else "has no place here")
 
 

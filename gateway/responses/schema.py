@@ -20,6 +20,11 @@ _Metadata = Annotated[
 ]
 
 
+def _null() -> Raw:
+    # A factory, because msgspec's schemas cannot show a raw default.
+    return NULL
+
+
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     """How a stream is shaped."""
 
@@ -39,7 +44,7 @@ class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
 class Text(msgspec.Struct, forbid_unknown_fields=True):
     """What form the text has."""
 
-    format: Raw = NULL
+    format: Raw = msgspec.field(default_factory=_null)
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
@@ -55,7 +60,7 @@ class ResponsesRequest(msgspec.Struct):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[Raw] | None = None
-    tool_choice: Raw = NULL
+    tool_choice: Raw = msgspec.field(default_factory=_null)
     parallel_tool_calls: bool | None = None
     text: Text | None = None
     reasoning: Reasoning | None = None
@@ -177,7 +182,7 @@ class FunctionTool(Piece):
 
     name: _Name
     description: str | None = None
-    parameters: Raw = NULL
+    parameters: Raw = msgspec.field(default_factory=_null)
     strict: bool | None = None
 
 

@@ -15,16 +15,16 @@ from gateway.responses.schema import (
     SchemaFormat,
 )
 
-_TOOLS: Final = kinds(function=FunctionTool)
-_CHOICES: Final[Kinds[FunctionChoice | AllowedTools]] = kinds(
+TOOLS: Final = kinds(function=FunctionTool)
+CHOICES: Final[Kinds[FunctionChoice | AllowedTools]] = kinds(
     function=FunctionChoice, allowed_tools=AllowedTools
 )
-_FUNCTIONS: Final = kinds(function=FunctionChoice)
-_FORMATS: Final[Kinds[PlainFormat | SchemaFormat]] = kinds(
+FUNCTIONS: Final = kinds(function=FunctionChoice)
+FORMATS: Final[Kinds[PlainFormat | SchemaFormat]] = kinds(
     text=PlainFormat, json_object=PlainFormat, json_schema=SchemaFormat
 )
 _MODES: Final = msgspec.json.Decoder(str)
-_MODE_NAMES: Final = ("auto", "none", "required")
+MODE_NAMES: Final = ("auto", "none", "required")
 PLAIN_TEXT: Final[dict[str, object]] = {"type": "text"}
 
 
@@ -57,10 +57,10 @@ def read_tools(tools: list[Raw], choice: Raw) -> Tools:
         return Tools(shown, "auto", sent, None, indices)
     if bytes(choice).startswith(b'"'):
         mode = _MODES.decode(choice)
-        if mode not in _MODE_NAMES:
-            raise wrong("tool_choice", f"must be one of {', '.join(_MODE_NAMES)}, or an object")
+        if mode not in MODE_NAMES:
+            raise wrong("tool_choice", f"must be one of {', '.join(MODE_NAMES)}, or an object")
         return Tools(shown, mode, sent, mode, indices)
-    wanted = read_piece(choice, _CHOICES, "tool_choice")
+    wanted = read_piece(choice, CHOICES, "tool_choice")
     if isinstance(wanted, FunctionChoice):
         named = {"type": "function", "name": wanted.name}
         forced = {"type": "function", "function": {"name": wanted.name}}
@@ -79,7 +79,7 @@ def read_format(raw: Raw) -> tuple[dict[str, object], dict[str, object] | None]:
     """
     if raw == NULL:
         return PLAIN_TEXT, None
-    wanted = read_piece(raw, _FORMATS, "text.format")
+    wanted = read_piece(raw, FORMATS, "text.format")
     if not isinstance(wanted, SchemaFormat):
         shown: dict[str, object] = {"type": wanted.type}
         return shown, None if wanted.type == "text" else shown
@@ -93,7 +93,7 @@ def read_format(raw: Raw) -> tuple[dict[str, object], dict[str, object] | None]:
 
 
 def _tool(raw: Raw, path: str) -> FunctionTool:
-    tool = read_piece(raw, _TOOLS, path)
+    tool = read_piece(raw, TOOLS, path)
     if tool.parameters != NULL:
         _check_object(tool.parameters, f"{path}.parameters")
     return tool
@@ -129,7 +129,7 @@ def _allowed(wanted: AllowedTools, names: list[str]) -> list[int]:
     found = set()
     for index, raw in enumerate(wanted.tools):
         path = f"tool_choice.tools[{index}]"
-        tool = read_piece(raw, _FUNCTIONS, path)
+        tool = read_piece(raw, FUNCTIONS, path)
         if tool.name not in names:
             raise wrong(f"{path}.name", "names no tool of this request")
         found.add(names.index(tool.name))
