@@ -103,6 +103,7 @@ def read_completion(body: bytes, rules: ReadRules) -> ModelCall:
         operation=router_pb2.OPERATION_COMPLETION,
         features=features,
         unknown_fields=unknown,
+        ignored=options.ignored if options else (),
         prompts=prompts,
         routing=routing,
         episode_id=episode_id,

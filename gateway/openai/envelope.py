@@ -63,6 +63,7 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
         features=features,
         media=content.media,
         unknown_fields=unknown,
+        ignored=options.ignored if options else (),
         routing=routing,
         episode_id=episode_id,
         answer_defaults=answer_defaults(dialect, episode_id) if episode_id else b"",

@@ -15,10 +15,16 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Label = Annotated[str, Meta(max_length=512)]
 
 
-class StreamOptions(msgspec.Struct):
-    """How a stream is shaped."""
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """How a stream is shaped; padding against eavesdroppers who count bytes is not made."""
 
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """What is asked for and not honoured, as `X-Turnpike-Ignored` names it."""
+        return ("stream_options.include_obfuscation",) if self.include_obfuscation else ()
 
 
 class RoutedRequest(msgspec.Struct, kw_only=True):

@@ -129,6 +129,12 @@ CASES: Final[dict[str, list[Case]]] = {
             {"stream": True, "stream_options": {"include_usage": 1}},
             "stream_options.include_usage",
         ),
+        Invalid(
+            "unknown member",
+            {"stream": True, "stream_options": {"continuous_usage_stats": False}},
+            "stream_options.continuous_usage_stats",
+            code="unsupported_parameter",
+        ),
     ],
     "P13": [
         Valid("given", {"max_tokens": 5}, sent={"max_tokens": 5}),

@@ -210,7 +210,7 @@ class OpenAiCompatProvider:
 def _forwarder(call: Call, body: Body) -> StreamForwarder:
     if call.operation:
         return TextForwarder(call, choice_count=text_choice_count(body))
-    return StreamForwarder(call, choice_count=choice_count(body))
+    return StreamForwarder(call, choice_count=choice_count(body), has_logprobs="logprobs" in body)
 
 
 def _read_chat(call: Call, body: Body, answer: bytes) -> Batch:

@@ -6,11 +6,19 @@ differs, ends a choice or carries usage is decoded.
 """
 
 import re
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 import msgspec
 
 from kit.sse import EventTooLargeError, SseSplitter, events
+from services.router.providers.openai_choices import (
+    Fields,
+    complete_chunk,
+    has_null_members,
+    with_refusals,
+    without_null_members,
+)
 from services.router.providers.openai_errors import JUNK, error_in_answer
 from services.router.providers.openai_usage import Usage, estimate, read_usage
 from services.router.providers.port import Batch, Call, Failure, ProviderError
@@ -42,8 +50,8 @@ _EMPTY_DELTA: Final = re.compile(
     rb'"delta":\{(?:"role":"[a-z]*",?|"[a-z_]+":(?:null|""|\[\]),?)*\}'
 )
 
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_list: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_fields: Final = msgspec.json.Decoder(Fields)
+_list: Final = msgspec.json.Decoder(list[Fields])
 _text: Final = msgspec.json.Decoder(str)
 _number: Final = msgspec.json.Decoder(int | float)
 
@@ -59,10 +67,12 @@ class StreamForwarder:
     `is_done` tells that the last batch is out; `is_finished` that every choice has its
     finish_reason, so that only usage and `[DONE]` may still be missing; `has_content` that an
     event with content has been returned. A subclass says what a choice's content is elsewhere
-    than in chat: `END` are its members when it has ended.
+    than in chat: `END` are its members when it has ended, `ALWAYS` those that none may lack.
+    `has_logprobs` says that log probabilities were asked for.
     """
 
-    END: ClassVar[dict[str, msgspec.Raw]] = {"delta": msgspec.Raw(b"{}")}
+    END: ClassVar[Fields] = {"delta": msgspec.Raw(b"{}")}
+    ALWAYS: ClassVar[Fields] = {"index": msgspec.Raw(b"0"), **END}
     __slots__ = (
         "_between",
         "_call",
@@ -74,6 +84,7 @@ class StreamForwarder:
         "_has_head_usage",
         "_head",
         "_is_head_known",
+        "_mends",
         "_needle",
         "_new_usage",
         "_splitter",
@@ -83,8 +94,9 @@ class StreamForwarder:
         "is_done",
     )
 
-    def __init__(self, call: Call, *, choice_count: int) -> None:
+    def __init__(self, call: Call, *, choice_count: int, has_logprobs: bool = False) -> None:
         self._call = call
+        self._mends: tuple[Callable[[bytes], bytes], ...] = (with_refusals,) * has_logprobs
         self._choice_count = choice_count
         self._splitter = SseSplitter(event_bytes_max=EVENT_BYTES_MAX)
         self._needle = b""
@@ -176,8 +188,13 @@ class StreamForwarder:
         line_count = region.count(b"\n")
         if line_count != 2 and region.count(self._between) * 2 != line_count - 2:
             return None
-        # Not `in`: for bytes it fails as an integer first, at twice the cost.
-        if region.count(_FINISH) != region.count(_NULL_FINISH) or region.find(_ERROR) >= 0:
+        finish_count = region.count(_FINISH)
+        if (
+            finish_count != region.count(_NULL_FINISH)
+            or finish_count * 2 < line_count
+            # Not `in`: for bytes it fails as an integer first, at twice the cost.
+            or region.find(_ERROR) >= 0
+        ):
             return None
         usage_count = region.count(_USAGE)
         if usage_count:
@@ -187,12 +204,18 @@ class StreamForwarder:
                 region = region.replace(b"," + _NULL_USAGE, b"")
             elif usage_count * 2 != line_count:
                 return None
+        for mend in self._mends:
+            region = mend(region)
         self._content_count += region.count(_DELTA) - len(_EMPTY_DELTA.findall(region))
         return region.replace(needle, self._exchanged)
 
-    def _learn(self, part: bytes, chunk: dict[str, msgspec.Raw]) -> None:
+    def _learn(self, part: bytes, chunk: Fields, choices: list[Fields]) -> None:
         """Take the constant head of a chunk, if the rest of the chunk may be passed on."""
         self._needle = b""
+        if not all(self.ALWAYS.keys() <= choice.keys() for choice in choices):
+            return
+        if without_null_members not in self._mends and has_null_members(part):
+            self._mends += (without_null_members,)
         at = part.find(_CHOICES)
         names = list(chunk)
         before = names[: names.index("choices")]
@@ -249,7 +272,7 @@ class StreamForwarder:
             raw_choices = chunk.get("choices", msgspec.Raw(b"[]"))
             choices = _list.decode(raw_choices) if raw_choices != _NULL else []
         except JUNK:
-            raise invalid("The upstream's stream holds something that is no chunk.") from None
+            raise _no_chunk() from None
         if chunk.get("error", _NULL) != _NULL or chunk.get("object") == _ERROR_OBJECT:
             raise error_in_answer(data)
         self._take_usage(chunk)
@@ -259,13 +282,13 @@ class StreamForwarder:
             self._take_head(chunk)
         is_known = self._needle and part.startswith(self._needle)
         if not is_known and not any(_has_finish(choice) for choice in choices):
-            self._learn(part, chunk)
+            self._learn(part, chunk, choices)
             forwarded = self._exchange_heads(part + b"\n\n")
             if forwarded is not None:
                 return forwarded
         return self._rebuild(chunk, choices)
 
-    def _take_head(self, chunk: dict[str, msgspec.Raw]) -> None:
+    def _take_head(self, chunk: Fields) -> None:
         """Settle what stands before the choices of this stream's chunks, by its first one."""
         self._is_head_known = True
         names = list(chunk)
@@ -281,7 +304,7 @@ class StreamForwarder:
         )
         self._exchanged = b"data: " + self._head + _CHOICES
 
-    def _take_usage(self, chunk: dict[str, msgspec.Raw]) -> None:
+    def _take_usage(self, chunk: Fields) -> None:
         raw = chunk.get("usage")
         if raw is None or raw == _NULL:
             return
@@ -290,9 +313,7 @@ class StreamForwarder:
             self._usage = usage
             self._new_usage = True
 
-    def _rebuild(
-        self, chunk: dict[str, msgspec.Raw], choices: list[dict[str, msgspec.Raw]]
-    ) -> bytes:
+    def _rebuild(self, chunk: Fields, choices: list[Fields]) -> bytes:
         """Take the ends of choices out of a chunk and return the event that is left, if any."""
         names = list(chunk)
         tail = b"".join(
@@ -300,11 +321,15 @@ class StreamForwarder:
             for name in names[names.index("choices") :]
             if name not in _NOT_FORWARDED
         )
-        kept: list[dict[str, msgspec.Raw]] = []
+        kept: list[Fields] = []
         for choice in choices:
             has_finish = _has_finish(choice)
             is_kept, has_content = self.weigh(choice)
             self._content_count += has_content
+            try:
+                complete_chunk(choice, self.ALWAYS)
+            except JUNK:
+                raise _no_chunk() from None
             if has_finish:
                 self._take_finish(choice, tail, has_content=is_kept)
             if is_kept or not has_finish:
@@ -313,9 +338,7 @@ class StreamForwarder:
             return b""
         return b'data: %b"choices":%b%b}\n\n' % (self._head, msgspec.json.encode(kept), tail)
 
-    def _take_finish(
-        self, choice: dict[str, msgspec.Raw], tail: bytes, *, has_content: bool
-    ) -> None:
+    def _take_finish(self, choice: Fields, tail: bytes, *, has_content: bool) -> None:
         try:
             reason = _text.decode(choice["finish_reason"])
             index = int(_number.decode(choice.get("index", b"0")))
@@ -332,7 +355,7 @@ class StreamForwarder:
         self._finish_chunks[index] = b'%b"choices":%b%b}' % (self._head, encoded, tail)
         self._finish_reasons[index] = reason
 
-    def weigh(self, choice: dict[str, msgspec.Raw]) -> tuple[bool, bool]:
+    def weigh(self, choice: Fields) -> tuple[bool, bool]:
         """Return whether a choice says anything, and whether that is more than a role.
 
         Raises:
@@ -341,7 +364,7 @@ class StreamForwarder:
         try:
             delta = _fields.decode(choice.get("delta", b"{}"))
         except JUNK:
-            raise invalid("The upstream's stream holds something that is no chunk.") from None
+            raise _no_chunk() from None
         said = {name for name, value in delta.items() if value not in _NOTHING}
         return bool(said), bool(said - {"role"})
 
@@ -353,7 +376,7 @@ def _check_utf8(region: bytes) -> None:
         raise invalid("The upstream's stream is not UTF-8.") from None
 
 
-def _has_finish(choice: dict[str, msgspec.Raw]) -> bool:
+def _has_finish(choice: Fields) -> bool:
     reason = choice.get("finish_reason", _NULL)
     return reason not in (_NULL, _EMPTY_TEXT)
 
@@ -367,6 +390,10 @@ def _is_whole(rest: bytes) -> bool:
     except JUNK:
         return False
     return True
+
+
+def _no_chunk() -> ProviderError:
+    return invalid("The upstream's stream holds something that is no chunk.")
 
 
 def _incomplete() -> ProviderError:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from services.router.providers.openai_choices import chat_choices, completed, is_whole
 from services.router.providers.openai_errors import JUNK, error_in_answer
 from services.router.providers.openai_forward import FINISH_REASONS, invalid
 from services.router.providers.openai_usage import Usage, estimate, read_usage
@@ -17,17 +18,8 @@ from turnpike.router.v1 import router_pb2
 _BYTES_PER_TOKEN: Final = 4
 _NULL: Final = msgspec.Raw(b"null")
 _ERROR_OBJECT: Final = msgspec.Raw(b'"error"')
-
-
-class _Message(msgspec.Struct):
-    content: msgspec.Raw = _NULL
-    tool_calls: msgspec.Raw = _NULL
-
-
-class _Choice(msgspec.Struct):
-    finish_reason: str
-    message: _Message
-    index: int = 0
+_NEVER_NULL: Final = ("system_fingerprint", "service_tier")
+"""Members that an answer leaves out when its upstream has nothing to say in them."""
 
 
 class Ended(Protocol):
@@ -36,24 +28,26 @@ class Ended(Protocol):
     finish_reason: str
     index: int
 
+    @property
+    def said(self) -> tuple[msgspec.Raw, ...]:
+        """The JSON values that its tokens are guessed from."""
+
 
 class AnswerForm(NamedTuple):
     """What one kind of whole answer is called, and how its choices are read.
 
-    `said` returns the JSON values of a choice that its tokens are guessed from.
+    `is_whole` tells of a choice whether it may be passed on as it came; else `completed` makes
+    choices of the raw ones that may.
     """
 
     object_name: str
     choices: Callable[[bytes], Sequence[Any]]
-    said: Callable[[Any], tuple[msgspec.Raw, ...]]
+    is_whole: Callable[[Any], bool]
+    completed: Callable[[bytes], msgspec.Raw]
 
 
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-CHAT: Final = AnswerForm(
-    "chat.completion",
-    msgspec.json.Decoder(list[_Choice]).decode,
-    lambda choice: (choice.message.content, choice.message.tool_calls),
-)
+CHAT: Final = AnswerForm("chat.completion", chat_choices, is_whole, completed)
 
 
 def read_completion(
@@ -62,18 +56,21 @@ def read_completion(
     """Return the only batch of a plain answer.
 
     `completion` is the upstream's object with Turnpike's id, time and model; the choices are kept
-    as they came. Without usage `Finish.usage` is an estimate of the completion, at four bytes of
-    answer for a token, and `completion` has no usage.
+    as they came, unless they lack what OpenAI's always have. Without usage `Finish.usage` is an
+    estimate of the completion, at four bytes of answer for a token, and `completion` has no usage.
 
     Raises:
         ProviderError: It is an error object, no completion, or one that has not ended.
     """
     answer = read_object(body)
-    choices = _read_choices(answer.get("choices", _NULL), form)
+    choices = _read_choices(answer, form)
     if len(choices) < choice_count:
         raise invalid("The upstream's answer has too few choices.")
     raw_usage = answer.pop("usage", _NULL)
     usage = None if raw_usage is _NULL else _usage(bytes(raw_usage))
+    for name in _NEVER_NULL:
+        if answer.get(name) == _NULL:
+            del answer[name]
     answer["id"] = call.answer_id
     answer["object"] = form.object_name
     answer["created"] = call.create_unix_s
@@ -83,7 +80,7 @@ def read_completion(
     first = choices[0] if len(choices) == 1 else min(choices, key=lambda choice: choice.index)
     finish = router_pb2.Finish(
         usage_json=usage.json if usage is not None else b"",
-        usage=usage.tokens if usage is not None else estimate(_estimated_tokens(choices, form)),
+        usage=usage.tokens if usage is not None else estimate(_estimated_tokens(choices)),
         finish_reason=first.finish_reason,
     )
     return Batch(completion=msgspec.json.encode(answer), finish=finish)
@@ -107,9 +104,13 @@ def read_object(body: bytes) -> dict[str, Any]:
     return answer
 
 
-def _read_choices(raw: msgspec.Raw, form: AnswerForm) -> Sequence[Ended]:
+def _read_choices(answer: dict[str, Any], form: AnswerForm) -> Sequence[Ended]:
+    """Return an answer's choices, which are completed in place where they lack something."""
+    raw = answer.get("choices", _NULL)
     try:
         choices = form.choices(raw)
+        if not all(map(form.is_whole, choices)):
+            answer["choices"] = form.completed(raw)
     except JUNK:
         raise invalid("The upstream's answer has no valid choices.") from None
     for choice in choices:
@@ -125,8 +126,6 @@ def _usage(raw: bytes) -> Usage | None:
     return None if raw == b"null" else read_usage(raw)
 
 
-def _estimated_tokens(choices: Sequence[Ended], form: AnswerForm) -> int:
-    length = sum(
-        len(bytes(part)) for choice in choices for part in form.said(choice) if part != _NULL
-    )
+def _estimated_tokens(choices: Sequence[Ended]) -> int:
+    length = sum(len(bytes(part)) for choice in choices for part in choice.said if part != _NULL)
     return -(-length // _BYTES_PER_TOKEN)

@@ -8,13 +8,13 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from services.router.providers.openai_choices import ABSENT, NULL, Fields
 from services.router.providers.openai_errors import JUNK
 from services.router.providers.openai_forward import StreamForwarder
 from services.router.providers.openai_plain import AnswerForm, read_completion
 from services.router.providers.openai_request import choice_count
 from services.router.providers.port import Batch, Body, Call
 
-_NULL: Final = msgspec.Raw(b"null")
 _EMPTY: Final = msgspec.Raw(b'""')
 _TEXT_MARK: Final = b'"text":"'
 _EMPTY_MARK: Final = b'"text":""'
@@ -24,13 +24,30 @@ _prompts: Final = msgspec.json.Decoder(list[str | list[int]])
 class _Choice(msgspec.Struct):
     finish_reason: str
     text: msgspec.Raw
-    index: int = 0
+    index: int = -1
+    logprobs: msgspec.Raw = ABSENT
+
+    @property
+    def said(self) -> tuple[msgspec.Raw, ...]:
+        """The JSON values that its tokens are guessed from."""
+        return (self.text,)
 
 
+def _is_whole(choice: _Choice) -> bool:
+    return choice.index >= 0 and choice.logprobs is not ABSENT
+
+
+def _completed(raw: bytes) -> msgspec.Raw:
+    choices = _list.decode(raw)
+    for place, choice in enumerate(choices):
+        choice.setdefault("index", msgspec.Raw(b"%d" % place))
+        choice.setdefault("logprobs", NULL)
+    return msgspec.Raw(msgspec.json.encode(choices))
+
+
+_list: Final = msgspec.json.Decoder(list[Fields])
 _FORM: Final = AnswerForm(
-    "text_completion",
-    msgspec.json.Decoder(list[_Choice]).decode,
-    lambda choice: (choice.text,),
+    "text_completion", msgspec.json.Decoder(list[_Choice]).decode, _is_whole, _completed
 )
 
 
@@ -38,6 +55,7 @@ class TextForwarder(StreamForwarder):
     """Turns the reads of one streamed text completion into batches."""
 
     END: ClassVar = {"text": _EMPTY}
+    ALWAYS: ClassVar = {"index": msgspec.Raw(b"0"), "text": _EMPTY, "logprobs": NULL}
     __slots__ = ()
 
     def _exchange_heads(self, region: bytes) -> bytes | None:
@@ -49,7 +67,7 @@ class TextForwarder(StreamForwarder):
 
     def weigh(self, choice: dict[str, msgspec.Raw]) -> tuple[bool, bool]:
         """Return whether a choice has text, twice."""
-        is_said = choice.get("text", _NULL) not in (_NULL, _EMPTY)
+        is_said = choice.get("text", NULL) not in (NULL, _EMPTY)
         return is_said, is_said
 
 

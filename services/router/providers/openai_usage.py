@@ -39,6 +39,7 @@ class _Usage(msgspec.Struct):
     prompt_cache_hit_tokens: _Number = None
 
 
+_NULL: Final = msgspec.Raw(b"null")
 _typed: Final = msgspec.json.Decoder(_Usage)
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -139,8 +140,9 @@ def _cached(usage: _Usage) -> int:
 
 
 def _others(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    """Return what else the upstream says; details that it has not are left out, as by OpenAI."""
     main = ("prompt_tokens", "completion_tokens", "total_tokens")
-    return {name: value for name, value in fields.items() if name not in main}
+    return {name: raw for name, raw in fields.items() if name not in main and raw != _NULL}
 
 
 def _impossible() -> ProviderError:

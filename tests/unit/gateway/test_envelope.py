@@ -51,6 +51,10 @@ def read(raw: bytes, dialect: str = "openai") -> ModelCall:
         (body(stream_options={}), Reason.INVALID_VALUE, "stream_options"),
         (body(stream=True, stream_options={"include_usage": 1}), Reason.INVALID_VALUE,
          "stream_options.include_usage"),
+        (body(stream=True, stream_options={"include_obfuscation": 1}), Reason.INVALID_VALUE,
+         "stream_options.include_obfuscation"),
+        (body(stream=True, stream_options={"continuous_usage_stats": True}),
+         Reason.UNSUPPORTED_PARAMETER, "stream_options.continuous_usage_stats"),
         (body(max_tokens=0), Reason.INVALID_VALUE, "max_tokens"),
         (body(max_tokens=1.5), Reason.INVALID_VALUE, "max_tokens"),
         (body(max_tokens=2**31), Reason.INVALID_VALUE, "max_tokens"),
@@ -76,6 +80,22 @@ def test_bad_bodies_are_refused_and_the_field_is_named(
         read(raw)
 
     assert (reason, param) == (caught.value.reason, caught.value.metadata.get("param"))
+
+
+@pytest.mark.parametrize(
+    ("options", "ignored"),
+    [
+        ({"include_obfuscation": True}, ("stream_options.include_obfuscation",)),
+        ({"include_obfuscation": False, "include_usage": True}, ()),
+        ({"include_obfuscation": None}, ()),
+        ({}, ()),
+        (None, ()),
+    ],
+)
+def test_padding_that_is_not_made_is_told(
+    options: dict[str, bool | None] | None, ignored: tuple[str, ...]
+) -> None:
+    assert ignored == read(body(stream=True, stream_options=options)).ignored
 
 
 def test_whole_floats_are_whole_numbers() -> None:

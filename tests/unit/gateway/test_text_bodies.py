@@ -64,6 +64,11 @@ def refusal(read: Callable[[bytes, ReadRules], ModelCall], raw: bytes, **how: An
         (completion(prompt=["a"] * 129), INVALID, "prompt"),
         (completion(stream="yes"), INVALID, "stream"),
         (completion(stream_options={}), INVALID, "stream_options"),
+        (
+            completion(stream=True, stream_options={"continuous_usage_stats": True}),
+            UNSUPPORTED,
+            "stream_options.continuous_usage_stats",
+        ),
         (completion(max_tokens=0), INVALID, "max_tokens"),
         (completion(max_tokens=1.5), INVALID, "max_tokens"),
         (completion(max_tokens=2**31), INVALID, "max_tokens"),
@@ -105,6 +110,14 @@ def test_bad_completion_is_refused_by_the_field_at_fault(
     assert 400 == error.outward.http_status
     if reason is not None:
         assert param == error.metadata.get("param")
+
+
+def test_padding_that_is_not_made_is_told() -> None:
+    options = {"include_obfuscation": True}
+
+    call = read_completion(completion(stream=True, stream_options=options), rules())
+
+    assert ("stream_options.include_obfuscation",) == call.ignored
 
 
 @pytest.mark.parametrize(
