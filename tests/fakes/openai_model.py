@@ -7,7 +7,7 @@ each request it got and the usage it reported.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,10 @@ PROMPT_TOKENS = 11
 
 @dataclass(slots=True)
 class OpenAiModel:
-    """The fake's memory; `base_url` is what a provider is given."""
+    """The fake's memory; `base_url` is what a provider is given.
+
+    `spell` writes a whole answer or a chunk, as an engine does; see `openai_engines`.
+    """
 
     base_url: str = ""
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -30,6 +33,7 @@ class OpenAiModel:
     pause_s: float = 0.0
     is_lying: bool = False
     """Whether it ignores the schema it is given."""
+    spell: Callable[[dict[str, Any]], bytes] = field(default=lambda v: json.dumps(v).encode())
 
 
 def _example(schema: Any) -> Any:
@@ -83,6 +87,9 @@ class _Turn:
             self.pieces, self.reason = self.pieces[:room], "length"
         if "forbidden" in self.prompt:
             self.pieces, self.reason = ["I"], "content_filter"
+        self.refusal = "I will not." if "refuse" in self.prompt else None
+        if self.refusal is not None:
+            self.pieces = []
 
     def _tools(self) -> list[dict[str, Any]]:
         request = self.request
@@ -157,8 +164,9 @@ class _Turn:
 
     def completion(self) -> dict[str, Any]:
         """Return the whole answer."""
-        message: dict[str, Any] = {"role": "assistant", "refusal": None}
-        message["content"] = None if self.tools else "".join(self.pieces)
+        message: dict[str, Any] = {"role": "assistant", "refusal": self.refusal}
+        is_silent = self.tools or self.refusal is not None
+        message["content"] = None if is_silent else "".join(self.pieces)
         if self.tools:
             message["tool_calls"] = self.tools
         if self.thoughts:
@@ -181,6 +189,9 @@ class _Turn:
             yield self._chunk(index, {"role": "assistant", "content": ""})
         for thought in self.thoughts:
             yield self._chunk(0, {"reasoning_content": thought})
+        if self.refusal is not None:
+            for index in indices:
+                yield self._chunk(index, {"refusal": self.refusal})
         for piece in self.pieces:
             for index in indices:
                 yield self._chunk(index, {"content": piece}, self.logprobs([piece]))
@@ -218,12 +229,13 @@ async def open_openai_model() -> AsyncIterator[OpenAiModel]:
         turn = _Turn(body, is_lying=model.is_lying)
         if not body.get("stream"):
             model.usages.append(turn.usage())
-            return web.json_response(turn.completion())
+            whole = model.spell(turn.completion())
+            return web.Response(body=whole, content_type="application/json")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         try:
             for chunk in turn.chunks():
-                await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+                await response.write(b"data: " + model.spell(chunk) + b"\n\n")
                 await asyncio.sleep(model.pause_s)
         except (ConnectionError, asyncio.CancelledError):
             model.aborted_count += 1

@@ -14,7 +14,8 @@ from gateway.settings import GatewaySettings
 from tests.fakes.openai_script import Script, says
 from tests.fixtures.catalogues import SMALL, price_nusd
 from tests.fixtures.gateway import Key, Site
-from tests.fixtures.responses import followed, response_events, strictly
+from tests.fixtures.responses import followed, response_events
+from tests.fixtures.strict import strictly
 from tests.integration.gateway.responses_wire import post
 from tests.integration.gateway.wire import answer_of, tokens
 

@@ -7,7 +7,8 @@ import pytest
 from openai.types.responses import Response
 
 from gateway.responses.answer import whole_response
-from tests.fixtures.responses import ask, strictly
+from tests.fixtures.responses import ask
+from tests.fixtures.strict import strictly
 from tests.unit.gateway.responses.chunks import REQUEST_ID, USAGE_JSON, completion
 
 GOLDEN: dict[str, Any] = {
