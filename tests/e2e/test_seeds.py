@@ -3,23 +3,16 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import seeds
-from tests.fakes.openai_model import OpenAiModel, open_openai_model
+from tests.fakes.openai_model import OpenAiModel
 from tests.fixtures.gateway import Key, OpenSite, Site, Wish
 from tests.integration.gateway.wire import UUID7, answer_of, events_of
 
 RUN_S = 30.0
-
-
-@pytest.fixture
-async def model() -> AsyncIterator[OpenAiModel]:
-    async with open_openai_model() as opened:
-        yield opened
 
 
 @pytest.fixture

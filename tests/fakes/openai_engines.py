@@ -59,7 +59,7 @@ def _old_vllm(value: Value) -> bytes:
         choice["stop_reason"] = None
         if "message" in choice:
             said = _without_nulls(choice["message"])
-            nothing = {"content": None, "reasoning_content": None, "tool_calls": []}
+            nothing: Value = {"content": None, "reasoning_content": None, "tool_calls": []}
             choice["message"] = {**nothing, **said}
     return _compact(found)
 

@@ -7,7 +7,7 @@ from tests.fixtures.gateway import Key, Site
 from tests.integration.gateway.wire import answer_of, events_of
 from tests.recorded.forms import Recorded
 
-TOOLS: Final = [
+TOOLS: Final[list[dict[str, Any]]] = [
     {
         "type": "function",
         "function": {
