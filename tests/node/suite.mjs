@@ -1,6 +1,6 @@
 // The official client, unmodified, against the gateway: `node suite.mjs CASE` prints one JSON value.
-import OpenAI from 'openai';
-import { zodResponseFormat } from 'openai/helpers/zod';
+import OpenAI, { toFile } from 'openai';
+import { zodResponseFormat, zodTextFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
 
 const client = new OpenAI({
@@ -121,6 +121,102 @@ const cases = {
     const found = [];
     for await (const model of client.models.list()) found.push(model.id);
     return { hasSea: found.includes('sea'), one: (await client.models.retrieve('sea')).id };
+  },
+
+  async response() {
+    const answer = await client.responses.create({ model: 'sea', input: 'hello' });
+    return { text: answer.output_text, status: answer.status, total: answer.usage.total_tokens };
+  },
+
+  async streamed_response() {
+    let text = '';
+    let last = null;
+    const stream = await client.responses.create({ model: 'sea', input: 'hello', stream: true });
+    for await (const event of stream) {
+      if (event.type === 'response.output_text.delta') text += event.delta;
+      last = event;
+    }
+    return { text, last: last.type, same: last.response.output[0].content[0].text === text };
+  },
+
+  async parsed_response() {
+    const answer = await client.responses.parse({
+      model: 'sea',
+      input: 'hello',
+      text: { format: zodTextFormat(Place, 'place') },
+    });
+    return answer.output_parsed;
+  },
+
+  async response_tools() {
+    const functions = tools.map((tool) => ({ type: 'function', strict: false, ...tool.function }));
+    const first = await client.responses.create({ model: 'sea', input: 'hello', tools: functions });
+    const calls = first.output.filter((item) => item.type === 'function_call');
+    const second = await client.responses.create({
+      model: 'sea',
+      tools: functions,
+      input: [
+        { role: 'user', content: 'hello' },
+        ...first.output,
+        ...calls.map((call) => ({
+          type: 'function_call_output',
+          call_id: call.call_id,
+          output: '12 degrees',
+        })),
+      ],
+    });
+    return { arguments: calls.map((call) => JSON.parse(call.arguments)), text: second.output_text };
+  },
+
+  async embeddings() {
+    const floats = await client.embeddings.create({
+      model: 'vectors',
+      input: ['one', 'two'],
+      encoding_format: 'float',
+    });
+    const decoded = await client.embeddings.create({ model: 'vectors', input: ['one', 'two'] });
+    return {
+      starts: decoded.data.map((entry) => entry.embedding[0]),
+      same: JSON.stringify(floats.data) === JSON.stringify(decoded.data),
+      total: floats.usage.total_tokens,
+    };
+  },
+
+  async completions() {
+    const body = { model: 'texts', prompt: 'Once upon a time there was a sea' };
+    const whole = await client.completions.create(body);
+    let text = '';
+    for await (const chunk of await client.completions.create({ ...body, stream: true })) {
+      text += chunk.choices[0].text;
+    }
+    return { same: whole.choices[0].text === text, reason: whole.choices[0].finish_reason, text };
+  },
+
+  async images() {
+    const answer = await client.images.generate({ model: 'painter', prompt: 'a sea', n: 2 });
+    return answer.data.map((image) => Buffer.from(image.b64_json, 'base64').toString('latin1', 1, 4));
+  },
+
+  async speech() {
+    const answer = await client.audio.speech.create({ model: 'speaker', input: 'sea', voice: 'alloy' });
+    const sound = Buffer.from(await answer.arrayBuffer());
+    return { bytes: sound.length, type: answer.headers.get('content-type') };
+  },
+
+  async transcriptions() {
+    const file = await toFile(Buffer.from(process.env.SOUND, 'base64'), 'sea.wav');
+    const plain = await client.audio.transcriptions.create({ model: 'listener', file });
+    const verbose = await client.audio.transcriptions.create({
+      model: 'listener',
+      file,
+      response_format: 'verbose_json',
+    });
+    const srt = await client.audio.transcriptions.create({
+      model: 'listener',
+      file,
+      response_format: 'srt',
+    });
+    return { text: plain.text, language: verbose.language, start: srt.slice(0, 1) };
   },
 
   async errors() {
