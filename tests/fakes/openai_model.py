@@ -129,7 +129,8 @@ class _Turn:
 
     def usage(self) -> dict[str, Any]:
         """Return what it took."""
-        spoken = len(self.pieces) or sum(len(t["function"]["arguments"]) for t in self.tools)
+        called = sum(len(tool["function"]["arguments"]) for tool in self.tools)
+        spoken = len(self.pieces) or min(called, self.limit)
         completion = self.choice_count * spoken + len(self.thoughts)
         return {
             "prompt_tokens": PROMPT_TOKENS,
