@@ -18,7 +18,7 @@ from gateway.errors import error_headers, limit_headers_of, status_of
 from gateway.exchange import Exchange
 from gateway.grpc_answer import RUN, RUN_ROUTE, Context, GrpcCall, metadata
 from gateway.grpc_identity import Identities, server_credentials
-from gateway.grpc_request import api_of
+from gateway.grpc_request import Apis
 from gateway.openai.dialect import OPENAI
 from gateway.serve import serve_by
 from gateway.settings import GatewaySettings
@@ -49,6 +49,8 @@ class RouterFacade(router_pb2_grpc.RouterServiceServicer):
     def __init__(self, deps: Deps, identities: Identities) -> None:
         self._deps = deps
         self._identities = identities
+        settings = deps.settings
+        self._apis = Apis(settings.media_timeout_max_ms, settings.upload_bytes_max)
 
     async def ListModels(
         self, request: router_pb2.ListModelsRequest, context: Context
@@ -59,7 +61,7 @@ class RouterFacade(router_pb2_grpc.RouterServiceServicer):
     async def Run(self, request: router_pb2.RunRequest, context: Context) -> None:  # type: ignore[override] # it writes its answer by itself
         exchange = Exchange(OPENAI, self._deps.clock.monotonic_s(), route=RUN_ROUTE)
         call = GrpcCall(request, context, self._identities)
-        running = serve_by(RUN, self._deps, call, exchange, api_of(request))
+        running = serve_by(RUN, self._deps, call, exchange, self._apis.of(request.envelope))
         await self._answered(exchange, context, running)
 
     async def _list(

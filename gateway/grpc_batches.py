@@ -25,10 +25,16 @@ class Batches(msgspec.Struct, eq=False):
     request_id: str = ""
     shape: StreamShape | None = None
 
+    @property
+    def has_events(self) -> bool:
+        """Whether the answer is an event stream; speech comes as bytes."""
+        is_speech = self.call.operation == router_pb2.OPERATION_SPEECH
+        return self.call.is_streaming and not self.is_typed and not is_speech
+
     def begin(self, route: router_pb2.Route) -> None:
         """Take the route, before anything else."""
         self.request_id = route.request_id
-        if self.call.is_streaming and not self.is_typed:
+        if self.has_events:
             self.shape = self.api.stream(self.call, route.request_id)
 
     def middle(self, batch: Batch) -> Batch | None:
@@ -61,7 +67,7 @@ class Batches(msgspec.Struct, eq=False):
             message.deltas.extend(deltas_of(finish.finish_chunks))
         elif self.shape is not None:
             message.sse = self.shape.end(batch.sse, finish)
-        else:
+        elif self.has_events:
             usage = self.call.include_usage
             message.sse = batch.sse + last_events(finish, self.dialect, include_usage=usage)
         message.finish.usage.CopyFrom(finish.usage)
@@ -76,7 +82,7 @@ class Batches(msgspec.Struct, eq=False):
             TurnpikeError: As `middle`.
         """
         message = self.middle(batch) or Batch()
-        if self.call.is_streaming and not self.is_typed:
+        if self.has_events:
             message.sse += self.api.error_event(error, self.dialect, self.request_id)
         message.error.CopyFrom(batch.error)
         return message

@@ -5,8 +5,8 @@ may not set is refused by name: nothing is dropped in silence.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from google.protobuf.message import Message
@@ -14,12 +14,16 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from gateway.call import Api
 from gateway.openai.chat import CHAT
+from gateway.openai.completions import COMPLETIONS
+from gateway.openai.embeddings import EMBEDDINGS
+from gateway.openai.media import ImageApi, SpeechApi
 from gateway.openai.schema import decode_fields, encode
+from gateway.openai.transcription import TranscriptionApi
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import chat_pb2, router_pb2
 
-APIS: Final[Mapping[int, Api]] = {router_pb2.OPERATION_UNSPECIFIED: CHAT}
-"""How requests for each operation are read; others are not served over gRPC."""
+_FORM: Final = router_pb2.OPERATION_TRANSCRIPTION
+"""The operation whose body is a form; `envelope.content_type` says so, with its boundary."""
 _SPELLED: Final = {"model_id": "model", "is_streaming": "stream", "timeout_ms": "timeout_ms"}
 """Fields of the envelope that callers may set, as the body spells them."""
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -27,13 +31,35 @@ _decode_value = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-def api_of(request: router_pb2.RunRequest) -> Api:
-    """Return how the request is read and answered; the usual way for what is not served."""
-    return APIS.get(request.envelope.operation, CHAT)
+class Apis(NamedTuple):
+    """How requests for each operation are read; the bounds are those of `GatewaySettings`."""
+
+    media_timeout_max_ms: int
+    upload_bytes_max: int
+
+    def of(self, envelope: router_pb2.Envelope) -> Api:
+        """Return how a request is read and answered; the usual way for what is not known."""
+        timeout_max_ms = self.media_timeout_max_ms
+        match envelope.operation:
+            case router_pb2.OPERATION_COMPLETION:
+                return COMPLETIONS
+            case router_pb2.OPERATION_EMBEDDING:
+                return EMBEDDINGS
+            case router_pb2.OPERATION_IMAGE:
+                return ImageApi(timeout_max_ms=timeout_max_ms)
+            case router_pb2.OPERATION_SPEECH:
+                return SpeechApi(timeout_max_ms=timeout_max_ms)
+            case router_pb2.OPERATION_TRANSCRIPTION:
+                return TranscriptionApi(
+                    content_type=envelope.content_type,
+                    file_bytes_max=self.upload_bytes_max,
+                    timeout_max_ms=timeout_max_ms,
+                )
+        return CHAT
 
 
 def body_of(request: router_pb2.RunRequest) -> bytes:
-    """Return the request as OpenAI's JSON; whether that is right is for the API to say.
+    """Return the request as OpenAI's JSON or form; whether that is right is for the API to say.
 
     Raises:
         TurnpikeError: `INVALID_VALUE`, `MISSING_FIELD`, `INVALID_JSON` or `UNSUPPORTED_PARAMETER`,
@@ -42,23 +68,33 @@ def body_of(request: router_pb2.RunRequest) -> bytes:
     envelope = request.envelope
     for message, name in ((request, "request"), (envelope, "envelope"), (request.chat, "chat")):
         _refuse_unknown(message, name)
-    for field, _ in envelope.ListFields():
-        if field.name not in _SPELLED and field.name != "operation":
-            raise _wrong(
-                f"envelope.{field.name}", f"envelope.{field.name} is Turnpike's to fill in."
-            )
-    if envelope.operation not in APIS:
+    if envelope.operation not in router_pb2.Operation.values():
         raise TurnpikeError(
             Reason.UNSUPPORTED_PARAMETER,
-            "The operation is not served over gRPC.",
+            "The operation is not one that this release knows.",
             param="envelope.operation",
         )
+    is_form = envelope.operation == _FORM
+    _check_envelope(envelope, {"content_type"} if is_form else _SPELLED.keys())
     is_typed = request.HasField("chat")
     if is_typed and request.body:
         raise _wrong("chat", "body and chat are both there; send one.")
+    if is_typed and envelope.operation != router_pb2.OPERATION_UNSPECIFIED:
+        raise _wrong("chat", "chat is for chat completions; other operations take body.")
     if not is_typed and not request.body:
         raise TurnpikeError(Reason.MISSING_FIELD, "body or chat is required.", param="body")
+    if is_form:
+        return request.body
     return _agreed(chat_json(request.chat) if is_typed else request.body, envelope)
+
+
+def _check_envelope(envelope: router_pb2.Envelope, callers: AbstractSet[str]) -> None:
+    for field, _ in envelope.ListFields():
+        name = f"envelope.{field.name}"
+        if field.name in _SPELLED and field.name not in callers:
+            raise _wrong(name, f"{name} has no place beside a form; say it there.")
+        if field.name != "operation" and field.name not in callers:
+            raise _wrong(name, f"{name} is Turnpike's to fill in.")
 
 
 def chat_json(chat: chat_pb2.ChatRequest) -> bytes:

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as some
 
-from gateway.grpc_request import api_of, body_of
+from gateway.grpc_request import Apis, body_of
 from kit.errors import Reason, TurnpikeError
 from tests.fixtures.rules import rules
 from turnpike.router.v1 import chat_pb2, router_pb2
@@ -19,6 +19,7 @@ Envelope: TypeAlias = router_pb2.Envelope
 USER = Said(role="user", content="hi")
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 RULES = rules()
+APIS = Apis(media_timeout_max_ms=60_000, upload_bytes_max=1024)
 
 
 def chat(**fields: Any) -> Chat:
@@ -92,6 +93,31 @@ def test_typed_request_has_every_field_that_was_set_and_no_other() -> None:
     } == json_of(chat=full)
 
 
+FORM = (
+    b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n'
+    b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.mp3"\r\n\r\nID3\r\n--x--'
+)
+BODIES: dict[int, bytes] = {
+    router_pb2.OPERATION_UNSPECIFIED: BODY,
+    router_pb2.OPERATION_COMPLETION: b'{"model":"m","prompt":"hi"}',
+    router_pb2.OPERATION_EMBEDDING: b'{"model":"m","input":"hi"}',
+    router_pb2.OPERATION_IMAGE: b'{"model":"m","prompt":"hi"}',
+    router_pb2.OPERATION_SPEECH: b'{"model":"m","input":"hi","voice":"v"}',
+    router_pb2.OPERATION_TRANSCRIPTION: FORM,
+}
+
+
+@pytest.mark.parametrize("operation", router_pb2.Operation.values())
+def test_every_operation_is_read_as_over_http(operation: Any) -> None:
+    form = "multipart/form-data; boundary=x" if BODIES[operation] is FORM else ""
+    envelope = Envelope(operation=operation, content_type=form)
+    request = router_pb2.RunRequest(body=BODIES[operation], envelope=envelope)
+
+    call = APIS.of(envelope).read(body_of(request), RULES)
+
+    assert ("m", operation) == (call.model, call.operation)
+
+
 @given(
     some.lists(some.tuples(some.sampled_from(["user", "system"]), some.text()), min_size=1),
     some.floats(0, 2),
@@ -102,7 +128,7 @@ def test_typed_request_is_read_as_it_was_meant(
     messages = [Said(role=role, content=text) for role, text in said]
     request = router_pb2.RunRequest(chat=chat(messages=messages, temperature=temperature))
 
-    call = api_of(request).read(body_of(request), RULES)
+    call = APIS.of(request.envelope).read(body_of(request), RULES)
 
     found = json.loads(bytes(call.fields["messages"]))
     assert said == [(message["role"], message["content"]) for message in found]
@@ -173,7 +199,7 @@ def test_what_is_no_request_is_left_to_the_api_to_refuse(body: bytes) -> None:
     request = router_pb2.RunRequest(body=body, envelope=Envelope(model_id="m"))
 
     with pytest.raises(TurnpikeError) as caught:
-        api_of(request).read(body_of(request), RULES)
+        APIS.of(request.envelope).read(body_of(request), RULES)
 
     assert 400 == caught.value.outward.http_status
 
@@ -181,10 +207,18 @@ def test_what_is_no_request_is_left_to_the_api_to_refuse(body: bytes) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], Reason, str]] = {
     "neither": ({}, Reason.MISSING_FIELD, "body"),
     "both": ({"body": BODY, "chat": chat()}, Reason.INVALID_VALUE, "chat"),
-    "embedding": (
-        {"body": BODY, "envelope": Envelope(operation=router_pb2.OPERATION_EMBEDDING)},
-        Reason.UNSUPPORTED_PARAMETER,
-        "envelope.operation",
+    "typed embedding": (
+        {"chat": chat(), "envelope": Envelope(operation=router_pb2.OPERATION_EMBEDDING)},
+        Reason.INVALID_VALUE,
+        "chat",
+    ),
+    "model beside a form": (
+        {
+            "body": b"--x--",
+            "envelope": Envelope(operation=router_pb2.OPERATION_TRANSCRIPTION, model_id="m"),
+        },
+        Reason.INVALID_VALUE,
+        "envelope.model_id",
     ),
     "unheard-of operation": (
         {"body": BODY, "envelope": Envelope(operation=77)},  # type: ignore[arg-type]
