@@ -252,6 +252,8 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         traceparent=traceparent,
     )
     _add_rare(envelope, call, dialect)
+    if call.choice_count > 1:
+        envelope.completion_tokens_max = ticket.bounds.completion_tokens_max
     if ticket.deployments:
         envelope.routing.deployments.extend(ticket.deployments)
     if ticket.adapter:

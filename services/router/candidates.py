@@ -55,7 +55,7 @@ def choose(
         elif envelope.hold_nusd < charge_nusd(
             deployment.price,
             prompt_tokens=envelope.prompt_tokens_max,
-            completion_tokens=envelope.max_tokens,
+            completion_tokens=completion_bound(envelope),
             units=envelope.unit_count_max,
         ):
             reason = "price"
@@ -68,6 +68,11 @@ def choose(
         if reason != _BY_NAME:
             excluded[reason] = excluded.get(reason, 0) + 1
     return Choice(found, excluded, waits_s, missing)
+
+
+def completion_bound(envelope: router_pb2.Envelope) -> int:
+    """Return the most tokens that all choices of an answer have together."""
+    return envelope.completion_tokens_max or envelope.max_tokens
 
 
 def _unwanted(

@@ -19,10 +19,11 @@ _UNCOUNTED_SHARE: Final = 2
 class Delivered:
     """Counts what was handed over of one answer."""
 
-    __slots__ = ("_events", "_exact", "_prompt_tokens_max")
+    __slots__ = ("_completion_tokens_max", "_events", "_exact", "_prompt_tokens_max")
 
-    def __init__(self, *, prompt_tokens_max: int) -> None:
+    def __init__(self, *, prompt_tokens_max: int, completion_tokens_max: int) -> None:
         self._prompt_tokens_max = prompt_tokens_max
+        self._completion_tokens_max = completion_tokens_max
         self._events = 0
         self._exact: TokenUsage | None = None
 
@@ -42,7 +43,7 @@ class Delivered:
         """Return what a cut answer is charged by."""
         if self._exact is not None:
             return self._exact
-        return estimated(self._prompt_tokens_max, self._events)
+        return estimated(self._prompt_tokens_max, min(self._events, self._completion_tokens_max))
 
 
 def estimated(prompt_tokens_max: int, content_events: int, *, is_whole: bool = False) -> TokenUsage:
@@ -60,15 +61,21 @@ def estimated(prompt_tokens_max: int, content_events: int, *, is_whole: bool = F
 
 
 def counted(
-    usage: TokenUsage, prompt_tokens_max: int, *, has_completion: bool = True
+    usage: TokenUsage,
+    prompt_tokens_max: int,
+    completion_tokens_max: int,
+    *,
+    has_completion: bool = True,
 ) -> TokenUsage:
-    """Return the usage of a whole answer: the upstream's, else an estimate.
+    """Return the usage of a whole answer: the upstream's, else an estimate within the bounds.
 
     An answer that has a completion is taken to have at least one token of it.
     """
     if usage.source != usage_pb2.USAGE_SOURCE_ESTIMATED:
         return usage
-    tokens = max(1, usage.completion_token_count) if has_completion else 0
+    tokens = 0
+    if has_completion:
+        tokens = max(1, min(usage.completion_token_count, completion_tokens_max))
     return estimated(prompt_tokens_max, tokens, is_whole=True)
 
 

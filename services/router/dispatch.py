@@ -14,7 +14,7 @@ from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.ids import Uuid7Source
 from services.router.attempts import BREAKING, broken_off
-from services.router.candidates import choose, none_available
+from services.router.candidates import choose, completion_bound, none_available
 from services.router.catalog import Catalogue, Deployment
 from services.router.constrained import constrained
 from services.router.constraints import CONSTRAINTS, constraint_of
@@ -142,7 +142,10 @@ class Dispatcher:
             start_s=now_s,
             deadline_s=now_s + envelope.timeout_ms / 1000,
             create_unix_s=unix_ms // 1000,
-            delivered=Delivered(prompt_tokens_max=prompt_tokens_max),
+            delivered=Delivered(
+                prompt_tokens_max=prompt_tokens_max,
+                completion_tokens_max=completion_bound(envelope),
+            ),
             usage=usage,
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
@@ -271,8 +274,7 @@ class Dispatcher:
             finish.usage.CopyFrom(counted_units(finish.usage, run.usage.price, run.envelope))
         elif finish.usage.source == usage_pb2.USAGE_SOURCE_ESTIMATED:
             has_completion = run.envelope.operation != router_pb2.OPERATION_EMBEDDING
-            prompt_max = run.envelope.prompt_tokens_max
-            finish.usage.CopyFrom(counted(finish.usage, prompt_max, has_completion=has_completion))
+            finish.usage.CopyFrom(_counted(run, finish, has_completion=has_completion))
             finish.usage_json = usage_json(finish.usage, has_completion=has_completion)
             if batch.completion:
                 batch.completion = b'%b,"usage":%b}' % (batch.completion[:-1], finish.usage_json)
@@ -286,7 +288,7 @@ class Dispatcher:
             outcome = UsageEvent.OUTCOME_INVALID_OUTPUT
             if error.finish is not None:
                 run.usage.event.finish_reason = error.finish.finish_reason
-                usage = counted(error.finish.usage, run.envelope.prompt_tokens_max)
+                usage = _counted(run, error.finish)
         run.usage.close(usage, outcome)
         reason, message = broken_off(error)
         event = run.usage.event
@@ -301,3 +303,10 @@ class Dispatcher:
             run.checkpoint_due_s = now_s + self._settings.checkpoint_s
             run.checkpoint_due_tokens = tokens + self._settings.checkpoint_tokens
             run.usage.checkpoint(run.delivered.usage())
+
+
+def _counted(
+    run: Run, finish: router_pb2.Finish, *, has_completion: bool = True
+) -> usage_pb2.TokenUsage:
+    prompt_max, completion_max = run.envelope.prompt_tokens_max, completion_bound(run.envelope)
+    return counted(finish.usage, prompt_max, completion_max, has_completion=has_completion)

@@ -58,8 +58,7 @@ def read_completion(
 
     `completion` is the upstream's object with Turnpike's id, time and model; the choices are kept
     as they came, unless they lack what OpenAI's always have. Without usage `Finish.usage` is an
-    estimate of the completion, at four bytes of answer for a token and never above the request's
-    bound, and `completion` has no usage.
+    estimate of the completion, at four bytes of answer for a token, and `completion` has no usage.
 
     Raises:
         ProviderError: It is an error object, no completion, or one that has not ended.
@@ -82,9 +81,7 @@ def read_completion(
     first = choices[0] if len(choices) == 1 else min(choices, key=lambda choice: choice.index)
     finish = router_pb2.Finish(
         usage_json=usage.json if usage is not None else b"",
-        usage=usage.tokens
-        if usage is not None
-        else _estimated(choices, call.max_tokens * choice_count),
+        usage=usage.tokens if usage is not None else _estimated(choices),
         finish_reason=first.finish_reason,
     )
     return Batch(completion=msgspec.json.encode(answer), finish=finish)
@@ -130,7 +127,7 @@ def _usage(raw: bytes) -> Usage | None:
     return None if raw == b"null" else read_usage(raw)
 
 
-def _estimated(choices: Sequence[Ended], tokens_max: int) -> usage_pb2.TokenUsage:
-    """Return the usage of choices that nobody counted: no more than they could have."""
+def _estimated(choices: Sequence[Ended]) -> usage_pb2.TokenUsage:
+    """Return the usage of choices that nobody counted: by their length."""
     length = sum(len(bytes(part)) for choice in choices for part in choice.said if part != _NULL)
-    return estimate(min(-(-length // _BYTES_PER_TOKEN), tokens_max))
+    return estimate(-(-length // _BYTES_PER_TOKEN))

@@ -122,7 +122,9 @@ async def test_texts_and_vectors(open_site: OpenSite, is_streaming: bool) -> Non
 
     await until(is_loaded)
     key = await site.key()
-    text = encode({"model": SMALL, "prompt": "once upon a time, in a land far away", "stream": is_streaming})
+    text = encode(
+        {"model": SMALL, "prompt": "once upon a time, in a land far away", "stream": is_streaming}
+    )
     vectors = encode({"model": SMALL, "input": ["a few words", "and a few more"]})
 
     async with caller_of(site) as router:

@@ -123,6 +123,46 @@ async def test_client_that_leaves_an_uncounted_answer_is_charged_an_estimate(
     )
 
 
+BOUNDS: list[tuple[dict[str, int], int]] = [
+    ({"max_tokens": 2}, 2),
+    ({"max_tokens": 2, "completion_tokens_max": 4}, 4),
+    ({"max_tokens": 50}, 6),
+]
+
+
+@pytest.mark.parametrize(("bounds", "count"), BOUNDS)
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_estimate_stays_within_what_was_asked_for(
+    tmp_path: Path, bounds: dict[str, int], count: int, is_whole: bool
+) -> None:
+    estimate = usage_pb2.TokenUsage(
+        completion_token_count=6, source=usage_pb2.USAGE_SOURCE_ESTIMATED
+    )
+    end = Batch(finish=router_pb2.Finish(usage=estimate, finish_reason="stop"))
+
+    async with open_rig(tmp_path, {"a": [[content("x") for _ in range(7)] + [end]]}) as rig:
+        async with aclosing(rig.dispatcher.run(request(**bounds))) as batches:
+            for _ in range(8 if is_whole else 7):
+                await anext(batches)
+        (outcome,) = await rig.outcomes()
+
+    assert count == outcome.usage.completion_token_count
+
+
+async def test_who_could_cost_more_than_the_hold_for_all_choices_is_not_asked(
+    tmp_path: Path,
+) -> None:
+    one = 40 * 10 + 100 * 20
+
+    async with open_rig(tmp_path, {"a": [[content("x"), finish()]] * 2}) as rig:
+        await read_all(rig.dispatcher.run(request(hold_nusd=one)))
+        with pytest.raises(TurnpikeError) as caught:
+            await read_all(rig.dispatcher.run(request(hold_nusd=one, completion_tokens_max=200)))
+
+    assert Reason.NO_PROVIDERS_AVAILABLE is caught.value.reason
+    assert "price=1" == caught.value.metadata["excluded"]
+
+
 async def test_client_that_leaves_before_content_pays_nothing(tmp_path: Path) -> None:
     async with open_rig(tmp_path, {"a": [[content("x"), finish()]]}) as rig:
         async with aclosing(rig.dispatcher.run(request())) as batches:

@@ -60,15 +60,6 @@ def test_plain_answer_without_usage_is_estimated_by_its_length() -> None:
     assert "usage" not in json.loads(batch.completion)
 
 
-def test_estimate_is_never_above_what_was_asked_for() -> None:
-    body, _ = plain_body(Script(chunks=16, usage="never", choices=2), {})
-    call = make_call(is_streaming=False, max_tokens=5)
-
-    usage = read_completion(call, body, choice_count=2).finish.usage
-
-    assert (10, usage_pb2.USAGE_SOURCE_ESTIMATED) == (usage.completion_token_count, usage.source)
-
-
 @pytest.mark.parametrize("finish", ["never", "unknown"])
 def test_plain_answer_that_did_not_end_is_an_invalid_response(finish: str) -> None:
     body, _ = plain_body(Script(finish=finish), {})

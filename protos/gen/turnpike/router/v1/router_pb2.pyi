@@ -393,6 +393,7 @@ class Envelope(_message.Message):
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     UNIT_COUNT_MAX_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELDS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that pays. Required."""
     key_id: _builtins.str
@@ -429,6 +430,10 @@ class Envelope(_message.Message):
     """Media type of `body`; empty means JSON."""
     unit_count_max: _builtins.int
     """Units (images, characters, seconds) by the upper bound that the hold was sized with."""
+    completion_tokens_max: _builtins.int
+    """Completion tokens of all choices by the upper bound that the hold was sized with; 0 means
+    `max_tokens`, which one choice may have.
+    """
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parameters that the route must honour, beyond what every route does."""
@@ -465,10 +470,11 @@ class Envelope(_message.Message):
         content_type: _builtins.str = ...,
         unit_count_max: _builtins.int = ...,
         unknown_fields: _abc.Iterable[_builtins.str] | None = ...,
+        completion_tokens_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "content_type", b"content_type", "episode_id", b"episode_id", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
