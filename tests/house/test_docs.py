@@ -5,20 +5,23 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from app.cli import app
+from app.settings import Settings
 from kit.errors import Reason
 from tests.house.test_deploy import MADE_BY_HAND
 from tests.house.tree import PACKAGES, ROOT, relative
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 OPERATING = ROOT / "docs" / "operating.md"
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _TURNPIKE = re.compile(r"(?:^|[\s/;(])turnpike((?: +[^\s;|&)]+)+)")
 _MAKE = re.compile(r"(?:^|[\s;&])make ([a-z][a-z0-9-]*)")
 _PATH = re.compile(r"[\w.{},*-]+(?:/[\w.{},*-]*)+")
+_SETTING = re.compile(r"[a-z]+(?:\.[a-z_0-9]+)+")
 _METRIC = re.compile(r"turnpike(?:_[a-z]+){2,}")
 _SUFFIX = re.compile(r"_(total|bucket|count|sum)$")
 _HELP = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
@@ -47,6 +50,25 @@ def test_every_make_target_exists(page: Path) -> None:
     named = {name for text in _typed(page.read_text()) for name in _MAKE.findall(text)}
 
     assert set() == named - targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_setting_exists(page: Path) -> None:
+    rooms = {
+        name: set(field.annotation.model_fields)
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+
+    named = [
+        tuple(words[0].split("."))
+        for words in map(str.split, _INLINE.findall(page.read_text()))
+        if words and _SETTING.fullmatch(words[0]) and words[0].split(".")[0] in rooms
+    ]
+
+    unknown = [name for name in named if name[1] not in rooms[name[0]] | {"py", "v1"}]
+    # Modules and their files are named like settings.
+    assert [] == [name for name in unknown if not (ROOT / name[0] / f"{name[1]}.py").exists()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
