@@ -49,8 +49,11 @@ def is_token(text: str, *, prefix: str, foreign_prefixes: Iterable[str] = ()) ->
 
 
 def token_digest(text: str) -> bytes:
-    """Return the SHA-256 of the whole token, 32 bytes: the only form of it that travels."""
-    return hashlib.sha256(text.encode()).digest()
+    """Return the SHA-256 of the whole token, 32 bytes: the only form of it that travels.
+
+    Any text has one, also what a header holds instead of a token.
+    """
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _checksum(head: str) -> str:
