@@ -46,17 +46,19 @@ def choose(
     needs = frozenset(envelope.features)
     wished = envelope.routing if envelope.HasField("routing") else None
     has_wishes = wished is not None or envelope.adapter != ""
+    hold_nusd, prompt_tokens = envelope.hold_nusd, envelope.prompt_tokens_max
+    completion_tokens, units = completion_bound(envelope), envelope.unit_count_max
     for deployment in model.deployments:
         if has_wishes and (reason := _unwanted(deployment, envelope, wished)):
             pass
         elif needs and not needs <= deployment.capabilities:
             reason = "parameters"
             missing |= needs - deployment.capabilities
-        elif envelope.hold_nusd < charge_nusd(
+        elif hold_nusd < charge_nusd(
             deployment.price,
-            prompt_tokens=envelope.prompt_tokens_max,
-            completion_tokens=completion_bound(envelope),
-            units=envelope.unit_count_max,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            units=units,
         ):
             reason = "price"
         elif (left_s := wait_s(deployment, now_s)) > 0:

@@ -5,6 +5,7 @@ out; clients that check types stumble over both. Source: OpenAI's OpenAPI docume
 `CreateChatCompletionResponse` and `CreateChatCompletionStreamResponse` (read 2026-11).
 """
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -23,6 +24,10 @@ _NULL_MEMBERS: Final = tuple(b'"%b":null' % name.encode() for name in _NEVER_NUL
 _BARE_LOGPROBS: Final = b'"logprobs":{"content":'
 _FULL_LOGPROBS: Final = b'"logprobs":{"refusal":null,"content":'
 _REFUSAL: Final = b'"refusal":'
+_MESSAGE: Final = b'"message":{'
+"""Not to be found within a text, where quotes are escaped."""
+
+_PLAIN_MESSAGE: Final = b'"logprobs":null,"message":{"refusal":null,'
 
 
 class _Function(msgspec.Struct):
@@ -101,13 +106,18 @@ def is_whole(choice: ChatChoice) -> bool:
     )
 
 
-def completed(raw: bytes) -> msgspec.Raw:
+def completed(raw: bytes, read: Sequence[ChatChoice]) -> msgspec.Raw:
     """Return the choices of a whole chat completion with all that OpenAI's have.
+
+    `read` are the same choices. Those that lack only what is null are not taken apart.
 
     Raises:
         msgspec.DecodeError: The log probabilities are none.
     """
-    choices = _decode_list(raw)
+    text = bytes(raw)
+    if text.count(_MESSAGE) == len(read) and all(map(_is_plain, read)):
+        return msgspec.Raw(text.replace(_MESSAGE, _PLAIN_MESSAGE))
+    choices = _decode_list(text)
     for place, choice in enumerate(choices):
         message = _decode_fields(choice["message"])
         _drop_nulls(message)
@@ -169,6 +179,21 @@ def with_refusal(logprobs: msgspec.Raw) -> msgspec.Raw:
     if "content" in found and "refusal" in found:
         return logprobs
     return msgspec.Raw(_encode({"content": NULL, "refusal": NULL, **found}))
+
+
+def _is_plain(choice: ChatChoice) -> bool:
+    """Return whether all that a choice lacks are null log probabilities and a null refusal."""
+    message = choice.message
+    return (
+        choice.index >= 0
+        and choice.logprobs is ABSENT
+        and message.refusal is ABSENT
+        and message.content is not ABSENT
+        and message.role is not ABSENT
+        and message.tool_calls is msgspec.UNSET
+        and message.function_call is msgspec.UNSET
+        and message.annotations is ABSENT
+    )
 
 
 def _are_whole(calls: list[_ToolCall] | None) -> bool:

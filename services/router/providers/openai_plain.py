@@ -38,13 +38,13 @@ class AnswerForm(NamedTuple):
     """What one kind of whole answer is called, and how its choices are read.
 
     `is_whole` tells of a choice whether it may be passed on as it came; else `completed` makes
-    choices of the raw ones that may.
+    choices of them, raw and read, that may.
     """
 
     object_name: str
     choices: Callable[[bytes], Sequence[Any]]
     is_whole: Callable[[Any], bool]
-    completed: Callable[[bytes], msgspec.Raw]
+    completed: Callable[[bytes, Sequence[Any]], msgspec.Raw]
 
 
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -111,7 +111,7 @@ def _read_choices(answer: dict[str, Any], form: AnswerForm) -> Sequence[Ended]:
     try:
         choices = form.choices(raw)
         if not all(map(form.is_whole, choices)):
-            answer["choices"] = form.completed(raw)
+            answer["choices"] = form.completed(raw, choices)
     except JUNK:
         raise invalid("The upstream's answer has no valid choices.") from None
     for choice in choices:

@@ -4,6 +4,7 @@ Pure. The frame is chat's, so the forwarder and the reader of chat serve both. S
 reference, completions (read 2026-11).
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -37,7 +38,8 @@ def _is_whole(choice: _Choice) -> bool:
     return choice.index >= 0 and choice.logprobs is not ABSENT
 
 
-def _completed(raw: bytes) -> msgspec.Raw:
+def _completed(raw: bytes, read: Sequence[_Choice]) -> msgspec.Raw:
+    del read
     choices = _list.decode(raw)
     for place, choice in enumerate(choices):
         choice.setdefault("index", msgspec.Raw(b"%d" % place))

@@ -40,6 +40,12 @@ def read(*choices: dict[str, Any], **more: Any) -> Any:
 
 
 SPOKEN: dict[str, Any] = WHOLE["message"]
+BARE: dict[str, Any] = {
+    "index": 0,
+    "message": {"role": "assistant", "content": "x"},
+    "finish_reason": "stop",
+}
+TRICKY = 'it says "message":{ and "logprobs":null'
 REPAIRED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (choice_of({"role": "assistant", "content": "x"}), WHOLE),
     (choice_of({"content": "x"}), WHOLE),
@@ -49,6 +55,12 @@ REPAIRED: list[tuple[dict[str, Any], dict[str, Any]]] = [
         WHOLE,
     ),
     (choice_of({**SPOKEN, "tool_calls": None}), WHOLE),
+    (BARE, WHOLE),
+    (
+        {**BARE, "message": {"role": "assistant", "content": TRICKY}},
+        choice_of({**SPOKEN, "content": TRICKY}),
+    ),
+    ({**BARE, "more": {"message": {"a": 1}}}, {**WHOLE, "more": {"message": {"a": 1}}}),
     (
         choice_of({"role": "assistant", "tool_calls": [{"id": "c", "function": FUNCTION}]}),
         choice_of({**SPOKEN, "content": None, "tool_calls": [CALL]}),
@@ -70,7 +82,13 @@ REPAIRED: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("given", "whole"), REPAIRED)
 def test_choice_gets_what_every_choice_has(given: dict[str, Any], whole: dict[str, Any]) -> None:
+    spaced = json.dumps({**IDENTITY, "object": "chat.completion", "choices": [given]}).encode()
+
     assert [whole] == read(given)["choices"]
+    assert [whole, {**whole, "index": 1}] == read(given, {**given, "index": 1})["choices"]
+    assert [whole] == json.loads(read_completion(PLAIN, spaced, choice_count=1).completion)[
+        "choices"
+    ]
 
 
 def test_choices_without_an_index_are_counted() -> None:
