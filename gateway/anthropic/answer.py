@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.openai.tolerance import plain_json
 from kit.errors import Reason, TurnpikeError
 
 _STOP_REASONS: Final = {
@@ -32,9 +33,15 @@ class Function(msgspec.Struct):
 class Call(msgspec.Struct):
     """A tool call, or a piece of one."""
 
-    index: int = 0
+    index: int | None = 0
     id: str | None = None
     function: Function | None = None
+    type: Any = None
+
+    @property
+    def is_of_function(self) -> bool:
+        """Whether it calls a function; no other tool can be asked for here."""
+        return self.function is not None or self.type in (None, "function")
 
 
 class Said(msgspec.Struct):
@@ -85,13 +92,13 @@ def message(completion: bytes, stop_sequences: list[str], request_id: str) -> by
         TurnpikeError: `UPSTREAM_INVALID_RESPONSE` when the completion is not of the usual form.
     """
     try:
-        answer = _decode(completion)
+        answer = _read(completion)
         choice = min(answer.choices, key=lambda choice: choice.index)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise invalid() from error
     said = choice.message or Said()
     blocks = _blocks(said, request_id)
-    has_calls = bool(said.tool_calls)
+    has_calls = any(call.is_of_function for call in said.tool_calls or ())
     reason, sequence = stop_of(choice, stop_sequences, has_calls=has_calls)
     return msgspec.json.encode(
         {
@@ -102,6 +109,13 @@ def message(completion: bytes, stop_sequences: list[str], request_id: str) -> by
             "usage": _usage(answer.usage),
         }
     )
+
+
+def _read(completion: bytes) -> _Completion:
+    try:
+        return _decode(completion)
+    except msgspec.DecodeError:
+        return _decode(plain_json(completion))
 
 
 def opening(request_id: str, model: str) -> dict[str, Any]:
@@ -188,6 +202,8 @@ def _blocks(said: Said, request_id: str) -> list[dict[str, Any]]:
         if text
     ]
     for number, call in enumerate(said.tool_calls or ()):
+        if not call.is_of_function:
+            continue
         name = call.function.name if call.function is not None else None
         if not name:
             raise invalid()

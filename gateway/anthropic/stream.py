@@ -27,6 +27,7 @@ from gateway.anthropic.answer import (
     text_of,
     usage_object,
 )
+from gateway.openai.tolerance import plain_json
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
@@ -171,10 +172,11 @@ class MessageStream:
         self._close(out)
 
     def _call(self, piece: Call, out: list[bytes]) -> None:
-        tool = self._by_index.get(piece.index)
+        index = piece.index or 0
+        tool = self._by_index.get(index)
         # Some upstreams number every call 0: another id is another call.
         if tool is None or (piece.id and tool.id and piece.id != tool.id):
-            tool = self._by_index[piece.index] = _Tool(self._tool_count)
+            tool = self._by_index[index] = _Tool(self._tool_count)
             self._tool_count += 1
             self._tools.append(tool)
         tool.id = tool.id or piece.id or ""
@@ -227,7 +229,10 @@ def _is_whole(tool: _Tool) -> bool:
 
 def _chunk(data: bytes) -> _Chunk:
     try:
-        return _decode(data)
+        try:
+            return _decode(data)
+        except msgspec.DecodeError:
+            return _decode(plain_json(data))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise invalid() from error
 

@@ -6,11 +6,14 @@ Source: OpenAI API reference, "The response object" (read 2026-11), and the type
 
 from typing import Final, NamedTuple
 
+import msgspec
+
 from gateway.call import ModelCall
 from gateway.openai.schema import encode
 from gateway.responses.chunks import read_answer, service_tier, take, usage_of
 from gateway.responses.output import COMPLETED, INCOMPLETE, Item, Output
 from gateway.responses.request import Asked
+from kit.errors import Reason, TurnpikeError
 from turnpike.type.v1 import usage_pb2
 
 _INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -25,8 +28,17 @@ class Head(NamedTuple):
 
 
 def whole_response(completion: bytes, call: ModelCall, asked: Asked, request_id: str) -> bytes:
-    """Return the response object for a whole chat completion."""
-    answer = read_answer(completion)
+    """Return the response object for a whole chat completion.
+
+    Raises:
+        TurnpikeError: `UPSTREAM_INVALID_RESPONSE`: it is none.
+    """
+    try:
+        answer = read_answer(completion)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise TurnpikeError(
+            Reason.UPSTREAM_INVALID_RESPONSE, "The upstream's answer is no chat completion."
+        ) from error
     output = Output(_nobody, request_id)
     choice = answer.choices[0]
     take(choice, output)

@@ -4,11 +4,11 @@ An upstream's text and calls are passed on as they came, so what is not of the e
 taken for nothing rather than for an error: the answer is under way and paid for.
 """
 
-import json
 from typing import Any, Final
 
 import msgspec
 
+from gateway.openai.tolerance import plain_json
 from gateway.responses.output import Logprobs, Output
 from turnpike.type.v1 import usage_pb2
 
@@ -49,17 +49,17 @@ _encode: Final = msgspec.json.encode
 
 
 def read_answer(data: bytes) -> Answer:
-    """Return a chunk or a whole completion; half a surrogate pair becomes a question mark.
+    """Return a chunk or a whole completion; see `plain_json` for what of it is left out.
 
     Raises:
         ValueError: It is neither.
         msgspec.DecodeError: It is neither.
+        RecursionError: It is nested too deeply.
     """
     try:
         return _decode(data)
     except msgspec.DecodeError:
-        plain = json.dumps(json.loads(data), ensure_ascii=False)
-        return _decode(plain.encode("utf-8", "replace"))
+        return _decode(plain_json(data))
 
 
 def take(choice: Choice, output: Output) -> None:

@@ -6,7 +6,7 @@ out; clients that check types stumble over both. Source: OpenAI's OpenAPI docume
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ ABSENT: Final = msgspec.Raw()
 """Stands for a member that a choice does not have."""
 
 Fields = dict[str, msgspec.Raw]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
 _ASSISTANT: Final = msgspec.Raw(b'"assistant"')
 _FUNCTION: Final = msgspec.Raw(b'"function"')
 _NEVER_NULL: Final = ("role", "tool_calls", "function_call", "annotations")
@@ -31,12 +32,12 @@ _PLAIN_MESSAGE: Final = b'"logprobs":null,"message":{"refusal":null,'
 
 
 class _Function(msgspec.Struct):
-    name: str
+    name: Name
     arguments: str
 
 
 class _Custom(msgspec.Struct):
-    name: str
+    name: Name
     input: str
 
 

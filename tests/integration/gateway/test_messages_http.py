@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.openai_script import Script
 from tests.fixtures.catalogues import SMALL, price_nusd
 from tests.fixtures.gateway import Key, OpenSite, Site, Wish, until
 from tests.integration.gateway.wire import UUID7, Answer, answer_of, tokens
@@ -205,3 +206,23 @@ async def test_counting_names_what_is_left_out(site: Site) -> None:
     answer = await post(site, key, ask(CACHED), "/v1/messages/count_tokens")
 
     assert "cache_control" == answer.headers["X-Turnpike-Ignored"]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", "/v1/chat/completions"])
+async def test_answer_with_a_call_of_nothing_costs_nothing(open_site: OpenSite, path: str) -> None:
+    site = await open_site()
+    key = await site.key()
+    odd, good = Script(said={"tool_calls": [{"id": "c"}]}), Script()
+    scripts = [odd, good]
+    site.main.handler = lambda _seen: scripts.pop(0)
+    asked = {"input": "hi", "model": SMALL} if path.endswith("responses") else ask("hi")
+
+    answers = [await post(site, key, asked, path) for _ in range(2)]
+
+    assert [502, 200] == [answer.status for answer in answers]
+    await until(lambda: site_charged(site, key, price_nusd(12, 16)))
+    assert [price_nusd(12, 16), 0] == [record.charge_nusd for record in await site.records(key)]
+
+
+async def site_charged(site: Site, key: Key, amount_nusd: int) -> bool:
+    return (await site.balance(key)).charged_nusd == amount_nusd

@@ -162,3 +162,20 @@ def test_answer_that_is_none_is_the_upstreams_fault(odd: bytes) -> None:
         message(odd, [], "r1")
 
     assert Reason.UPSTREAM_INVALID_RESPONSE == caught.value.reason
+
+
+@pytest.mark.parametrize("huge", [b"9" * 5000, b"1e999", b"-1e400", b"18446744073709551616"])
+def test_number_that_nobody_can_read_does_not_cost_the_rest(huge: bytes) -> None:
+    odd = completion({"content": "x", "reasoning_content": 0}).replace(
+        b'"reasoning_content": 0', b'"reasoning_content": ' + huge
+    )
+
+    assert [{"type": "text", "text": "x"}] == told(odd)["content"]
+
+
+def test_call_of_another_tool_than_a_function_is_none() -> None:
+    custom = {"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}
+
+    found = told(completion({"content": "x", "tool_calls": [custom]}))
+
+    assert ([{"type": "text", "text": "x"}], "end_turn") == (found["content"], found["stop_reason"])

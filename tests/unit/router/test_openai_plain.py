@@ -79,6 +79,44 @@ def test_too_few_choices_are_an_invalid_response() -> None:
     assert 2 == len(json.loads(read(body, 2).completion)["choices"])
 
 
+def calling(*calls: Any) -> bytes:
+    """Return a completion whose message has these tool calls."""
+    return plain_body(Script(said={"tool_calls": list(calls)}), {})[0]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {},
+        5,
+        {"id": "a"},
+        {"type": "function"},
+        {"function": {}},
+        {"function": {"name": ""}},
+        {"function": {"name": 7}},
+        {"id": 7, "function": {"name": "f"}},
+        {"index": "x", "function": {"name": "f"}},
+    ],
+    ids=str,
+)
+def test_call_of_nothing_is_an_invalid_response(call: Any) -> None:
+    assert Failure.INVALID_RESPONSE is failure_of(calling({"function": {"name": "f"}}, call))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"id": None, "index": None, "type": None, "function": {"name": "f", "arguments": {}}},
+        {"id": "a", "type": "custom", "custom": {"name": "f", "input": "x"}},
+    ],
+    ids=str,
+)
+def test_call_is_kept_as_it_came(call: Any) -> None:
+    (choice,) = json.loads(read(calling(call)).completion)["choices"]
+
+    assert [call] == choice["message"]["tool_calls"]
+
+
 def test_error_in_a_plain_answer_is_a_failure() -> None:
     assert Failure.UNAVAILABLE is failure_of(odd_body(Script(body="error")))
 

@@ -290,6 +290,24 @@ def test_half_a_surrogate_pair_breaks_nothing() -> None:
     assert "a?" == body["output"][0]["content"][0]["text"]
 
 
+@pytest.mark.parametrize("huge", [b"9" * 5000, b"1e999", b"18446744073709551616"])
+def test_number_that_nobody_can_read_does_not_cost_the_rest(huge: bytes) -> None:
+    whole = completion({"content": "a", "reasoning": 0}).replace(
+        b'"reasoning": 0', b'"reasoning": ' + huge
+    )
+
+    assert huge in whole
+    body = json.loads(whole_response(whole, *ask(), REQUEST_ID))
+    assert ["a"] == [part["text"] for item in body["output"] for part in item["content"]]
+
+
+def test_whole_answer_that_is_none_is_the_upstreams_fault() -> None:
+    for junk in (b"{", b"[]", b"[" * 100_000):
+        with pytest.raises(TurnpikeError) as caught:
+            whole_response(junk, *ask(), REQUEST_ID)
+        assert Reason.UPSTREAM_INVALID_RESPONSE is caught.value.reason
+
+
 @pytest.mark.parametrize(
     "junk", [b"data: {oops\n\n", b'data: {"choices":[]}\n\n', b"data: [1]\n\n"]
 )
