@@ -8,12 +8,16 @@ import pytest
 
 from tests.house.tree import ROOT
 
+TARGETS = [
+    "sse", "forward", "stream", "headers", "url", "chat", "texts", "messages", "responses", "form",
+    "answers", "schema", "regex",
+]  # fmt: skip
 RUNS = 200_000 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 4_000
 INPUT_S = 1
 """An input that takes longer is a finding."""
 
 
-@pytest.mark.parametrize("target", ["sse", "forward", "headers", "body"])
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.timeout(300)
 def test_target_finds_nothing(target: str) -> None:
     options = [f"-runs={RUNS}", f"-timeout={INPUT_S}", "-rss_limit_mb=2048", "-max_len=4096"]

@@ -106,7 +106,7 @@ def test_call_of_nothing_is_an_invalid_response(call: Any) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        {"id": None, "index": None, "type": None, "function": {"name": "f", "arguments": {}}},
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{"}},
         {"id": "a", "type": "custom", "custom": {"name": "f", "input": "x"}},
     ],
     ids=str,
