@@ -1,17 +1,17 @@
 """Fixtures of a whole site for the fuzz tier, and what its runs found, shown at their end."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from tests.fixtures.gateway import migrated_rooms
 
-__all__ = ["migrated_rooms", "tally"]
-_ANSWERS = "answers"
-_COVERAGE = "coverage"
+__all__ = ["migrated_rooms", "note", "tally"]
+_FUZZED = "fuzzed"
+Note: TypeAlias = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -30,27 +30,26 @@ class Tally:
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
-    """What is shown of this test's answers at the end of the run."""
+def note(request: pytest.FixtureRequest) -> Note:
+    """Add a line to what is shown at the end of the run."""
+    return lambda line: request.node.user_properties.append((_FUZZED, line))
+
+
+@pytest.fixture
+def tally(note: Note) -> Iterator[Tally]:
+    """What is shown of this test's answers."""
     counted = Tally()
     yield counted
-    statuses = ", ".join(
-        f"{count} x {status}" for status, count in sorted(counted.statuses.items())
-    )
-    line = f"{counted.operation:22} {statuses}; slowest {counted.slowest_s * 1000:.0f} ms"
-    request.node.user_properties.append((_ANSWERS, line))
+    statuses = ", ".join(f"{count} x {code}" for code, count in sorted(counted.statuses.items()))
+    note(f"{counted.operation:22} {statuses}; slowest {counted.slowest_s * 1000:.0f} ms")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show what the tests of this tier counted, whichever process they ran in."""
+    """Show what the tests of this tier noted, whichever process they ran in."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
-    lines = {
-        text
-        for report in reports
-        for name, text in getattr(report, "user_properties", ())
-        if name in (_ANSWERS, _COVERAGE)
-    }
+    properties = [pair for each in reports for pair in getattr(each, "user_properties", ())]
+    lines = {line for name, line in properties if name == _FUZZED}
     if lines:
-        terminalreporter.section("fuzzed")
+        terminalreporter.section(_FUZZED)
         for line in sorted(lines):
             terminalreporter.line(line)
