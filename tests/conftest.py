@@ -17,4 +17,5 @@ pytest_plugins = (
     "tests.fixtures.databases",
     "tests.fixtures.triton",
     "tests.fixtures.upstreams",
+    "tests.fixtures.summaries",
 )

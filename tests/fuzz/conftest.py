@@ -1,16 +1,16 @@
-"""Fixtures of a whole site for the fuzz tier, and what its runs found, shown at their end."""
+"""Fixtures of a whole site for the fuzz tier, and of what its runs show at their end."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 
 from tests.fixtures.gateway import migrated_rooms
+from tests.fixtures.summaries import FUZZED
 
 __all__ = ["migrated_rooms", "note", "tally"]
-_FUZZED = "fuzzed"
 Note: TypeAlias = Callable[[str], None]
 
 
@@ -32,7 +32,7 @@ class Tally:
 @pytest.fixture
 def note(request: pytest.FixtureRequest) -> Note:
     """Add a line to what is shown at the end of the run."""
-    return lambda line: request.node.user_properties.append((_FUZZED, line))
+    return lambda line: request.node.user_properties.append((FUZZED, line))
 
 
 @pytest.fixture
@@ -42,14 +42,3 @@ def tally(note: Note) -> Iterator[Tally]:
     yield counted
     statuses = ", ".join(f"{count} x {code}" for code, count in sorted(counted.statuses.items()))
     note(f"{counted.operation:22} {statuses}; slowest {counted.slowest_s * 1000:.0f} ms")
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show what the tests of this tier noted, whichever process they ran in."""
-    reports = [report for found in terminalreporter.stats.values() for report in found]
-    properties = [pair for each in reports for pair in getattr(each, "user_properties", ())]
-    lines = {line for name, line in properties if name == _FUZZED}
-    if lines:
-        terminalreporter.section(_FUZZED)
-        for line in sorted(lines):
-            terminalreporter.line(line)
