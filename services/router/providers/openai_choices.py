@@ -28,7 +28,8 @@ _REFUSAL: Final = b'"refusal":'
 _MESSAGE: Final = b'"message":{'
 """Not to be found within a text, where quotes are escaped."""
 
-_PLAIN_MESSAGE: Final = b'"logprobs":null,"message":{"refusal":null,'
+_WITH_REFUSAL: Final = b'"message":{"refusal":null,'
+_WITH_BOTH: Final = b'"logprobs":null,' + _WITH_REFUSAL
 
 
 class _Function(msgspec.Struct):
@@ -117,7 +118,10 @@ def completed(raw: bytes, read: Sequence[ChatChoice]) -> msgspec.Raw:
     """
     text = bytes(raw)
     if text.count(_MESSAGE) == len(read) and all(map(_is_plain, read)):
-        return msgspec.Raw(text.replace(_MESSAGE, _PLAIN_MESSAGE))
+        if not any(choice.logprobs for choice in read):
+            return msgspec.Raw(text.replace(_MESSAGE, _WITH_BOTH))
+        if all(choice.logprobs == NULL for choice in read):
+            return msgspec.Raw(text.replace(_MESSAGE, _WITH_REFUSAL))
     choices = _decode_list(text)
     for place, choice in enumerate(choices):
         message = _decode_fields(choice["message"])
@@ -183,11 +187,10 @@ def with_refusal(logprobs: msgspec.Raw) -> msgspec.Raw:
 
 
 def _is_plain(choice: ChatChoice) -> bool:
-    """Return whether all that a choice lacks are null log probabilities and a null refusal."""
+    """Return whether a choice lacks a null refusal, and nothing else in its message."""
     message = choice.message
     return (
         choice.index >= 0
-        and choice.logprobs is ABSENT
         and message.refusal is ABSENT
         and message.content is not ABSENT
         and message.role is not ABSENT
