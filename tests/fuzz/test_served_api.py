@@ -5,12 +5,14 @@ none takes long, and only what was answered by 200 is metered and charged. Row R
 facts/reliability A5.
 """
 
+import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import schemathesis
@@ -72,7 +74,13 @@ def _strategies() -> dict[str, SearchStrategy[Any]]:
 STRATEGIES = _strategies()
 
 
+def test_description_that_is_fuzzed_is_the_served_one(served: Served) -> None:
+    with urlopen(f"{served.site.url}/openapi.json", timeout=ANSWER_S) as answer:
+        assert document("1") == json.load(answer)
+
+
 @pytest.mark.parametrize("operation", STRATEGIES)
+@pytest.mark.timeout(300)
 @settings(
     max_examples=EXAMPLES,
     phases=[Phase.generate],
