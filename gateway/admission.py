@@ -4,7 +4,7 @@ Everything is drawn from caches and leases in memory; auth or payment is asked o
 use of a key, a new rate window or a new credit lease.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -75,9 +75,11 @@ class Admission:
         shares: Shares,
         clock: Clock,
     ) -> None:
+        ids = Uuid7Source()
         self._settings = settings
-        self._clock = clock
-        self._ids = Uuid7Source()
+        self._timeout_max_ms = settings.timeout_max_ms
+        self._unix_ms = clock.unix_ms
+        self._new_id: Callable[[], str] = lambda: ids.new(clock.unix_ms())
         self._verdicts = verdicts
         self._models = models
         self._rates, self._slots, self._leases = shares
@@ -108,17 +110,14 @@ class Admission:
         """Return how the caller's requests are read."""
         return ReadRules(
             caller.dialect,
-            self._settings.timeout_max_ms,
-            self._clock.unix_ms,
+            self._timeout_max_ms,
+            self._unix_ms,
             self._new_id,
             caller.verdict.scopes,
             caller.principal.is_strict,
             headers.get("X-Episode-Id", ""),
             self._models.presets,
         )
-
-    def _new_id(self) -> str:
-        return self._ids.new(self._clock.unix_ms())
 
     def order(self, caller: Caller, call: ModelCall) -> Ticket:
         """Say what a checked request needs; nothing is drawn yet.
@@ -133,7 +132,10 @@ class Admission:
         model, deployments, adapter = self._models.find(call.model, caller.verdict)
         if call.operation not in model.operations:
             raise model.not_served(call.operation)
-        limit = _bounds(call, model)
+        if call.unit_count_max:
+            limit = media_bounds(call, model)
+        else:
+            limit = text_bounds(call, model) if call.prompts else bounds(call, model)
         hold_nusd = model.worst_case_nusd(limit, call.routing, unit_count_max=call.unit_count_max)
         return Ticket(caller, call, model, limit, hold_nusd, deployments, adapter)
 
@@ -208,27 +210,6 @@ def _caller(verdict: Verdict, dialect: Dialect, scope: str) -> Caller:
     return Caller(principal, verdict, DIALECTS.get(principal.dialect) or dialect)
 
 
-def _bounds(call: ModelCall, model: KnownModel) -> Bounds:
-    """Return what a request may use of a model, by the kind of what it asks."""
-    if call.unit_count_max:
-        return media_bounds(call, model)
-    if call.prompts:
-        return text_bounds(
-            call,
-            context_length=model.context_length,
-            default_max_tokens=model.default_max_tokens,
-            prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
-        )
-    return bounds(
-        call,
-        context_length=model.context_length,
-        default_max_tokens=model.default_max_tokens,
-        prompt_tokens_per_kilobyte_max=model.prompt_tokens_per_kilobyte_max,
-        image_tokens_max=model.image_tokens_max,
-        file_tokens_max=model.file_tokens_max,
-    )
-
-
 def _tokens(limit: Bounds) -> int:
     return limit.prompt_tokens_max + limit.completion_tokens_max
 
@@ -236,24 +217,24 @@ def _tokens(limit: Bounds) -> int:
 def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
     """Return what the router is asked to do; the body is encoded anew, key by key."""
     call, principal, dialect = ticket.call, ticket.caller.principal, ticket.caller.dialect
+    limit = ticket.bounds
     envelope = router_pb2.Envelope(
         account_id=principal.account_id,
         key_id=principal.key_id,
         model_id=ticket.model.model_id,
         is_streaming=call.is_streaming,
-        max_tokens=ticket.bounds.max_tokens,
+        max_tokens=limit.max_tokens,
         lease_id=ticket.credit.lease.lease_id if ticket.credit else "",
         hold_nusd=ticket.hold_nusd,
         timeout_ms=call.timeout_ms,
         id_prefix=dialect.id_prefix,
         has_null_usage=call.is_streaming
         and wants_null_usage(dialect, include_usage=call.include_usage),
-        prompt_tokens_max=ticket.bounds.prompt_tokens_max,
+        prompt_tokens_max=limit.prompt_tokens_max,
+        completion_tokens_max=limit.completion_tokens_max,
         traceparent=traceparent,
     )
     _add_rare(envelope, call, dialect)
-    if call.choice_count > 1:
-        envelope.completion_tokens_max = ticket.bounds.completion_tokens_max
     if ticket.deployments:
         envelope.routing.deployments.extend(ticket.deployments)
     if ticket.adapter:

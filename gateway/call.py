@@ -96,6 +96,34 @@ class Bounds(NamedTuple):
     completion_tokens_max: int
 
 
+class Sizes(Protocol):
+    """What of a model bounds the tokens of a request."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together."""
+
+    @property
+    def default_max_tokens(self) -> int:
+        """Tokens of one answer, such as an image."""
+
+    @property
+    def prompt_tokens_per_kilobyte_max(self) -> int:
+        """Most tokens of a text."""
+
+    @property
+    def image_tokens_max(self) -> int:
+        """Most tokens of an image in a prompt."""
+
+    @property
+    def file_tokens_max(self) -> int:
+        """Most tokens of a file or a recording in a prompt."""
+
+    @property
+    def is_sold_by_tokens(self) -> bool:
+        """Whether tokens cost anything."""
+
+
 class StreamShape(Protocol):
     """How one streamed answer is spelled for a client that does not speak chat chunks.
 

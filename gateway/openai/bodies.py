@@ -13,6 +13,7 @@ from kit.errors import Reason, TurnpikeError
 _AT: Final = re.compile(r" - at `\$\.?(.*)`$")
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
 _UNKNOWN: Final = re.compile(r"contains unknown field `([^`]*)`")
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NULL: Final = msgspec.Raw(b"null")
 _T = TypeVar("_T")
 
@@ -23,7 +24,13 @@ def decode(body: bytes, decoder: Callable[[bytes], _T]) -> tuple[_T, dict[str, m
     Raises:
         TurnpikeError: As `parse_json`.
     """
-    return parse_json(body, lambda raw: (decoder(raw), decode_fields(raw)))
+    try:
+        if not body.isascii():
+            # msgspec does not look into text that it carries along unread.
+            body.decode()
+        return decoder(body), decode_fields(body)
+    except _UNREADABLE as error:
+        raise _unreadable(error) from error
 
 
 def parse_json(body: bytes, decoder: Callable[[bytes], _T]) -> _T:
@@ -34,15 +41,18 @@ def parse_json(body: bytes, decoder: Callable[[bytes], _T]) -> _T:
     """
     try:
         if not body.isascii():
-            # msgspec does not look into text that it carries along unread.
             body.decode()
         return decoder(body)
-    except msgspec.ValidationError as error:
-        raise invalid(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise TurnpikeError(Reason.INVALID_JSON, "The body is not valid JSON.") from error
-    except RecursionError as error:
-        raise TurnpikeError(Reason.INVALID_JSON, "The body is nested too deeply.") from error
+    except _UNREADABLE as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> TurnpikeError:
+    if isinstance(error, msgspec.ValidationError):
+        return invalid(str(error))
+    if isinstance(error, RecursionError):
+        return TurnpikeError(Reason.INVALID_JSON, "The body is nested too deeply.")
+    return TurnpikeError(Reason.INVALID_JSON, "The body is not valid JSON.")
 
 
 def invalid(text: str, within: str = "") -> TurnpikeError:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.call import ModelCall, ReadRules
+from gateway.call import ModelCall
 from gateway.openai.answer import filled
 from gateway.openai.api import OpenAiApi
 from gateway.openai.envelope import read_chat
@@ -13,9 +13,7 @@ class ChatApi(OpenAiApi):
 
     route: Final = "POST /v1/chat/completions"
 
-    def read(self, body: bytes, rules: ReadRules) -> ModelCall:
-        """Check a body; see `Api.read`."""
-        return read_chat(body, rules)
+    read = staticmethod(read_chat)
 
     def whole(self, completion: bytes, call: ModelCall, request_id: str) -> bytes:
         """Return the completion, with what its dialect adds."""

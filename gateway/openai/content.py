@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from gateway.call import Media, ReadRules
-from gateway.openai.messages import Message, check_messages
+from gateway.openai.messages import Contents, Message
 from kit.errors import Reason, TurnpikeError
 
 TEMPLATE_SCOPE: Final = "chat_template"
@@ -52,20 +52,22 @@ class ContentRequest(Protocol):
     mm_processor_kwargs: dict[str, Any] | None
 
 
-_PLAIN: Final = Content()
+PLAIN_CONTENT: Final = Content()
 
 
 def read_content(
-    request: ContentRequest, fields: dict[str, msgspec.Raw], rules: ReadRules
+    request: ContentRequest,
+    fields: dict[str, msgspec.Raw],
+    rules: ReadRules,
+    contents: Contents | None,
 ) -> Content:
-    """Check messages, template and arguments; a field that is null is taken out of `fields`.
+    """Check template and arguments; a field that is null is taken out of `fields`.
+
+    `contents` is what the messages hold beyond text, None for nothing.
 
     Raises:
         TurnpikeError: 400 with `param`, or KEY_SCOPE for a template that the key may not bring.
     """
-    contents = check_messages(request.messages)
-    if contents is None and fields.keys().isdisjoint(_FIELDS):
-        return _PLAIN
     features: set[str] = set()
     media, more_bytes = None, 0
     if contents is not None:

@@ -4,14 +4,15 @@ from typing import Final
 
 import msgspec
 
-from gateway.call import Bounds, ModelCall, ReadRules
+from gateway.call import Bounds, ModelCall, ReadRules, Sizes
 from gateway.names import function_not_found, function_of
 from gateway.openai.answer import answer_defaults
 from gateway.openai.bodies import apply_defaults, decode
 from gateway.openai.constraints import CONSTRAINTS, read_constraints
-from gateway.openai.content import read_content
+from gateway.openai.content import PLAIN_CONTENT, read_content
 from gateway.openai.fields import PLAIN, features_of, unknown_fields
 from gateway.openai.figures import whole, wrong
+from gateway.openai.messages import check_messages
 from gateway.openai.presets import with_preset
 from gateway.openai.routing import take_wishes, timeout_ms_of
 from gateway.openai.schema import ChatRequest, decode_chat
@@ -36,11 +37,19 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
         TurnpikeError: `INVALID_JSON`, `MISSING_FIELD`, `INVALID_VALUE` or `UNSUPPORTED_PARAMETER`,
             with `param` naming the field.
     """
-    request, fields = _read(body, rules)
+    request, fields = decode(body, decode_chat)
+    if "::" in request.model:
+        request, fields = _with_preset(request, fields, rules)
+    is_plain = fields.keys() <= PLAIN
     _check_choices(request, rules)
-    content = read_content(request, fields, rules)
+    contents, content = check_messages(request.messages), PLAIN_CONTENT
+    if contents is not None or not is_plain:
+        content = read_content(request, fields, rules, contents)
     dialect, options = rules.dialect, request.stream_options
-    features, unknown = _looked_at(request, fields, rules)
+    features: tuple[str, ...] = ("temperature>1",) if (request.temperature or 0) > 1 else ()
+    unknown: tuple[str, ...] = ()
+    if not is_plain:
+        features, unknown = _looked_at(request, fields, rules, features)
     if content.features:
         features += content.features
     timeout_ms = timeout_ms_of(request, rules.timeout_max_ms)
@@ -71,15 +80,7 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
     )
 
 
-def bounds(
-    call: ModelCall,
-    *,
-    context_length: int,
-    default_max_tokens: int,
-    prompt_tokens_per_kilobyte_max: int,
-    image_tokens_max: int = 0,
-    file_tokens_max: int = 0,
-) -> Bounds:
+def bounds(call: ModelCall, model: Sizes) -> Bounds:
     """Return what the request may use of a model.
 
     The effective bound is what was asked, else the model's default, and never more than what the
@@ -88,37 +89,36 @@ def bounds(
     Raises:
         TurnpikeError: `CONTEXT_LENGTH_EXCEEDED` when even a sparing count of the prompt fills it.
     """
-    least = call.prompt_bytes // _CONTEXT_BYTES_PER_TOKEN_MAX
+    prompt_bytes, context_length = call.prompt_bytes, model.context_length
+    least = prompt_bytes // _CONTEXT_BYTES_PER_TOKEN_MAX
     if least >= context_length:
         raise TurnpikeError(
             Reason.CONTEXT_LENGTH_EXCEEDED,
             f"The messages have at least {least} tokens; the model takes {context_length}.",
             param="messages",
         )
-    asked = call.asked_max_tokens or default_max_tokens
-    left = max(1, context_length - call.prompt_bytes // _ESTIMATE_BYTES_PER_TOKEN)
+    asked = call.asked_max_tokens or model.default_max_tokens
+    left = max(1, context_length - prompt_bytes // _ESTIMATE_BYTES_PER_TOKEN)
     max_tokens = min(asked, left)
-    prompt_max = -(-call.prompt_bytes * prompt_tokens_per_kilobyte_max // 1024)
+    prompt_max = -(-prompt_bytes * model.prompt_tokens_per_kilobyte_max // 1024)
     if call.media is not None:
-        prompt_max += call.media.image_count * image_tokens_max
-        prompt_max += call.media.file_count * file_tokens_max
+        prompt_max += call.media.image_count * model.image_tokens_max
+        prompt_max += call.media.file_count * model.file_tokens_max
     if call.features and not _WITHOUT_BOUND.isdisjoint(call.features):
         prompt_max = context_length
-    return Bounds(
-        max_tokens=max_tokens,
-        prompt_tokens_max=min(prompt_max, context_length),
-        completion_tokens_max=max_tokens * call.choice_count,
-    )
+    return Bounds(max_tokens, min(prompt_max, context_length), max_tokens * call.choice_count)
 
 
-def _read(body: bytes, rules: ReadRules) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
-    """Return a body twice, typed and split, with the preset that its model names."""
-    request, fields = decode(body, decode_chat)
-    if "::" in request.model and (name := function_of(request.model)) is not None:
-        if name not in rules.presets:
-            raise function_not_found()
-        request, fields = decode(with_preset(fields, rules.presets[name]), decode_chat)
-    return request, fields
+def _with_preset(
+    request: ChatRequest, fields: dict[str, msgspec.Raw], rules: ReadRules
+) -> tuple[ChatRequest, dict[str, msgspec.Raw]]:
+    """Return a body, typed and split, with the preset of the function that its model may name."""
+    name = function_of(request.model)
+    if name is None:
+        return request, fields
+    if name not in rules.presets:
+        raise function_not_found()
+    return decode(with_preset(fields, rules.presets[name]), decode_chat)
 
 
 def _check_choices(request: ChatRequest, rules: ReadRules) -> None:
@@ -138,17 +138,17 @@ def _check_choices(request: ChatRequest, rules: ReadRules) -> None:
 
 
 def _looked_at(
-    request: ChatRequest, fields: dict[str, msgspec.Raw], rules: ReadRules
+    request: ChatRequest,
+    fields: dict[str, msgspec.Raw],
+    rules: ReadRules,
+    features: tuple[str, ...],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the features that a body uses and the fields that nobody knows."""
-    features = ["temperature>1"] if (request.temperature or 0) > 1 else []
-    if fields.keys() <= PLAIN:
-        return tuple(features), ()
+    """Return `features` with those of a body, and the fields that nobody knows."""
     unknown = unknown_fields(fields.keys(), is_strict=rules.is_strict)
-    features += features_of(request, fields)
+    found = features_of(request, fields)
     if not CONSTRAINTS.isdisjoint(fields):
-        features += read_constraints(fields)
-    return tuple(features), unknown
+        found += read_constraints(fields)
+    return (*features, *found), unknown
 
 
 def _asked_max_tokens(request: ChatRequest) -> int | None:

@@ -3,12 +3,12 @@
 Source: OpenAI API reference, "Create image" and "Create speech" (read 2026-11).
 """
 
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from gateway.call import Bounds, ModelCall, ReadRules
+from gateway.call import Bounds, ModelCall, ReadRules, Sizes
 from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import decode
 from gateway.openai.fields import unknown_fields
@@ -149,26 +149,6 @@ class SpeechApi(OpenAiApi):
             episode_id=episode_id,
             unit_count_max=len(request.input),
         )
-
-
-class Sizes(Protocol):
-    """What of a model bounds the tokens of a request."""
-
-    @property
-    def context_length(self) -> int:
-        """Tokens of prompt and answer together."""
-
-    @property
-    def default_max_tokens(self) -> int:
-        """Tokens of one answer, such as an image."""
-
-    @property
-    def prompt_tokens_per_kilobyte_max(self) -> int:
-        """Most tokens of a text."""
-
-    @property
-    def is_sold_by_tokens(self) -> bool:
-        """Whether tokens cost anything."""
 
 
 def media_bounds(call: ModelCall, model: Sizes) -> Bounds:

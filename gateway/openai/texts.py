@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from gateway.call import Bounds, ModelCall, PromptSize
+from gateway.call import Bounds, ModelCall, PromptSize, Sizes
 from gateway.openai.figures import wrong
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
@@ -48,13 +48,7 @@ def prompt_sizes(
     return tuple(sizes)
 
 
-def text_bounds(
-    call: ModelCall,
-    *,
-    context_length: int,
-    default_max_tokens: int,
-    prompt_tokens_per_kilobyte_max: int,
-) -> Bounds:
+def text_bounds(call: ModelCall, model: Sizes) -> Bounds:
     """Return what a request with `prompts` may use of a model; see `envelope.bounds`.
 
     The context is each prompt's own. Vectors have no completion, so their bound is 0.
@@ -62,6 +56,7 @@ def text_bounds(
     Raises:
         TurnpikeError: `CONTEXT_LENGTH_EXCEEDED` when even a sparing count of a prompt is longer.
     """
+    context_length = model.context_length
     least = _longest(call.prompts, _CONTEXT_BYTES_PER_TOKEN_MAX)
     has_completion = call.operation != router_pb2.OPERATION_EMBEDDING
     if least + has_completion > context_length:
@@ -72,13 +67,13 @@ def text_bounds(
             param=param,
         )
     prompt_max = sum(
-        min(_tokens_max(size, prompt_tokens_per_kilobyte_max), context_length)
+        min(_tokens_max(size, model.prompt_tokens_per_kilobyte_max), context_length)
         for size in call.prompts
     )
     max_tokens = 0
     if has_completion:
         left = max(1, context_length - _longest(call.prompts, _ESTIMATE_BYTES_PER_TOKEN))
-        max_tokens = min(call.asked_max_tokens or default_max_tokens, left)
+        max_tokens = min(call.asked_max_tokens or model.default_max_tokens, left)
     return Bounds(max_tokens, prompt_max, max_tokens * call.choice_count)
 
 

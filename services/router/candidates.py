@@ -10,6 +10,7 @@ from services.router.pricing import charge_nusd
 from turnpike.router.v1 import router_pb2
 
 _CHEAPEST: Final = router_pb2.STRATEGY_CHEAPEST
+_NOTHING: Final[frozenset[str]] = frozenset()
 _BY_NAME: Final = "name"
 """The reason of who was not meant; such are not counted."""
 
@@ -42,12 +43,13 @@ def choose(
     found: list[Deployment] = []
     excluded: dict[str, int] = {}
     waits_s: list[float] = []
-    missing: frozenset[str] = frozenset()
-    needs = frozenset(envelope.features)
+    missing = _NOTHING
+    features = envelope.features
+    needs = frozenset(features) if features else _NOTHING
     wished = envelope.routing if envelope.HasField("routing") else None
     has_wishes = wished is not None or envelope.adapter != ""
     hold_nusd, prompt_tokens = envelope.hold_nusd, envelope.prompt_tokens_max
-    completion_tokens, units = completion_bound(envelope), envelope.unit_count_max
+    completion_tokens, units = envelope.completion_tokens_max, envelope.unit_count_max
     for deployment in model.deployments:
         if has_wishes and (reason := _unwanted(deployment, envelope, wished)):
             pass
@@ -70,11 +72,6 @@ def choose(
         if reason != _BY_NAME:
             excluded[reason] = excluded.get(reason, 0) + 1
     return Choice(found, excluded, waits_s, missing)
-
-
-def completion_bound(envelope: router_pb2.Envelope) -> int:
-    """Return the most tokens that all choices of an answer have together."""
-    return envelope.completion_tokens_max or envelope.max_tokens
 
 
 def _unwanted(

@@ -14,7 +14,7 @@ from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.ids import Uuid7Source
 from services.router.attempts import BREAKING, broken_off
-from services.router.candidates import choose, completion_bound, none_available
+from services.router.candidates import choose, none_available
 from services.router.catalog import Catalogue, Deployment
 from services.router.constrained import constrained
 from services.router.constraints import CONSTRAINTS, constraint_of
@@ -144,7 +144,7 @@ class Dispatcher:
             create_unix_s=unix_ms // 1000,
             delivered=Delivered(
                 prompt_tokens_max=prompt_tokens_max,
-                completion_tokens_max=completion_bound(envelope),
+                completion_tokens_max=envelope.completion_tokens_max,
             ),
             usage=usage,
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
@@ -308,5 +308,10 @@ class Dispatcher:
 def _counted(
     run: Run, finish: router_pb2.Finish, *, has_completion: bool = True
 ) -> usage_pb2.TokenUsage:
-    prompt_max, completion_max = run.envelope.prompt_tokens_max, completion_bound(run.envelope)
-    return counted(finish.usage, prompt_max, completion_max, has_completion=has_completion)
+    envelope = run.envelope
+    return counted(
+        finish.usage,
+        envelope.prompt_tokens_max,
+        envelope.completion_tokens_max,
+        has_completion=has_completion,
+    )

@@ -34,17 +34,14 @@ from services.router.providers.openai_request import encode_request
 from services.router.providers.openai_texts import read_text_completion
 from services.router.providers.port import ProviderError
 from tests.fakes.openai_calls import make_call
+from tests.fixtures.sizes import ModelSizes
 from tests.fuzz.writing import ODD, Writer, source_of
 
 _SCHEMAS: Final = document("1")["components"]["schemas"]
 _DIALECTS: Final = list(DIALECTS.values())
 _FIELDS: Final = sorted(KNOWN)
 _CHAT: Final = b'{"model":"m","messages":[{"role":"user","content":"x"}]'
-_SIZES: Final = {
-    "context_length": 8192,
-    "default_max_tokens": 256,
-    "prompt_tokens_per_kilobyte_max": 1024,
-}
+_SIZES: Final = ModelSizes(8192, 256, 1024)
 _TEXTS: Final[dict[str, Callable[[bytes, ReadRules], ModelCall]]] = {
     "CompletionRequest": COMPLETIONS.read,
     "EmbeddingsRequest": EMBEDDINGS.read,
@@ -65,14 +62,14 @@ def _check(call: ModelCall) -> None:
     assert call.timeout_ms > 0
     assert call.choice_count > 0
     if call.prompts:
-        limit = text_bounds(call, **_SIZES)
+        limit = text_bounds(call, _SIZES)
     else:
-        limit = bounds(call, **_SIZES)
+        limit = bounds(call, _SIZES)
         body = msgspec.json.decode(msgspec.json.encode(call.fields), type=dict[str, msgspec.Raw])
         with contextlib.suppress(ProviderError):
             encode_request(make_call(), body, max_tokens_field="max_tokens")
-    assert 0 <= limit.max_tokens <= _SIZES["context_length"]
-    assert 0 <= limit.prompt_tokens_max <= _SIZES["context_length"] * max(1, len(call.prompts))
+    assert 0 <= limit.max_tokens <= _SIZES.context_length
+    assert 0 <= limit.prompt_tokens_max <= _SIZES.context_length * max(1, len(call.prompts))
 
 
 def chat(data: bytes) -> None:

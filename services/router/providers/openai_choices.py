@@ -93,35 +93,24 @@ def chat_choices(raw: bytes) -> list[ChatChoice]:
     return choices
 
 
-def is_whole(choice: ChatChoice) -> bool:
-    """Return whether a choice has all that OpenAI's has, and nothing null that never is there."""
-    message = choice.message
-    return (
-        choice.index >= 0
-        and message.content is not ABSENT
-        and message.refusal is not ABSENT
-        and message.role is not ABSENT
-        and (choice.logprobs == NULL or _REFUSAL in bytes(choice.logprobs))
-        and (message.tool_calls is msgspec.UNSET or _are_whole(message.tool_calls))
-        and message.function_call is not None
-        and (message.annotations is ABSENT or message.annotations != NULL)
-    )
-
-
-def completed(raw: bytes, read: Sequence[ChatChoice]) -> msgspec.Raw:
+def completed(raw: msgspec.Raw, read: Sequence[ChatChoice]) -> msgspec.Raw:
     """Return the choices of a whole chat completion with all that OpenAI's have.
 
-    `read` are the same choices. Those that lack only what is null are not taken apart.
+    `read` are the same choices. Those that have it all are kept byte for byte, those that lack
+    only what is null are not taken apart.
 
     Raises:
         msgspec.DecodeError: The log probabilities are none.
     """
+    repaired = _repaired(read[0]) if read else _MESSAGE
+    for other in read[1:]:
+        if _repaired(other) is not repaired:
+            repaired = None
+    if repaired is _MESSAGE:
+        return raw
     text = bytes(raw)
-    if text.count(_MESSAGE) == len(read) and all(map(_is_plain, read)):
-        if not any(choice.logprobs for choice in read):
-            return msgspec.Raw(text.replace(_MESSAGE, _WITH_BOTH))
-        if all(choice.logprobs == NULL for choice in read):
-            return msgspec.Raw(text.replace(_MESSAGE, _WITH_REFUSAL))
+    if repaired is not None and text.count(_MESSAGE) == len(read):
+        return msgspec.Raw(text.replace(_MESSAGE, repaired))
     choices = _decode_list(text)
     for place, choice in enumerate(choices):
         message = _decode_fields(choice["message"])
@@ -186,18 +175,23 @@ def with_refusal(logprobs: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(_encode({"content": NULL, "refusal": NULL, **found}))
 
 
-def _is_plain(choice: ChatChoice) -> bool:
-    """Return whether a choice lacks a null refusal, and nothing else in its message."""
-    message = choice.message
-    return (
-        choice.index >= 0
-        and message.refusal is ABSENT
-        and message.content is not ABSENT
-        and message.role is not ABSENT
-        and message.tool_calls is msgspec.UNSET
-        and message.function_call is msgspec.UNSET
-        and message.annotations is ABSENT
-    )
+def _repaired(choice: ChatChoice) -> bytes | None:
+    """Return what has to stand for the start of a choice's message; None if that is not enough."""
+    message, logprobs = choice.message, choice.logprobs
+    if (
+        choice.index < 0
+        or message.content is ABSENT
+        or message.role is ABSENT
+        or not (message.tool_calls is msgspec.UNSET or _are_whole(message.tool_calls))
+        or message.function_call is None
+        or (message.annotations is not ABSENT and message.annotations == NULL)
+    ):
+        return None
+    if message.refusal is not ABSENT:
+        return _MESSAGE if logprobs == NULL or _REFUSAL in bytes(logprobs) else None
+    if logprobs is ABSENT:
+        return _WITH_BOTH
+    return _WITH_REFUSAL if logprobs == NULL else None
 
 
 def _are_whole(calls: list[_ToolCall] | None) -> bool:

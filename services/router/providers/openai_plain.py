@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from services.router.providers.openai_choices import chat_choices, completed, is_whole
+from services.router.providers.openai_choices import chat_choices, completed
 from services.router.providers.openai_errors import JUNK, error_in_answer
 from services.router.providers.openai_forward import FINISH_REASONS, invalid
 from services.router.providers.openai_usage import Usage, estimate, read_usage
@@ -37,18 +37,16 @@ class Ended(Protocol):
 class AnswerForm(NamedTuple):
     """What one kind of whole answer is called, and how its choices are read.
 
-    `is_whole` tells of a choice whether it may be passed on as it came; else `completed` makes
-    choices of them, raw and read, that may.
+    `completed` makes choices that may be passed on of those that came, raw and read.
     """
 
     object_name: str
     choices: Callable[[bytes], Sequence[Any]]
-    is_whole: Callable[[Any], bool]
-    completed: Callable[[bytes, Sequence[Any]], msgspec.Raw]
+    completed: Callable[[msgspec.Raw, Sequence[Any]], msgspec.Raw]
 
 
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-CHAT: Final = AnswerForm("chat.completion", chat_choices, is_whole, completed)
+CHAT: Final = AnswerForm("chat.completion", chat_choices, completed)
 
 
 def read_completion(
@@ -110,8 +108,7 @@ def _read_choices(answer: dict[str, Any], form: AnswerForm) -> Sequence[Ended]:
     raw = answer.get("choices", _NULL)
     try:
         choices = form.choices(raw)
-        if not all(map(form.is_whole, choices)):
-            answer["choices"] = form.completed(raw, choices)
+        answer["choices"] = form.completed(raw, choices)
     except JUNK:
         raise invalid("The upstream's answer has no valid choices.") from None
     for choice in choices:

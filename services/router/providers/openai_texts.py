@@ -34,12 +34,9 @@ class _Choice(msgspec.Struct):
         return (self.text,)
 
 
-def _is_whole(choice: _Choice) -> bool:
-    return choice.index >= 0 and choice.logprobs is not ABSENT
-
-
-def _completed(raw: bytes, read: Sequence[_Choice]) -> msgspec.Raw:
-    del read
+def _completed(raw: msgspec.Raw, read: Sequence[_Choice]) -> msgspec.Raw:
+    if all(choice.index >= 0 and choice.logprobs is not ABSENT for choice in read):
+        return raw
     choices = _list.decode(raw)
     for place, choice in enumerate(choices):
         choice.setdefault("index", msgspec.Raw(b"%d" % place))
@@ -48,9 +45,7 @@ def _completed(raw: bytes, read: Sequence[_Choice]) -> msgspec.Raw:
 
 
 _list: Final = msgspec.json.Decoder(list[Fields])
-_FORM: Final = AnswerForm(
-    "text_completion", msgspec.json.Decoder(list[_Choice]).decode, _is_whole, _completed
-)
+_FORM: Final = AnswerForm("text_completion", msgspec.json.Decoder(list[_Choice]).decode, _completed)
 
 
 class TextForwarder(StreamForwarder):

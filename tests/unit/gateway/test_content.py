@@ -11,6 +11,7 @@ from gateway.openai.envelope import bounds, read_chat
 from kit.errors import Reason, TurnpikeError
 from tests.fixtures.content_blocks import chat_body
 from tests.fixtures.rules import rules
+from tests.fixtures.sizes import ModelSizes
 
 HELLO = {"role": "user", "content": "Hello"}
 TRUSTED = frozenset({"chat", "chat_template"})
@@ -107,11 +108,6 @@ def test_key_without_the_scope_may_not_bring_a_template() -> None:
 def test_prompt_that_the_client_shapes_is_bounded_by_the_context_alone(
     fields: dict[str, Any],
 ) -> None:
-    limit = bounds(
-        read(**fields),
-        context_length=5000,
-        default_max_tokens=16,
-        prompt_tokens_per_kilobyte_max=512,
-    )
+    limit = bounds(read(**fields), ModelSizes(5000, 16, 512))
 
     assert 5000 == limit.prompt_tokens_max

@@ -9,6 +9,7 @@ from gateway.openai.dialect import DIALECTS, OPENAI
 from gateway.openai.envelope import bounds, read_chat
 from kit.errors import Reason, TurnpikeError
 from tests.fixtures.rules import rules
+from tests.fixtures.sizes import ModelSizes
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
@@ -163,12 +164,7 @@ def test_tool_answers_follow_their_call() -> None:
 
 
 def limits(call: ModelCall, context: int = 4096, default: int = 256) -> tuple[int, int, int]:
-    found = bounds(
-        call,
-        context_length=context,
-        default_max_tokens=default,
-        prompt_tokens_per_kilobyte_max=512,
-    )
+    found = bounds(call, ModelSizes(context, default, 512))
     return found.max_tokens, found.prompt_tokens_max, found.completion_tokens_max
 
 

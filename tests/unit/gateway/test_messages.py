@@ -28,6 +28,7 @@ from tests.fixtures.content_blocks import (
     user,
 )
 from tests.fixtures.rules import rules
+from tests.fixtures.sizes import ModelSizes
 
 RULES = rules()
 HELLO = {"role": "user", "content": "Hello"}
@@ -237,15 +238,10 @@ def test_escapes_of_json_writers_count_as_media(escapes: dict[str, str]) -> None
 
 
 def test_media_raises_the_bound_of_the_prompt_by_its_own_maximum() -> None:
+    sizes = ModelSizes(100_000, 16, 1024, image_tokens_max=1600, file_tokens_max=5000)
+
     def prompt_tokens_max(*blocks: Any) -> int:
-        return bounds(
-            read(user(*blocks)),
-            context_length=100_000,
-            default_max_tokens=16,
-            prompt_tokens_per_kilobyte_max=1024,
-            image_tokens_max=1600,
-            file_tokens_max=5000,
-        ).prompt_tokens_max
+        return bounds(read(user(*blocks)), sizes).prompt_tokens_max
 
     large = data_url(PNG + bytes(300_000))
 

@@ -17,6 +17,7 @@ from gateway.openai.embeddings import read_embeddings
 from gateway.openai.texts import text_bounds
 from kit.errors import Reason, TurnpikeError
 from tests.fixtures.rules import rules
+from tests.fixtures.sizes import ModelSizes
 from turnpike.router.v1 import router_pb2
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -242,9 +243,7 @@ def test_embeddings_are_never_streamed_and_sized_input_by_input(
 
 
 def bounds_of(call: ModelCall, *, context: int = 1000, rate: int = 512) -> Bounds:
-    return text_bounds(
-        call, context_length=context, default_max_tokens=50, prompt_tokens_per_kilobyte_max=rate
-    )
+    return text_bounds(call, ModelSizes(context, 50, rate))
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def request(**more: object) -> router_pb2.RunRequest:
         "id_prefix": "chatcmpl-",
         "prompt_tokens_max": 40,
     } | more
+    envelope = {"completion_tokens_max": envelope["max_tokens"], **envelope}
     return router_pb2.RunRequest(
         envelope=router_pb2.Envelope(**envelope),  # type: ignore[arg-type]
         body=b'{"model":"model-1","messages":[]}',

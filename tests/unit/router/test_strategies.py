@@ -43,7 +43,12 @@ def model(*deployments: Deployment) -> Model:
 
 def envelope(features: tuple[str, ...] = (), **routing: Any) -> router_pb2.Envelope:
     asked = router_pb2.Envelope(
-        account_id="a", hold_nusd=10**9, max_tokens=100, prompt_tokens_max=100, features=features
+        account_id="a",
+        hold_nusd=10**9,
+        max_tokens=100,
+        prompt_tokens_max=100,
+        completion_tokens_max=100,
+        features=features,
     )
     if routing:
         asked.routing.CopyFrom(router_pb2.Routing(**routing))

@@ -431,9 +431,7 @@ class Envelope(_message.Message):
     unit_count_max: _builtins.int
     """Units (images, characters, seconds) by the upper bound that the hold was sized with."""
     completion_tokens_max: _builtins.int
-    """Completion tokens of all choices by the upper bound that the hold was sized with; 0 means
-    `max_tokens`, which one choice may have.
-    """
+    """Completion tokens of all choices by the upper bound that the hold was sized with."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parameters that the route must honour, beyond what every route does."""
