@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from kit.clock import Clock
-from services.router.providers.openai_content import ignored_prompt_fields
+from services.router.providers.openai_content import PROMPT_FIELDS, ignored_prompt_fields
 from services.router.providers.openai_embeddings import (
     encode_embeddings_request,
     read_embeddings,
@@ -101,6 +101,8 @@ class OpenAiCompatProvider:
         if call.operation in MEDIA:
             return self._media.stream(call, body, deadline_s=deadline_s)
         stream = self._chat(call, body, deadline_s)
+        if PROMPT_FIELDS.isdisjoint(body):
+            return stream
         ignored = ignored_prompt_fields(call, body)
         return telling(stream, ignored) if ignored else stream
 

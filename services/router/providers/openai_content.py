@@ -11,9 +11,9 @@ import msgspec
 
 from services.router.providers.port import Call, Failure, ProviderError
 
-_FIELDS: Final = frozenset({"chat_template", "chat_template_kwargs", "mm_processor_kwargs"})
+PROMPT_FIELDS: Final = frozenset({"chat_template", "chat_template_kwargs", "mm_processor_kwargs"})
 _FORWARDED: Final = {
-    "vllm": _FIELDS,
+    "vllm": PROMPT_FIELDS,
     "sglang": frozenset({"chat_template_kwargs"}),
 }
 _BEST_EFFORT: Final = "chat_template_kwargs"
@@ -30,16 +30,14 @@ _names: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def put_prompt_fields(call: Call, request: dict[str, object]) -> None:
-    """Change a request so that it holds only what the upstream's engine knows.
+    """Change a request with such fields so that it holds only what its upstream knows.
 
     Raises:
         ProviderError: UNSUPPORTED, with `param`: the engine does not know one that changes the
             answer.
     """
-    if _FIELDS.isdisjoint(request):
-        return
     forwarded = _FORWARDED.get(call.options.get("engine", ""), frozenset())
-    for name in sorted(_FIELDS.intersection(request) - forwarded):
+    for name in sorted(PROMPT_FIELDS.intersection(request) - forwarded):
         if name != _BEST_EFFORT:
             raise ProviderError(
                 Failure.UNSUPPORTED,

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from services.router.providers.constraint_fields import put_constraint
-from services.router.providers.openai_content import put_prompt_fields
+from services.router.providers.openai_content import PROMPT_FIELDS, put_prompt_fields
 from services.router.providers.openai_errors import JUNK
 from services.router.providers.port import Body, Call
 
@@ -27,7 +27,8 @@ def encode_request(call: Call, body: Body, *, max_tokens_field: str) -> bytes:
     request[max_tokens_field] = call.max_tokens
     if call.is_streaming:
         request["stream_options"] = {"include_usage": True}
-    put_prompt_fields(call, request)
+    if not PROMPT_FIELDS.isdisjoint(request):
+        put_prompt_fields(call, request)
     if call.constraint is not None:
         put_constraint(request, call.constraint, call.options.get("engine", "openai"))
     return msgspec.json.encode(request)
