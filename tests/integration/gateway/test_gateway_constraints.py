@@ -127,7 +127,7 @@ async def test_plain_answer_that_fails_open_everywhere_costs_nothing(site: Site)
     (record,) = await site.settled(key, 1)
     assert (502, "upstream_invalid_response") == (answer.status, answer.error["code"])
     assert "response_format" in answer.error["message"]
-    assert "41" not in answer.body.decode()
+    assert "I am" not in answer.body.decode()
     assert ("refused", 0) == (record.outcome, record.charge_nusd)
     assert (1, 1) == (len(site.main.seen), len(site.spare.seen))
 
