@@ -17,15 +17,14 @@ from app.settings import Loaded, Settings
 from app.settings_layers import ConfigError
 from app.settings_report import check_catalogue
 from kit.bus.nats_binary import find_nats_server
-from services.router.catalog_entries import CatalogueFile, ProviderEntry
+from services.router.catalog_entries import CatalogueFile
+from services.router.provider_entries import ProviderEntry
 
 OK: Final = "ok"
 NOTE: Final = "note"
 BAD: Final = "bad"
 _LOCAL: Final = "127.0.0.1"
 _NATS_PORT: Final = 4222
-_HTTPS_PORT: Final = 443
-_HTTP_PORT: Final = 80
 _DATABASE_S: Final = 10.0
 _CLOCK_UNSYNCHRONISED: Final = 5
 _TIMEX_BYTES: Final = 512
@@ -139,17 +138,11 @@ async def _providers(catalogue: CatalogueFile) -> list[Finding]:
 
 async def _provider(name: str, entry: ProviderEntry) -> Finding:
     check = f"provider {name}"
-    if entry.kind == "triton":
-        host, _, port = entry.grpc_address.rpartition(":")
-        address = (host, int(port))
-    else:
-        parts = urlsplit(entry.base_url)
-        default = _HTTPS_PORT if parts.scheme == "https" else _HTTP_PORT
-        address = (parts.hostname or "", parts.port or default)
+    address = entry.address
     shown = f"{address[0]}:{address[1]}"
     if not await accepts(*address):
         return Finding(check, BAD, f"{shown} does not accept connections.")
-    if entry.kind == "openai_compat" and not entry.api_key.get_secret_value():
+    if not entry.has_credentials:
         return Finding(check, NOTE, f"{shown} is there; no api_key is set.")
     return Finding(check, OK, f"{shown} is there.")
 

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from pydantic import SecretStr
 
 from kit.clock import Clock
 from services.router.catalog import Catalogue, Deployment
-from services.router.catalog_entries import CatalogueFile, OpenAiCompatEntry, TritonEntry
+from services.router.catalog_entries import CatalogueFile
 from services.router.fleet import Wanted
 from services.router.prompt_tools import PromptTools
+from services.router.provider_entries import OpenAiCompatEntry, ProviderEntry, TritonEntry
 from services.router.providers.openai_compat import OpenAiCompatSettings, open_openai_compat
 from services.router.providers.port import Provider
 from services.router.settings import RouterSettings
@@ -22,39 +25,60 @@ if TYPE_CHECKING:
     from services.router.providers.triton_vectors import EmbeddingTensors
 
 
+class Parts(NamedTuple):
+    """What adapters are made with."""
+
+    settings: RouterSettings
+    pool: HttpPool
+    clock: Clock
+    tools: PromptTools
+
+
+Adapter: TypeAlias = AbstractAsyncContextManager[Provider]
+
+
 def wanted(file: CatalogueFile, catalogue: Catalogue) -> Iterator[Wanted]:
     """Yield every deployment of a catalogue with what its adapter is made of."""
     for model in catalogue.models:
         for deployment in model.deployments:
             entry = file.providers[deployment.provider]
             options = repr(sorted(deployment.options.items()))
-            parts: tuple[str, ...] = (repr(entry), deployment.upstream_model, options)
-            if isinstance(entry, OpenAiCompatEntry):
-                parts += (entry.api_key.get_secret_value(),)
+            parts = (repr(entry), deployment.upstream_model, options, *_secrets(entry))
             digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
             yield Wanted(deployment, entry, digest)
 
 
-def opener(
-    settings: RouterSettings, pool: HttpPool, clock: Clock, tools: PromptTools
-) -> Callable[[Wanted], AbstractAsyncContextManager[Provider]]:
+def opener(parts: Parts) -> Callable[[Wanted], Adapter]:
     """Return what opens an adapter for a wanted deployment."""
 
-    def open_adapter(item: Wanted) -> AbstractAsyncContextManager[Provider]:
-        if isinstance(item.entry, OpenAiCompatEntry):
-            return open_openai_compat(_openai(item.entry), pool=pool, clock=clock)
-        from services.router.providers.triton import open_triton  # noqa: PLC0415 - brings jinja2
-
-        config = _triton(item.entry, item.deployment, settings, clock)
-        if "embedding_output" not in item.deployment.options:
-            return open_triton(replace(config, tools=tools), http_pool=pool)
-        from services.router.providers.triton_embedder import (  # noqa: PLC0415 - seldom used
-            open_triton_embedder,
-        )
-
-        return open_triton_embedder(config, _tensors(item.deployment), http_pool=pool)
+    def open_adapter(item: Wanted) -> Adapter:
+        entry = item.entry
+        if isinstance(entry, TritonEntry):
+            return _open_triton(entry, item.deployment, parts)
+        return open_openai_compat(_openai(entry), pool=parts.pool, clock=parts.clock)
 
     return open_adapter
+
+
+def _secrets(entry: ProviderEntry) -> Iterator[str]:
+    """Yield an entry's secrets, which its `repr` hides."""
+    for name in sorted(type(entry).model_fields):
+        value = getattr(entry, name)
+        if isinstance(value, SecretStr):
+            yield value.get_secret_value()
+
+
+def _open_triton(entry: TritonEntry, deployment: Deployment, parts: Parts) -> Adapter:
+    from services.router.providers.triton import open_triton  # noqa: PLC0415 - brings jinja2
+
+    config = _triton(entry, deployment, parts.settings, parts.clock)
+    if "embedding_output" not in deployment.options:
+        return open_triton(replace(config, tools=parts.tools), http_pool=parts.pool)
+    from services.router.providers.triton_embedder import (  # noqa: PLC0415 - seldom used
+        open_triton_embedder,
+    )
+
+    return open_triton_embedder(config, _tensors(deployment), http_pool=parts.pool)
 
 
 def _openai(entry: OpenAiCompatEntry) -> OpenAiCompatSettings:

@@ -1,8 +1,5 @@
 """From the catalogue as it is written to the snapshot that is routed by."""
 
-from typing import Final
-from urllib.parse import urlsplit
-
 from kit.ids import name_id
 from services.router.capabilities import capabilities
 from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
@@ -11,15 +8,10 @@ from services.router.catalog_entries import (
     CatalogueFile,
     DeploymentEntry,
     ModelEntry,
-    OpenAiCompatEntry,
-    ProviderEntry,
     TensorsEntry,
-    TritonEntry,
 )
 from services.router.pricing import ceiling, floor
-
-RESELLERS: Final = ("openrouter.ai",)
-"""Who sells others' capacity; providers there are external unless the file says otherwise."""
+from services.router.provider_entries import OpenAiCompatEntry, TritonEntry
 
 
 def build(file: CatalogueFile, *, generation: int) -> Catalogue:
@@ -40,7 +32,7 @@ def build(file: CatalogueFile, *, generation: int) -> Catalogue:
 
 def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> dict[str, str]:
     provider = file.providers[entry.provider]
-    options = {"engine": _engine(provider)}
+    options = {"engine": provider.engine}
     if entry.chat_template:
         options["chat_template"] = entry.chat_template
     if entry.image_placeholder:
@@ -58,7 +50,7 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
 
 def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> Deployment:
     provider = file.providers[entry.provider]
-    capable = capabilities(_engine(provider), supports=entry.supports, lacks=entry.lacks)
+    capable = capabilities(provider.engine, supports=entry.supports, lacks=entry.lacks)
     return Deployment(
         name=entry.name,
         deployment_id=name_id("deployment", entry.name),
@@ -68,29 +60,12 @@ def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) 
         upstream_model=entry.upstream_model,
         price=entry.price.row(),
         priority=entry.priority,
-        type=_type(provider),
+        type=DeploymentType[provider.capacity.upper()],
         capabilities=capable,
         adapters=tuple(entry.adapters),
         forwards_unknown=entry.forwards_unknown,
         options=_options(file, model, entry),
     )
-
-
-def _engine(provider: ProviderEntry) -> str:
-    return provider.engine if isinstance(provider, OpenAiCompatEntry) else "triton"
-
-
-def _type(provider: ProviderEntry) -> DeploymentType:
-    """Return whose capacity a provider's is: an engine that we run is native, an account quota."""
-    if provider.type is not None:
-        return DeploymentType[provider.type.upper()]
-    if isinstance(provider, OpenAiCompatEntry):
-        host = urlsplit(provider.base_url).hostname or ""
-        if any(host == name or host.endswith(f".{name}") for name in RESELLERS):
-            return DeploymentType.EXTERNAL
-        if provider.engine == "openai":
-            return DeploymentType.QUOTA
-    return DeploymentType.NATIVE
 
 
 def _model(file: CatalogueFile, model_id: str, entry: ModelEntry) -> Model:

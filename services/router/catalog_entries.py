@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, Field, JsonValue, SecretStr, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from kit.money import (
     PUSD_PER_NUSD,
@@ -15,13 +15,12 @@ from kit.money import (
 )
 from services.router.capabilities import FEATURES
 from services.router.pricing import PriceRow
+from services.router.provider_entries import Entry, Name, ProviderEntry, TritonEntry
 from turnpike.router.v1 import router_pb2
 
-_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
 _SOLD_BY: Final = {"image": "image", "character": "speech", "second": "transcription"}
 _MEDIA: Final = frozenset(_SOLD_BY.values())
 _RESERVED: Final = frozenset({"model", "stream", "stream_options", "timeout_ms"})
-Name = Annotated[str, Field(pattern=_NAME)]
 OperationName = Literal["chat", "completion", "embedding", "image", "speech", "transcription"]
 OPERATIONS: Final[Mapping[str, "router_pb2.Operation.ValueType"]] = {
     "chat": router_pb2.OPERATION_UNSPECIFIED,
@@ -33,62 +32,7 @@ OPERATIONS: Final[Mapping[str, "router_pb2.Operation.ValueType"]] = {
 }
 
 
-class _Entry(BaseModel, frozen=True, extra="forbid"):
-    """What every part of the section has in common: unknown keys are refused."""
-
-
-TypeName = Literal["native", "quota", "external"]
-
-
-class TritonEntry(_Entry):
-    """An NVIDIA Triton Inference Server."""
-
-    kind: Literal["triton"]
-    grpc_address: str = Field("127.0.0.1:8001", description="Its gRPC port, host:port.")
-    http_address: str = Field(
-        "", description="Its HTTP port, host:port; needed for transport http."
-    )
-    transport: Literal["grpc", "http"] = Field("grpc", description="Which port is used.")
-    backend: str = Field("triton-vllm", description="What X-Backend shows.")
-    type: TypeName = Field("native", description="Whose capacity it is.")
-
-    @model_validator(mode="after")
-    def _has_address(self) -> "TritonEntry":
-        if self.transport == "http" and not self.http_address:
-            raise ValueError("transport http needs http_address")
-        return self
-
-
-class OpenAiCompatEntry(_Entry):
-    """Any server that speaks OpenAI's chat completions over HTTP."""
-
-    kind: Literal["openai_compat"]
-    base_url: str = Field(pattern=r"^https?://[^\s?#]+$", description="Up to and with /v1.")
-    api_key: SecretStr = Field(
-        SecretStr(""),
-        description="Sent as Bearer; ${VARIABLE} or file:/path, never the key itself.",
-    )
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
-        "max_tokens", description="How this server spells the output bound."
-    )
-    thinking: Literal["", "reasoning_effort"] = Field(
-        "", description="How enable_thinking of chat_template_kwargs is said to engine openai."
-    )
-    headers: dict[str, str] = Field(default_factory=dict, description="More headers to send.")
-    engine: Literal["openai", "vllm", "sglang"] = Field(
-        "openai", description="Whose parameters it takes beyond OpenAI's."
-    )
-    type: TypeName | None = Field(
-        None,
-        description="Whose capacity it is; a reseller is external, an engine of your own native.",
-    )
-    backend: str = Field("openai", description="What X-Backend shows.")
-
-
-ProviderEntry = Annotated[TritonEntry | OpenAiCompatEntry, Field(discriminator="kind")]
-
-
-class PriceEntry(_Entry):
+class PriceEntry(Entry):
     """What tokens are sold for; USD amounts are exact decimals."""
 
     input_usd_per_million: Decimal = Field(
@@ -133,7 +77,7 @@ class PriceEntry(_Entry):
         )
 
 
-class TensorsEntry(_Entry):
+class TensorsEntry(Entry):
     """What the tensors of an embedding model on Triton are called."""
 
     input: str = Field("text", min_length=1, description="BYTES, the texts.")
@@ -146,7 +90,7 @@ class TensorsEntry(_Entry):
     )
 
 
-class DeploymentEntry(_Entry):
+class DeploymentEntry(Entry):
     """One place where a model can be had."""
 
     name: Name = Field(description="Unique in the file.")
@@ -186,7 +130,7 @@ class DeploymentEntry(_Entry):
         return self
 
 
-class ModelEntry(_Entry):
+class ModelEntry(Entry):
     """A model as callers see it."""
 
     aliases: list[Name] = Field(default_factory=list, description="Other names for it.")
@@ -223,7 +167,7 @@ class ModelEntry(_Entry):
         return self
 
 
-class FunctionEntry(_Entry):
+class FunctionEntry(Entry):
     """A preset that callers address as `turnpike::function_name::<name>`."""
 
     model: str = Field(description="The model that runs it, by its id or an alias.")
@@ -244,7 +188,7 @@ class FunctionEntry(_Entry):
         return self
 
 
-class CatalogueFile(_Entry):
+class CatalogueFile(Entry):
     """The `catalogue` section."""
 
     providers: dict[Name, ProviderEntry] = Field(default_factory=dict)

@@ -15,8 +15,8 @@ from typing import Self
 import structlog
 
 from services.router.catalog import Deployment
-from services.router.catalog_entries import ProviderEntry
 from services.router.health import Breaker, OpenFailures
+from services.router.provider_entries import ProviderEntry
 from services.router.providers.port import Failure, Provider, ProviderError
 from services.router.speed import Speed
 

@@ -14,7 +14,7 @@ from kit.journal import open_journal
 from kit.journal_files import adopt_orphans
 from kit.tasks import background
 from kit.telemetry import Telemetry
-from services.router.adapters import opener, wanted
+from services.router.adapters import Parts, opener, wanted
 from services.router.catalog_entries import CatalogueFile
 from services.router.dispatch import Dispatcher
 from services.router.fleet import open_fleet
@@ -73,7 +73,9 @@ async def open_router(
         )
         pool = await stack.enter_async_context(open_http_pool(_http_limits(settings)))
         tools = await stack.enter_async_context(open_prompt_tools(settings))
-        fleet = await stack.enter_async_context(open_fleet(opener(settings, pool, clock, tools)))
+        fleet = await stack.enter_async_context(
+            open_fleet(opener(Parts(settings, pool, clock, tools)))
+        )
         keeper = CatalogueKeeper(
             path=source.path,
             default=source.default,

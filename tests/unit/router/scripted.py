@@ -11,10 +11,10 @@ from kit.bus.port import StreamSpec
 from kit.clock import ManualClock
 from kit.journal import open_journal
 from services.router.catalog import CHAT_ONLY, Catalogue, Deployment, Model
-from services.router.catalog_entries import TritonEntry
 from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet, Wanted, open_fleet
 from services.router.pricing import PriceRow, ceiling, floor
+from services.router.provider_entries import TritonEntry
 from services.router.providers.port import Batch, Body, Call, ProviderError
 from services.router.settings import RouterSettings
 from services.router.usage_log import UsageLog

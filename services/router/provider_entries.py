@@ -1,0 +1,122 @@
+"""The form of the `providers` of the catalogue: where upstreams are and who we are there."""
+
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, SecretStr, model_validator
+
+RESELLERS: Final = ("openrouter.ai",)
+"""Who sells others' capacity; providers there are external unless the file says otherwise."""
+
+BASE_URL: Final = r"^https?://[^\s?#]+$"
+_PORTS: Final = {"https": 443, "http": 80}
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class Entry(BaseModel, frozen=True, extra="forbid"):
+    """What every part of the section has in common: unknown keys are refused."""
+
+
+TypeName = Literal["native", "quota", "external"]
+
+
+class HttpEntry(Entry):
+    """What every provider that is reached over HTTP has in common."""
+
+    base_url: str = Field(pattern=BASE_URL, description="Where it is.")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.base_url)
+        return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is something to show to the provider."""
+        return True
+
+
+class TritonEntry(Entry):
+    """An NVIDIA Triton Inference Server."""
+
+    kind: Literal["triton"]
+    grpc_address: str = Field("127.0.0.1:8001", description="Its gRPC port, host:port.")
+    http_address: str = Field(
+        "", description="Its HTTP port, host:port; needed for transport http."
+    )
+    transport: Literal["grpc", "http"] = Field("grpc", description="Which port is used.")
+    backend: str = Field("triton-vllm", description="What X-Backend shows.")
+    type: TypeName = Field("native", description="Whose capacity it is.")
+
+    @property
+    def engine(self) -> str:
+        """Whose parameters it takes."""
+        return "triton"
+
+    @property
+    def capacity(self) -> TypeName:
+        """Whose capacity it is."""
+        return self.type
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of its gRPC."""
+        host, _, port = self.grpc_address.rpartition(":")
+        return host, int(port)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is something to show to the provider: nothing is asked."""
+        return True
+
+    @model_validator(mode="after")
+    def _has_address(self) -> "TritonEntry":
+        if self.transport == "http" and not self.http_address:
+            raise ValueError("transport http needs http_address")
+        return self
+
+
+class OpenAiCompatEntry(HttpEntry):
+    """Any server that speaks OpenAI's chat completions over HTTP."""
+
+    kind: Literal["openai_compat"]
+    base_url: str = Field(pattern=BASE_URL, description="Up to and with /v1.")
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="Sent as Bearer; ${VARIABLE} or file:/path, never the key itself.",
+    )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="How this server spells the output bound."
+    )
+    thinking: Literal["", "reasoning_effort"] = Field(
+        "", description="How enable_thinking of chat_template_kwargs is said to engine openai."
+    )
+    headers: dict[str, str] = Field(default_factory=dict, description="More headers to send.")
+    engine: Literal["openai", "vllm", "sglang"] = Field(
+        "openai", description="Whose parameters it takes beyond OpenAI's."
+    )
+    type: TypeName | None = Field(
+        None,
+        description="Whose capacity it is; a reseller is external, an engine of your own native.",
+    )
+    backend: str = Field("openai", description="What X-Backend shows.")
+
+    @property
+    def capacity(self) -> TypeName:
+        """Whose capacity it is: an engine that we run is native, an account quota."""
+        if self.type is not None:
+            return self.type
+        host = self.address[0]
+        if any(host == name or host.endswith(f".{name}") for name in RESELLERS):
+            return "external"
+        return "quota" if self.engine == "openai" else "native"
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is something to show to the provider."""
+        return bool(self.api_key.get_secret_value())
+
+
+ProviderEntry = Annotated[TritonEntry | OpenAiCompatEntry, Field(discriminator="kind")]
