@@ -15,6 +15,7 @@ from app.cli_config import config_app, db
 from app.cli_keys import keys
 from app.cli_ledger import ledger
 from app.cli_options import ConfigOption, JsonOption, print_json
+from app.cli_route import route
 from app.cli_usage import models, usage
 from app.errors import StartError
 from app.settings_layers import ConfigError
@@ -55,6 +56,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(accounts, name="accounts")
 app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")
+app.add_typer(route, name="route")
 app.add_typer(ledger, name="ledger")
 app.add_typer(config_app, name="config")
 app.add_typer(db, name="db")

@@ -19,7 +19,9 @@ from gateway.exchange import Exchange
 from gateway.grpc_answer import RUN, RUN_ROUTE, Context, GrpcCall, metadata
 from gateway.grpc_identity import Identities, server_credentials
 from gateway.grpc_request import Apis
+from gateway.inquiry import inquire
 from gateway.openai.dialect import OPENAI
+from gateway.routes.route import EXPLAIN, explained
 from gateway.serve import serve_by
 from gateway.settings import GatewaySettings
 from kit.errors import Reason, TurnpikeError
@@ -30,6 +32,7 @@ from turnpike.router.v1 import router_pb2, router_pb2_grpc
 
 SERVICE: Final = "turnpike.router.v1.RouterService"
 LIST_ROUTE: Final = f"grpc {SERVICE}/ListModels"
+EXPLAIN_ROUTE: Final = f"grpc {SERVICE}/ExplainRoute"
 PAGE_SIZE_MAX: Final = 10_000
 ENVELOPE_BYTES_MAX: Final = 64 * 1024
 """What a message may have beyond the longest body."""
@@ -63,6 +66,23 @@ class RouterFacade(router_pb2_grpc.RouterServiceServicer):
         call = GrpcCall(request, context, self._identities)
         running = serve_by(RUN, self._deps, call, exchange, self._apis.of(request.envelope))
         await self._answered(exchange, context, running)
+
+    async def ExplainRoute(
+        self, request: router_pb2.ExplainRouteRequest, context: Context
+    ) -> router_pb2.ExplainRouteResponse:
+        exchange = Exchange(OPENAI, self._deps.clock.monotonic_s(), route=EXPLAIN_ROUTE)
+        return await self._answered(exchange, context, self._explain(request, context, exchange))
+
+    async def _explain(
+        self, request: router_pb2.ExplainRouteRequest, context: Context, exchange: Exchange
+    ) -> router_pb2.ExplainRouteResponse:
+        asked = router_pb2.RunRequest(envelope=request.envelope, body=request.body)
+        call = GrpcCall(asked, context, self._identities)
+        ticket = await inquire(self._deps, call, exchange, EXPLAIN, read=RUN.read)
+        found = await explained(self._deps, ticket)
+        # What prices and loads stand behind the choice is the owner's.
+        found.ClearField("snapshot")
+        return found
 
     async def _list(
         self, request: router_pb2.ListModelsRequest, context: Context, exchange: Exchange

@@ -30,6 +30,41 @@ class ModelList(msgspec.Struct):
     data: list[ModelObject]
 
 
+class RouteQuote(msgspec.Struct):
+    """What a request would cost by the estimate and at most, USD."""
+
+    estimated_usd: str
+    worst_case_usd: str
+
+
+class RouteCandidate(msgspec.Struct):
+    """What became of one deployment; `score` is in the explanation's unit."""
+
+    deployment: str
+    excluded: str | None
+    score: int
+    is_in_band: bool
+    estimated_usd: str
+    worst_case_usd: str
+    retry_after_s: float | None
+
+
+class RouteExplanation(msgspec.Struct):
+    """Which route a request would take now, and why."""
+
+    object: Literal["route.explanation"]
+    model: str
+    strategy: Literal["balanced", "cheapest", "fastest"]
+    score_unit: Literal["pusd", "us"]
+    deployment: str | None
+    quote: RouteQuote | None
+    candidates: list[RouteCandidate]
+    excluded: dict[str, int]
+    snapshot_id: str
+    rules_version: int
+    seed: str
+
+
 class ErrorObject(msgspec.Struct, omit_defaults=True):
     """Why a request was refused; a dialect may write `code` in capitals, as a number or not."""
 

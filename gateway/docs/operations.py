@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from gateway.anthropic.schema import OWN_NAMES, CountRequest, MessagesRequest
-from gateway.docs.answers import ErrorAnswer, ModelList, ModelObject
+from gateway.docs.answers import ErrorAnswer, ModelList, ModelObject, RouteExplanation
 from gateway.docs.answers_anthropic import AnthropicAnswer, AnthropicError, TokenCount
 from gateway.docs.answers_openai import (
     ChatCompletion,
@@ -114,6 +114,17 @@ OPERATIONS: Final = (
         more_fields=KNOWN - OWN_NAMES.keys(),
         error=AnthropicError,
         headers=_ANTHROPIC,
+    ),
+    Operation(
+        "POST",
+        "/route:explain",
+        "explainRoute",
+        "Chat",
+        "Says which route a chat completion would take now, why, and at what price.",
+        ChatRequest,
+        RouteExplanation,
+        more_fields=KNOWN,
+        headers=_EPISODE,
     ),
     Operation(
         "POST",

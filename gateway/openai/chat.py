@@ -11,7 +11,7 @@ from gateway.openai.envelope import read_chat
 class ChatApi(OpenAiApi):
     """`POST /v1/chat/completions`."""
 
-    route: Final = "POST /v1/chat/completions"
+    route = "POST /v1/chat/completions"
 
     read = staticmethod(read_chat)
 

@@ -1,21 +1,18 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`, Anthropic's API."""
 
-import asyncio
 from collections.abc import Awaitable
 
 import msgspec
 from aiohttp import web
 
-from gateway.admission import Ticket
 from gateway.anthropic.api import MessagesApi
-from gateway.call import Bounds
+from gateway.call import ModelCall
 from gateway.deps import Deps
 from gateway.exchange import Exchange
+from gateway.inquiry import inquire
 from gateway.openai.schema import encode
-from gateway.serve import JSON_TYPE, ended_by, read_json, serve
+from gateway.serve import JSON_TYPE, serve
 from gateway.stream import ignored_header
-
-_NOTHING = Bounds(max_tokens=0, prompt_tokens_max=0, completion_tokens_max=0)
 
 
 def create_message(
@@ -33,41 +30,21 @@ async def count_message_tokens(
     It counts as one request in the key's rate and costs nothing.
     """
     api = MessagesApi(_betas(request), is_counting=True)
-    exchange.route, exchange.api = api.route, api
-    admission = deps.admission
-    caller = await admission.identify(request.headers, exchange.dialect, "chat")
-    exchange.caller, exchange.dialect = caller, caller.dialect
-    exchange.key_id = caller.principal.key_id
-    running = deps.running.enter(exchange.key_id)
-    ticket: Ticket | None = None
-    try:
-        body = await read_json(deps, request, exchange)
-        call = api.read(body, admission.rules(caller, request.headers))
-        if exchange.long_body is not None:
-            exchange.long_body.check(len(body), call.media)
-        # A prompt that is too long for the model can be counted all the same.
-        ticket = admission.order(caller, msgspec.structs.replace(call, prompt_bytes=0))
-        ticket.bounds, ticket.hold_nusd = _NOTHING, 0
-        if not admission.try_draw(ticket):
-            await admission.draw(ticket)
-    except asyncio.CancelledError:
-        raise ended_by(running) from None
-    finally:
-        deps.running.leave(running)
-        if exchange.long_body is not None:
-            exchange.long_body.close()
-    admission.settle(ticket, None, 0)
-    exchange.model_id = ticket.model.model_id
-    exchange.report.request_id = deps.new_id()
+    # A prompt that is too long for the model can be counted all the same.
+    ticket = await inquire(deps, request, exchange, api, changed=_without_prompt)
     headers = {
-        **admission.rate_headers(caller),
+        **deps.admission.rate_headers(ticket.caller),
         "Content-Type": JSON_TYPE,
         "X-Request-Id": exchange.report.request_id,
         "X-Turnpike-Estimated": "true",
     }
-    if call.ignored:
-        headers |= ignored_header(call.ignored)
+    if ticket.call.ignored:
+        headers |= ignored_header(ticket.call.ignored)
     return web.Response(body=encode({"input_tokens": api.prompt_tokens}), headers=headers)
+
+
+def _without_prompt(call: ModelCall) -> ModelCall:
+    return msgspec.structs.replace(call, prompt_bytes=0)
 
 
 def _betas(request: web.BaseRequest) -> list[str]:

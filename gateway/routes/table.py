@@ -9,6 +9,7 @@ from gateway.routes.media import create_image, create_speech, create_transcripti
 from gateway.routes.messages import count_message_tokens, create_message
 from gateway.routes.models import get_model, list_models
 from gateway.routes.responses import create_response
+from gateway.routes.route import explain_route
 from gateway.settings import GatewaySettings
 from gateway.site import Handler, Routes
 
@@ -33,6 +34,7 @@ def routes_of(settings: GatewaySettings) -> Routes:
             routes.append(("POST", f"{prefix}/audio/speech{end}", create_speech))
             routes.append(("POST", f"{prefix}/audio/transcriptions{end}", create_transcription))
             routes.append(("GET", f"{prefix}/models{end}", list_models))
+            routes.append(("POST", f"{prefix}/route:explain{end}", explain_route))
             routes.append(("POST", f"{prefix}/messages{end}", create_message))
             routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))
         routes.append(("GET", f"{prefix}/models/*", get_model))

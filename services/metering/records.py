@@ -77,6 +77,20 @@ class Extra(NamedTuple):
     episode_id: str
 
 
+class RouteDecision(NamedTuple):
+    """How a route was chosen; the fields are the columns of `route_decisions`, in their order."""
+
+    event_id: str
+    data: bytes
+
+
+class RouteSnapshot(NamedTuple):
+    """What routes were chosen from; the fields are the columns of `route_snapshots`."""
+
+    snapshot_id: str
+    data: bytes
+
+
 _read_event: Final = attrgetter(
     "event_id",
     "account_id",
@@ -122,11 +136,14 @@ class DeadLetter:
 class Opened:
     """What deliveries hold: one record for each event id, the first in stream order.
 
-    `extras` has an entry for each record with units, a refund or an episode.
+    `extras` has an entry for each record with units, a refund or an episode, `decisions` for each
+    whose route was chosen among several.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
     extras: dict[str, Extra] = field(default_factory=dict)
+    decisions: dict[str, RouteDecision] = field(default_factory=dict)
+    snapshots: dict[str, RouteSnapshot] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     unreadable: set[int] = field(default_factory=set)
 
@@ -144,6 +161,10 @@ def open_parcels(parcels: Iterable[Parcel]) -> Opened:
             )
             continue
         _read(batch, parcel.stream_seq, opened)
+        for snapshot in batch.snapshots:
+            if 0 < len(snapshot.snapshot_id) <= _TEXT_LENGTH_MAX:
+                snapshot_id = _printable(snapshot.snapshot_id)
+                opened.snapshots[snapshot_id] = RouteSnapshot(snapshot_id, snapshot.data)
     return opened
 
 
@@ -165,6 +186,8 @@ def _read(batch: UsageBatch, stream_seq: int, opened: Opened) -> None:
             records[record.event_id] = record
             if extra is not None:
                 opened.extras[record.event_id] = extra
+            if decision := event.decision:
+                opened.decisions[record.event_id] = RouteDecision(record.event_id, decision)
 
 
 def _record(event: UsageEvent, stream_seq: int) -> tuple[Record, Extra | None, str]:

@@ -1,5 +1,6 @@
 """Opens this room."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from services.metering.metrics import watch
 from services.metering.servicer import MeteringServicer
 from services.metering.settings import MeteringSettings
 from services.metering.store import MeteringStore
+from services.metering.store_decisions import DecisionStore
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -37,7 +39,15 @@ async def open_metering(
         store = MeteringStore(database, write, stream=USAGE, settings=settings, clock=clock)
         consumer = UsageConsumer(store, bus, settings=settings)
         watch((telemetry or Telemetry()).registry, consumer=consumer)
-        async with background(
-            consumer.run, name="metering_consumer", restart_delay_s=settings.retry_s
+        decisions = DecisionStore(database, write, settings=settings, clock=clock)
+
+        async def forget() -> None:
+            while True:
+                await decisions.forget_old()
+                await asyncio.sleep(settings.forget_every_s)
+
+        async with (
+            background(consumer.run, name="metering_consumer", restart_delay_s=settings.retry_s),
+            background(forget, name="metering_forget", restart_delay_s=settings.forget_every_s),
         ):
-            yield MeteringServicer(store)
+            yield MeteringServicer(store, decisions)

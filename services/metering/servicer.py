@@ -1,5 +1,6 @@
 """The border of the metering room: checks what was asked and translates; it decides nothing."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, cast
 
@@ -12,6 +13,7 @@ from services.metering.pages import decode_token, encode_token, page_size
 from services.metering.records import OUTCOME_SUFFIX
 from services.metering.rollup import HOUR_MS
 from services.metering.store import FoundRow, MeteringStore, Wanted
+from services.metering.store_decisions import DecisionStore
 from turnpike.metering.v1 import metering_pb2 as pb
 from turnpike.metering.v1.metering_pb2_grpc import MeteringServiceServicer
 from turnpike.type.v1.usage_pb2 import TokenUsage
@@ -27,8 +29,9 @@ Filtered: TypeAlias = pb.ListUsageRequest | pb.SummarizeUsageRequest
 class MeteringServicer(MeteringServiceServicer):
     """Serves `turnpike.metering.v1.MeteringService`."""
 
-    def __init__(self, store: MeteringStore) -> None:
+    def __init__(self, store: MeteringStore, decisions: DecisionStore) -> None:
         self._store = store
+        self._decisions = decisions
 
     async def ListUsage(
         self, request: pb.ListUsageRequest, context: Context
@@ -78,6 +81,53 @@ class MeteringServicer(MeteringServiceServicer):
         if len(rows) > size:
             answer.next_page_token = encode_token("c", rows[size - 1].event_id)
         return answer
+
+    async def ListRouteDecisions(
+        self, request: pb.ListRouteDecisionsRequest, context: Context
+    ) -> pb.ListRouteDecisionsResponse:
+        size = page_size(request.page_size, default=1_000, size_max=10_000)
+        token = request.page_token
+        (after,) = decode_token(token, "d", str) if token else ("",)
+        request_id = _id(request.request_id, "request_id")
+        rows = await self._decisions.decisions(
+            event_id=request_id + OUTCOME_SUFFIX if request_id else "",
+            after=str(after),
+            count_max=size + 1,
+        )
+        answer = pb.ListRouteDecisionsResponse(decisions=map(_decision, rows[:size]))
+        if len(rows) > size:
+            answer.next_page_token = encode_token("d", str(rows[size - 1]["event_id"]))
+        return answer
+
+    async def GetRouteSnapshot(
+        self, request: pb.GetRouteSnapshotRequest, context: Context
+    ) -> pb.GetRouteSnapshotResponse:
+        snapshot_id = _id(request.snapshot_id, "snapshot_id")
+        data = await self._decisions.snapshot(snapshot_id)
+        if data is None:
+            message = f"There is no snapshot {snapshot_id}; it was lost or is too old."
+            raise TurnpikeError(Reason.NOT_FOUND, message, param="snapshot_id")
+        return pb.GetRouteSnapshotResponse(data=data)
+
+
+def _decision(row: Mapping[str, Any]) -> pb.RouteDecision:
+    return pb.RouteDecision(
+        request_id=str(row["event_id"]).removesuffix(OUTCOME_SUFFIX),
+        data=row["data"],
+        **{name: row[name] for name in _OF_RECORD},
+    )
+
+
+_OF_RECORD: Final = (
+    "prompt_token_count",
+    "completion_token_count",
+    "duration_ms",
+    "ttft_ms",
+    "outcome",
+    "start_unix_ms",
+    "deployment",
+    "model_id",
+)
 
 
 def _wanted(request: Filtered, *, step_ms: int = 1) -> Wanted:

@@ -32,6 +32,12 @@ class MeteringSettings(BaseModel, frozen=True, extra="forbid"):
     )
     write_s: float = Field(15.0, gt=0, description="Deadline of one transaction, seconds.")
     query_s: float = Field(5.0, gt=0, description="Deadline of one page of a listing, seconds.")
+    decisions_kept_s: float = Field(
+        7 * 24 * 3600.0, gt=0, description="How long it is kept how routes were chosen, seconds."
+    )
+    forget_every_s: float = Field(
+        3600.0, gt=0, description="Between two times that old decisions are deleted, seconds."
+    )
     stream_bytes_max: int = Field(
         8 * 1024**3, gt=0, description="Size of the usage stream, bytes; full refuses new events."
     )

@@ -4,9 +4,8 @@ One transaction takes any number of deliveries. On SQLite the rows go straight t
 PostgreSQL through SQLAlchemy, which there groups rows into statements that return what was new.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,7 +31,6 @@ from kit.clock import Clock
 from kit.db import Database
 from kit.db_statements import Statement, sqlite_driver
 from kit.db_writer import Writer
-from kit.errors import Reason, TurnpikeError
 from services.metering.records import (
     WHOLE_BATCH,
     DeadLetter,
@@ -43,6 +41,9 @@ from services.metering.records import (
 )
 from services.metering.rollup import HourSum, advance, roll_up
 from services.metering.settings import MeteringSettings
+from services.metering.store_decisions import insert_decisions, insert_snapshots
+from services.metering.store_errors import answering, first_id
+from services.metering.store_statements import dual, once
 from services.metering.tables import (
     DEAD_LETTERS,
     METADATA,
@@ -111,7 +112,7 @@ class MeteringStore:
         It may have been committed although it raises; what was stored before is not stored again.
         """
         work = partial(_apply, parcels=parcels, stream=self._stream, now_ms=self._clock.unix_ms())
-        async with _deadline(self._settings.write_s):
+        async with answering(self._settings.write_s):
             return await self._write(work)
 
     async def bury(self, parcel: Parcel, *, reason: str) -> None:
@@ -122,7 +123,7 @@ class MeteringStore:
             _bury(connection, [letter], now_ms=self._clock.unix_ms())
             _advance(connection, self._stream, [parcel.stream_seq])
 
-        async with _deadline(self._settings.write_s):
+        async with answering(self._settings.write_s):
             await self._write(work)
 
     async def records(self, wanted: Wanted, *, before: str, count_max: int) -> Found:
@@ -144,9 +145,9 @@ class MeteringStore:
         if before:
             page = page.where(table.event_id < before)
         if wanted.start_unix_ms is not None:
-            page = page.where(table.event_id >= _first_id(wanted.start_unix_ms - _ID_SLACK_MS))
+            page = page.where(table.event_id >= first_id(wanted.start_unix_ms - _ID_SLACK_MS))
         if wanted.end_unix_ms is not None:
-            page = page.where(table.event_id < _first_id(wanted.end_unix_ms + _ID_SLACK_MS))
+            page = page.where(table.event_id < first_id(wanted.end_unix_ms + _ID_SLACK_MS))
         async with self._read() as connection:
             return (await connection.execute(page)).all()
 
@@ -200,34 +201,8 @@ class MeteringStore:
 
     @asynccontextmanager
     async def _read(self) -> AsyncIterator[AsyncConnection]:
-        async with _deadline(self._settings.query_s), self._database.read() as connection:
+        async with answering(self._settings.query_s), self._database.read() as connection:
             yield connection
-
-
-@asynccontextmanager
-async def _deadline(wait_s: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(wait_s):
-            yield
-    except _FAILED as error:
-        if _is_of_data(error):
-            raise
-        message = "The usage database does not answer; try again."
-        raise TurnpikeError(Reason.UNAVAILABLE, message) from error
-
-
-def _is_of_data(error: BaseException) -> bool:
-    """Return whether the database refused what it was given; all else passes by itself.
-
-    SQLAlchemy gives most errors of asyncpg no class of their own, but their SQLSTATE.
-    """
-    state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
-    return isinstance(error, (DataError, IntegrityError)) or state.startswith(_DATA_CLASSES)
-
-
-def _first_id(unix_ms: int) -> str:
-    head = f"{max(0, unix_ms):012x}"
-    return f"{head[:8]}-{head[8:]}"
 
 
 def _apply(
@@ -238,6 +213,8 @@ def _apply(
     if new:
         _ADD.run_all(connection, roll_up(new, opened.extras))
         _insert_extras(connection, new, opened.extras)
+        insert_decisions(connection, new, opened.decisions)
+    insert_snapshots(connection, opened.snapshots)
     _bury(connection, opened.dead_letters, now_ms=now_ms)
     _advance(connection, stream, (parcel.stream_seq for parcel in parcels))
     return Applied(
@@ -287,7 +264,7 @@ def _advance(connection: Connection, stream: str, seqs: Iterable[int]) -> None:
         # The stream may have lost its oldest messages before this room read it for the first time.
         start = _insert(connection.dialect.name, STREAM_POSITION)
         values = {"stream": stream, "applied_seq": first - 1, "ahead": "[]"}
-        connection.execute(_once(start), values)
+        connection.execute(once(start), values)
         row = connection.execute(_position(stream).with_for_update()).one()
     applied, ahead = advance(row.applied_seq, json.loads(row.ahead), seqs)
     connection.execute(
@@ -319,23 +296,10 @@ def _insert(dialect: str, table: Table) -> Insert:
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
-def _once(insert: Insert) -> Insert:
-    return insert.on_conflict_do_nothing()
-
-
 def _adding(insert: Insert) -> Insert:
     sums = [name for name in HourSum._fields if name not in _HOUR_KEY]
     added = {name: USAGE_HOURS.c[name] + insert.excluded[name] for name in sums}
     return insert.on_conflict_do_update(index_elements=_HOUR_KEY, set_=added)
-
-
-def _dual(table: Table, finish: Callable[[Insert], Insert]) -> Statement:
-    """Return an insert for both engines; rows are in the order of the columns."""
-    return Statement(
-        finish(postgresql.insert(table)),
-        *table.columns.keys(),
-        on_sqlite=finish(sqlite.insert(table)),
-    )
 
 
 _STEP: Final = Statement(
@@ -350,11 +314,9 @@ _STEP: Final = Statement(
     "name",
     "before",
 )
-_INSERT: Final = _dual(USAGE_RECORDS, _once)
-_INSERT_POSTGRES: Final = _once(postgresql.insert(USAGE_RECORDS)).returning(
-    USAGE_RECORDS.c.event_id
-)
-_INSERT_EXTRAS: Final = _dual(USAGE_EXTRAS, _once)
+_INSERT: Final = dual(USAGE_RECORDS, once)
+_INSERT_POSTGRES: Final = once(postgresql.insert(USAGE_RECORDS)).returning(USAGE_RECORDS.c.event_id)
+_INSERT_EXTRAS: Final = dual(USAGE_EXTRAS, once)
 _EXTRA_COLUMNS: Final = [column for column in USAGE_EXTRAS.c if not column.primary_key]
-_ADD: Final = _dual(USAGE_HOURS, _adding)
-_BURY: Final = _dual(DEAD_LETTERS, _once)
+_ADD: Final = dual(USAGE_HOURS, _adding)
+_BURY: Final = dual(DEAD_LETTERS, once)

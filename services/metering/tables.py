@@ -111,8 +111,29 @@ class DeadLetterRow(_Rows, table=True):
     unix_ms: int = Field(sa_type=BigInteger)
 
 
+class RouteDecisionRow(_Rows, table=True):
+    """How a route was chosen, by the record's event id: a `turnpike.router.v1.Decision`."""
+
+    __tablename__ = "route_decisions"
+    __table_args__ = (_CLUSTERED,)
+
+    event_id: str = Field(primary_key=True, sa_type=_NAME)
+    data: bytes = Field(sa_type=LargeBinary)
+
+
+class RouteSnapshotRow(_Rows, table=True):
+    """What routes were chosen from: a `turnpike.router.v1.Snapshot`."""
+
+    __tablename__ = "route_snapshots"
+
+    snapshot_id: str = Field(primary_key=True, sa_type=_NAME)
+    data: bytes = Field(sa_type=LargeBinary)
+
+
 USAGE_RECORDS: Final = METADATA.tables["usage_records"]
 USAGE_EXTRAS: Final = METADATA.tables["usage_extras"]
 USAGE_HOURS: Final = METADATA.tables["usage_hours"]
 STREAM_POSITION: Final = METADATA.tables["stream_position"]
 DEAD_LETTERS: Final = METADATA.tables["dead_letters"]
+ROUTE_DECISIONS: Final = METADATA.tables["route_decisions"]
+ROUTE_SNAPSHOTS: Final = METADATA.tables["route_snapshots"]

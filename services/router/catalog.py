@@ -28,7 +28,8 @@ class Deployment:
 
     `deployment_id` is stable for the name. `backend` is what X-Backend shows. `priority` orders
     candidates, lower first. `capabilities` are the features it honours, `adapters` the LoRAs it
-    serves; `forwards_unknown` lets fields through that Turnpike does not know.
+    serves; `forwards_unknown` lets fields through that Turnpike does not know. `facts` are what
+    callers may ask of it, such as `zdr` or `quantization:fp8`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Deployment:
     adapters: tuple[str, ...] = ()
     forwards_unknown: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    facts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ the first content another candidate may be tried; after it the answer stands or 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
+from itertools import chain
 from random import Random
 
 import msgspec
@@ -14,10 +15,11 @@ from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.ids import Uuid7Source
 from services.router.attempts import BREAKING, broken_off
-from services.router.candidates import choose, none_available
-from services.router.catalog import Catalogue, Deployment
+from services.router.candidates import none_available
+from services.router.catalog import Catalogue, Deployment, Model
 from services.router.constrained import constrained
-from services.router.constraints import CONSTRAINTS, constraint_of
+from services.router.constraints import CONSTRAINTS, Constraint, constraint_of
+from services.router.decisions import Decision, features_of
 from services.router.delivery import Delivered, counted, counted_units
 from services.router.fleet import Attempt, Fleet
 from services.router.providers.port import (
@@ -30,7 +32,7 @@ from services.router.providers.port import (
 )
 from services.router.run import Run, chunk_head, held, intent, measure, members, usage_json
 from services.router.settings import RouterSettings
-from services.router.strategies import View, ranked
+from services.router.snapshot_keeper import SnapshotKeeper, Taken
 from services.router.traces import Trace
 from services.router.usage_events import UsageEvent
 from services.router.usage_log import UsageLog
@@ -59,7 +61,8 @@ class Dispatcher:
         self._usage = usage
         self._clock = clock
         self._ids = Uuid7Source()
-        self._view = View(fleet.load, fleet.speed, random or Random())  # noqa: S311 - no secret
+        self._snapshots = SnapshotKeeper(fleet, clock)
+        self._seed = (random or Random()).getrandbits  # noqa: S311 - no secret
 
     async def run(
         self, request: router_pb2.RunRequest, trace: Trace | None = None
@@ -72,12 +75,12 @@ class Dispatcher:
             TurnpikeError: Before the first batch, for everything that went wrong until then.
         """
         loop = asyncio.get_running_loop()
-        run, deployments = self._start(request, loop.time())
+        run, deployments, count = self._start(request, loop.time())
         run.trace = trace
         outcome = UsageEvent.OUTCOME_CLIENT_CLOSED
         try:
             for number, deployment in enumerate(deployments, 1):
-                left = len(deployments) - number + 1
+                left = count - number + 1
                 with self._fleet.attempt(deployment) as attempt:
                     stream = self._stream(run, attempt, deployment, number, left)
                     try:
@@ -94,7 +97,7 @@ class Dispatcher:
                 if run.last is not None:
                     yield run.last
                     return
-                if run.is_refused or loop.time() >= run.deadline_s:
+                if left == 1 or run.is_refused or loop.time() >= run.deadline_s:
                     break
             raise run.attempts.verdict()
         except TurnpikeError as error:
@@ -105,10 +108,21 @@ class Dispatcher:
             # The way out for a caller that went away; a no-op once the answer was settled.
             run.usage.close(run.delivered.usage(), outcome)
 
-    def _start(
-        self, request: router_pb2.RunRequest, now_s: float
-    ) -> tuple[Run, Sequence[Deployment]]:
-        envelope = request.envelope
+    def explain(self, request: router_pb2.ExplainRouteRequest) -> Decision:
+        """Return the choice that a request would get now.
+
+        Raises:
+            TurnpikeError: `MODEL_NOT_FOUND` or `INVALID_VALUE`.
+        """
+        envelope, now_s = request.envelope, asyncio.get_running_loop().time()
+        model = self._model(envelope)
+        body = {} if envelope.content_type else _decode_body(request.body)
+        is_constrained = _constraint(envelope, body) is not None
+        return self._decided(
+            self._snapshots.of(model, now_s), envelope, now_s, is_constrained=is_constrained
+        )
+
+    def _model(self, envelope: router_pb2.Envelope) -> Model:
         model = self._catalogue().find(envelope.model_id)
         if model is None:
             raise TurnpikeError(
@@ -118,22 +132,30 @@ class Dispatcher:
             raise TurnpikeError(
                 Reason.INVALID_VALUE, f"{model.model_id} does not serve this.", param="model"
             )
+        return model
+
+    def _start(
+        self, request: router_pb2.RunRequest, now_s: float
+    ) -> tuple[Run, Iterator[Deployment], int]:
+        envelope = request.envelope
+        model = self._model(envelope)
         form = request.body if envelope.content_type else b""
         body = {} if form else _decode_body(request.body)
-        constraint = None
-        if not (envelope.operation or CONSTRAINTS.isdisjoint(body)):
-            constraint = constraint_of(body)
+        constraint = _constraint(envelope, body)
         prompt_tokens_max = envelope.prompt_tokens_max
-        choice = choose(model, envelope, wait_s=self._fleet.wait_s, now_s=now_s)
-        if not choice.deployments:
-            raise none_available(model, choice)
-        deployments: Sequence[Deployment] = ranked(choice.deployments, envelope, self._view)
-        if constraint is not None:
-            deployments = self._fleet.soundest_first(deployments, now_s)
+        taken = self._snapshots.of(model, now_s)
+        decision = self._decided(taken, envelope, now_s, is_constrained=constraint is not None)
+        if decision.first is None:
+            raise none_available(taken.snapshot, decision.features, decision.eligible)
+        tries = decision.tries()
+        first = taken.deployments[next(tries).name]
         unix_ms = self._clock.unix_ms()
         request_id = self._ids.new(unix_ms)
-        first = deployments[0]
-        usage = self._usage.open(intent(request_id, envelope, first, unix_ms), first.price, now_s)
+        event = intent(request_id, envelope, first, unix_ms)
+        if len(model.deployments) > 1:
+            event.decision = decision.message(first.name).SerializeToString()
+            self._usage.keep_snapshot(taken.snapshot.snapshot_id, taken.snapshot.data)
+        usage = self._usage.open(event, first.price, now_s)
         run = Run(
             request_id=request_id,
             envelope=envelope,
@@ -152,7 +174,21 @@ class Dispatcher:
             constraint=constraint,
             form=form,
         )
-        return run, deployments[: self._settings.attempts_max]
+        following = (taken.deployments[candidate.name] for candidate in tries)
+        count = min(decision.count, self._settings.attempts_max)
+        return run, chain((first,), following), count
+
+    def _decided(
+        self, taken: Taken, envelope: router_pb2.Envelope, now_s: float, *, is_constrained: bool
+    ) -> Decision:
+        features = features_of(envelope, is_constrained=is_constrained)
+        return Decision(
+            taken.snapshot,
+            features,
+            seed=self._seed(64),
+            age_s=now_s - taken.taken_s,
+            in_flight=self._fleet.load,
+        )
 
     def _stream(
         self, run: Run, attempt: Attempt, deployment: Deployment, number: int, left: int
@@ -199,6 +235,7 @@ class Dispatcher:
             attempt.succeeded(now_s)
             if len(run.model.deployments) > 1:
                 measure(run, attempt, now_s)
+                self._snapshots.answered(run.model, batch.finish.usage.completion_token_count)
             run.last = batch
             return False
         if now_s > run.start_s + self._settings.stream_total_s:
@@ -303,6 +340,12 @@ class Dispatcher:
             run.checkpoint_due_s = now_s + self._settings.checkpoint_s
             run.checkpoint_due_tokens = tokens + self._settings.checkpoint_tokens
             run.usage.checkpoint(run.delivered.usage())
+
+
+def _constraint(envelope: router_pb2.Envelope, body: Body) -> Constraint | None:
+    if envelope.operation or CONSTRAINTS.isdisjoint(body):
+        return None
+    return constraint_of(body)
 
 
 def _counted(

@@ -6,7 +6,7 @@ last request has ended.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -43,7 +43,7 @@ class Member:
     provider: Provider
     stack: AsyncExitStack
     fingerprint: str
-    breaker: Breaker = field(default_factory=Breaker)
+    breaker: Breaker
     open_failures: OpenFailures = field(default_factory=OpenFailures)
     in_flight_count: int = 0
     speed: Speed = field(default_factory=Speed)
@@ -93,6 +93,7 @@ class Attempt:
         self._count("invalid_output")
         self._fleet.invalid_output_counts[self._name,] += 1
         self._member.open_failures.add(now_s)
+        self._fleet.revision += 1
         self._member.breaker.succeeded(now_s)
         _log.error("provider_failed_open", deployment=self._name, request_id=request_id)
 
@@ -128,26 +129,22 @@ class Fleet:
     `attempt_counts` are ended attempts by deployment and result: `ok`, a failure that says
     something about the deployment, or `abandoned`, when it ended without saying anything about it.
     `invalid_output_counts` are answers by deployment that broke their constraint,
-    `unjudged_output_counts` those that could not be held against it.
+    `unjudged_output_counts` those that could not be held against it. `revision` grows whenever
+    somebody may be called who might not before, or the other way round.
     """
 
     def __init__(self, *, open_provider: OpenProvider) -> None:
         self._open_provider = open_provider
         self._members: dict[str, Member] = {}
         self._dismissed: list[Member] = []
+        self.revision = 0
         self.attempt_counts: Counter[tuple[str, ...]] = Counter()
         self.invalid_output_counts: Counter[tuple[str, ...]] = Counter()
         self.unjudged_output_counts: Counter[tuple[str, ...]] = Counter()
 
-    def wait_s(self, deployment: Deployment, now_s: float) -> float:
-        """Return how long a deployment may not be called, seconds; 0 when it may be now."""
-        member = self._members.get(deployment.name)
-        if member is None:
-            return 1.0
-        breaker = member.breaker
-        if breaker.is_closed or breaker.may_call(now_s):
-            return 0.0
-        return max(0.1, breaker.retry_after_s(now_s))
+    def member(self, deployment: Deployment) -> Member | None:
+        """Return what is known of a deployment; None while it is not open."""
+        return self._members.get(deployment.name)
 
     def attempt(self, deployment: Deployment) -> Attempt:
         """Return a context in which the deployment is called once.
@@ -160,26 +157,10 @@ class Fleet:
             raise ProviderError(Failure.UNAVAILABLE, "The deployment is gone.")
         return Attempt(self, deployment.name, member)
 
-    def load(self, deployment: Deployment) -> int:
+    def load(self, name: str) -> int:
         """Return how many calls of a deployment run."""
-        member = self._members.get(deployment.name)
+        member = self._members.get(name)
         return 0 if member is None else member.in_flight_count
-
-    def speed(self, deployment: Deployment) -> Speed:
-        """Return how fast a deployment has been."""
-        member = self._members.get(deployment.name)
-        return Speed() if member is None else member.speed
-
-    def soundest_first(
-        self, deployments: Sequence[Deployment], now_s: float
-    ) -> Sequence[Deployment]:
-        """Return deployments in their order, but those that broke constraints lately last."""
-
-        def weight(deployment: Deployment) -> int:
-            member = self._members.get(deployment.name)
-            return member.open_failures.weight(now_s) if member is not None else 0
-
-        return sorted(deployments, key=weight)
 
     def in_flight(self) -> Mapping[str, int]:
         """Return running calls by deployment."""
@@ -196,11 +177,14 @@ class Fleet:
             if name not in by_name or by_name[name].fingerprint != member.fingerprint:
                 del self._members[name]
                 self._leave(member)
+                self._changed()
         for name, item in by_name.items():
             if name not in self._members:
                 stack = AsyncExitStack()
                 provider = await stack.enter_async_context(self._open_provider(item))
-                self._members[name] = Member(provider, stack, item.fingerprint)
+                breaker = Breaker(self._changed)
+                self._members[name] = Member(provider, stack, item.fingerprint, breaker)
+                self._changed()
 
     async def tend(self, interval_s: float) -> None:
         """Close what was let go and probe what is down, for ever."""
@@ -221,6 +205,9 @@ class Fleet:
             await member.stack.aclose()
         self._members.clear()
         await self._close_dismissed()
+
+    def _changed(self) -> None:
+        self.revision += 1
 
     async def _close_dismissed(self) -> None:
         while self._dismissed:

@@ -6,7 +6,9 @@ Answers that break their constraint open no breaker, because other requests are 
 are counted apart.
 """
 
+import math
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 WINDOW_S: Final = 30.0
@@ -20,12 +22,28 @@ FAILED_OPEN_MAX: Final = 16.0
 """Answers that broke their constraint: how fast they are forgotten, and most that are kept."""
 
 
+def _ignored() -> None:
+    """Tell nobody."""
+
+
 class Breaker:
-    """Says whether a deployment may be called; times are loop seconds."""
+    """Says whether a deployment may be called; times are loop seconds.
 
-    __slots__ = ("_calls", "_failed", "_in_a_row", "_is_probing", "_open_s", "_open_until")
+    `on_change` is called whenever the answer changes but by time.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_calls",
+        "_failed",
+        "_in_a_row",
+        "_is_probing",
+        "_on_change",
+        "_open_s",
+        "_open_until",
+    )
+
+    def __init__(self, on_change: Callable[[], None] = _ignored) -> None:
+        self._on_change = on_change
         self._calls: deque[tuple[float, bool]] = deque(maxlen=WINDOW_CALLS_MAX)
         self._failed = 0
         self._in_a_row = 0
@@ -46,10 +64,17 @@ class Breaker:
         """Return how long until the next call may be tried; 0 when it may be now."""
         return 0.0 if self._open_s == 0.0 else max(0.0, self._open_until - now_s)
 
+    def rest_s(self, now_s: float) -> float:
+        """Return how long no call may be made: 0 when one may, infinite while one finds out."""
+        if self._open_s == 0.0:
+            return 0.0
+        return math.inf if self._is_probing else max(0.0, self._open_until - now_s)
+
     def claim(self) -> None:
         """Say that a call is being made; while open it is the one that finds out."""
-        if self._open_s:
+        if self._open_s and not self._is_probing:
             self._is_probing = True
+            self._on_change()
 
     def succeeded(self, now_s: float) -> None:
         """Count a good call; an open breaker closes."""
@@ -60,11 +85,21 @@ class Breaker:
 
     def probed(self, now_s: float) -> None:
         """Take a free probe's good answer: the next call may be tried at once."""
-        self._open_until = min(self._open_until, now_s)
+        if self._open_until > now_s:
+            self._open_until = now_s
+            self._on_change()
+
+    def cool(self, until_s: float) -> None:
+        """Take another router's word that the deployment is down, until this loop time at most."""
+        if self._open_s == 0.0:
+            self._open_s, self._open_until = OPEN_FIRST_S, until_s
+            self._on_change()
 
     def abandoned(self) -> None:
         """Forget a claimed call whose end says nothing about the deployment."""
-        self._is_probing = False
+        if self._is_probing:
+            self._is_probing = False
+            self._on_change()
 
     def failed(self, now_s: float, *, cool_s: float = 0.0) -> None:
         """Count a failed call; `cool_s` is a rest that the upstream asked for, seconds."""
@@ -85,6 +120,7 @@ class Breaker:
         self._is_probing = False
         self._open_s = open_s
         self._open_until = max(self._open_until, now_s + max(open_s, cool_s))
+        self._on_change()
 
     def _reset(self) -> None:
         self._open_s = 0.0
@@ -92,6 +128,7 @@ class Breaker:
         self._is_probing = False
         self._calls.clear()
         self._failed = 0
+        self._on_change()
 
     def _count(self, now_s: float, *, is_failure: bool) -> None:
         calls = self._calls

@@ -101,9 +101,11 @@ def measure(run: Run, attempt: Attempt, now_s: float) -> None:
     """Remember how fast an answer came, where that decides who gets the next one."""
     event = run.usage.event
     attempt.speed.measured(
+        prompt_tokens=event.usage.prompt_token_count,
         ttft_s=event.ttft_ms / 1000,
         duration_s=now_s - run.start_s,
         tokens=event.usage.completion_token_count,
+        now_s=now_s,
     )
 
 

@@ -49,6 +49,20 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             return self._dispatcher.run(request)
         return dispatched(self._tracing, above, request, self._dispatcher.run)
 
+    async def ExplainRoute(
+        self,
+        request: router_pb2.ExplainRouteRequest,
+        context: aio.ServicerContext[
+            router_pb2.ExplainRouteRequest, router_pb2.ExplainRouteResponse
+        ],
+    ) -> router_pb2.ExplainRouteResponse:
+        decision = self._dispatcher.explain(request)
+        answer = router_pb2.ExplainRouteResponse(candidates=decision.explained())
+        first = next(decision.tries(), None)
+        answer.decision.CopyFrom(decision.message(first.name if first is not None else ""))
+        answer.snapshot.MergeFromString(decision.snapshot.data)
+        return answer
+
 
 def _model(model: Model) -> router_pb2.Model:
     return router_pb2.Model(

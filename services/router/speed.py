@@ -1,4 +1,7 @@
-"""How fast a deployment has been: moving averages of first token and token rate; pure."""
+"""How fast a deployment has been: moving averages of first token and token rate; pure.
+
+A long prompt takes longer to be read, so the time to the first token is kept by size of prompt.
+"""
 
 from typing import Final
 
@@ -12,6 +15,13 @@ WEIGHT: Final = 0.2
 SAMPLES_MIN: Final = 20
 """Fewer answers than these say nothing; then a deployment is taken to be like its type."""
 
+STALE_S: Final = 30.0
+"""After so long without an answer a figure is old, seconds."""
+
+PROMPT_TOKENS: Final = (1_024, 8_192, 32_768)
+"""Sizes of prompts that are told apart: up to each of these, and above."""
+
+UNKNOWN: Final = -1.0
 PRIORS: Final = {
     DeploymentType.NATIVE: (0.2, 60.0),
     DeploymentType.QUOTA: (0.5, 50.0),
@@ -20,28 +30,40 @@ PRIORS: Final = {
 """Seconds to the first token, and tokens per second after it."""
 
 
-class Speed(msgspec.Struct):
-    """One deployment's averages."""
+def size_of(prompt_tokens: int) -> int:
+    """Return the index of a prompt's size."""
+    for index, most in enumerate(PROMPT_TOKENS):
+        if prompt_tokens <= most:
+            return index
+    return len(PROMPT_TOKENS)
 
-    ttft_s: float = 0.0
+
+class Speed(msgspec.Struct):
+    """One deployment's averages; `ttft_s` by size of prompt, below 0 where nothing is known."""
+
+    ttft_s: list[float] = msgspec.field(
+        default_factory=lambda: [UNKNOWN] * (len(PROMPT_TOKENS) + 1)
+    )
     tokens_per_s: float = 0.0
     sample_count: int = 0
+    measured_s: float = 0.0
 
-    def measured(self, *, ttft_s: float, duration_s: float, tokens: int) -> None:
-        """Take a finished answer."""
+    def measured(
+        self, *, prompt_tokens: int, ttft_s: float, duration_s: float, tokens: int, now_s: float
+    ) -> None:
+        """Take a finished answer, at this loop time."""
         rest_s = max(duration_s - ttft_s, 0.001)
         rate = max(tokens - 1, 1) / rest_s
+        size = size_of(prompt_tokens)
+        known_s = self.ttft_s[size]
+        self.ttft_s[size] = ttft_s if known_s < 0 else known_s + WEIGHT * (ttft_s - known_s)
         self.sample_count += 1
+        self.measured_s = now_s
         if self.sample_count == 1:
-            self.ttft_s, self.tokens_per_s = ttft_s, rate
-            return
-        self.ttft_s += WEIGHT * (ttft_s - self.ttft_s)
-        self.tokens_per_s += WEIGHT * (rate - self.tokens_per_s)
-
-    def predicted_s(self, kind: DeploymentType, tokens: int) -> float:
-        """Return how long an answer of so many tokens will take."""
-        if self.sample_count < SAMPLES_MIN:
-            ttft_s, rate = PRIORS[kind]
+            self.tokens_per_s = rate
         else:
-            ttft_s, rate = self.ttft_s, self.tokens_per_s
-        return ttft_s + tokens / rate
+            self.tokens_per_s += WEIGHT * (rate - self.tokens_per_s)
+
+    def is_stale(self, now_s: float) -> bool:
+        """Return whether nothing was measured for long."""
+        return self.sample_count < SAMPLES_MIN or now_s - self.measured_s > STALE_S

@@ -4,108 +4,168 @@ The first is drawn from a band of equals, so that load and income are spread; th
 fallbacks. Source: `facts/features.md` section 3.2.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Final, NamedTuple
 
-from services.router.catalog import Deployment
-from services.router.speed import Speed
+from services.router.candidates import Features
+from services.router.chance import Chance, mixed
+from services.router.snapshots import Candidate, Selection, Snapshot, rank_of_owner
+from services.router.speed import size_of
 from turnpike.router.v1 import router_pb2
 
 PRICE_BAND_PERCENT: Final = 20
 TIME_BAND_PERCENT: Final = 10
-ANSWER_TOKENS: Final = 256
-"""How long an answer is taken to be, unless less is allowed."""
+EXPLORE_ONE_IN: Final = 20
+"""How often a candidate of the band is tried that nothing was heard of for long."""
+
+_BYTES_PER_36_TOKENS: Final = 10
+"""An estimate of a prompt: 3.6 bytes for a token."""
+
+_CHEAPEST: Final = router_pb2.STRATEGY_CHEAPEST
+_FASTEST: Final = router_pb2.STRATEGY_FASTEST
+
+InFlight = Callable[[str], int]
+"""Returns how many calls of a deployment run."""
 
 
-class View(NamedTuple):
-    """What is known of deployments while a request is routed."""
+class Estimate(NamedTuple):
+    """What a request is taken to need, tokens; `is_sum` asks for the plain sum of prices."""
 
-    in_flight: Callable[[Deployment], int]
-    speed: Callable[[Deployment], Speed]
-    random: Random
-
-
-def ranked(
-    candidates: Sequence[Deployment], envelope: router_pb2.Envelope, view: View
-) -> list[Deployment]:
-    """Return the candidates in the order in which they are tried."""
-    if len(candidates) < 2:
-        return list(candidates)
-    routing = envelope.routing
-    if routing.strategy == router_pb2.STRATEGY_CHEAPEST:
-        band, rest = _cheap(candidates, envelope)
-        first = _stuck(band, envelope) or view.random.choice(band)
-        return _led_by(first, [*band, *rest])
-    if routing.strategy == router_pb2.STRATEGY_FASTEST:
-        band, rest = _fast(candidates, envelope, view)
-    else:
-        best = min(_group(each) for each in candidates)
-        same = [each for each in candidates if _group(each) == best]
-        others = sorted((each for each in candidates if _group(each) != best), key=_group)
-        band, rest = _cheap(same, envelope)
-        rest = [*rest, *others]
-    first = _stuck(band, envelope) or _less_busy(band, view)
-    return _led_by(first, [*band, *rest])
+    prompt_tokens: int
+    answer_tokens: int
+    is_sum: bool
 
 
-def _group(deployment: Deployment) -> tuple[int, int]:
-    """Return what the owner prefers: its own order first, then native, quota, external."""
-    return deployment.priority, deployment.type
+class Ranking(NamedTuple):
+    """Who is tried first, and why.
+
+    `among` are those that were scored, `scores` theirs in the same order: pico-USD or microseconds;
+    `band` indexes those that are as good as the best. `in_flight` are the loads that were compared.
+    """
+
+    first: Candidate
+    score: int
+    among: Selection
+    scores: Sequence[int]
+    band: Sequence[int]
+    in_flight: tuple[int, ...] = ()
 
 
-def _cheap(
-    candidates: Sequence[Deployment], envelope: router_pb2.Envelope
-) -> tuple[list[Deployment], list[Deployment]]:
-    """Return who costs at most a fifth more than the cheapest, and the others by cost."""
-    costs = {each.name: _cost_pusd(each, envelope) for each in candidates}
-    ordered = sorted(candidates, key=lambda each: costs[each.name])
-    limit = costs[ordered[0].name] * (100 + PRICE_BAND_PERCENT)
-    count = sum(100 * costs[each.name] <= limit for each in ordered)
-    return ordered[:count], ordered[count:]
-
-
-def _cost_pusd(deployment: Deployment, envelope: router_pb2.Envelope) -> int:
-    price = deployment.price
-    if envelope.routing.is_ranked_by_sum:
-        return price.input_pusd_per_token + price.output_pusd_per_token
-    tokens = min(envelope.max_tokens, ANSWER_TOKENS)
-    return (
-        price.request_pusd
-        + envelope.prompt_tokens_max * price.input_pusd_per_token
-        + tokens * price.output_pusd_per_token
+def estimate(snapshot: Snapshot, features: Features) -> Estimate:
+    """Return what a request is taken to need."""
+    size = features.prompt_tokens_max * 1024 // max(1, snapshot.prompt_tokens_per_kilobyte_max)
+    routing = features.routing
+    return Estimate(
+        size * _BYTES_PER_36_TOKENS // 36,
+        min(features.max_tokens, snapshot.answer_tokens),
+        routing is not None and routing.is_ranked_by_sum,
     )
 
 
-def _fast(
-    candidates: Sequence[Deployment], envelope: router_pb2.Envelope, view: View
-) -> tuple[list[Deployment], list[Deployment]]:
-    """Return who is predicted to take at most a tenth longer than the fastest, and the others."""
-    tokens = min(envelope.max_tokens, ANSWER_TOKENS)
-    times = {each.name: view.speed(each).predicted_s(each.type, tokens) for each in candidates}
-    ordered = sorted(candidates, key=lambda each: times[each.name])
-    limit = times[ordered[0].name] * (100 + TIME_BAND_PERCENT) / 100
-    count = sum(times[each.name] <= limit for each in ordered)
-    return ordered[:count], ordered[count:]
+def rank(
+    selection: Selection, features: Features, needed: Estimate, chance: Chance, in_flight: InFlight
+) -> Ranking:
+    """Return who of a selection, which is not empty, is tried first."""
+    among, is_fastest = selection, False
+    routing = features.routing
+    strategy = 0 if routing is None else routing.strategy
+    if features.is_constrained and selection.has_open_failures:
+        among = _soundest(selection)
+    if strategy == _FASTEST:
+        is_fastest = True
+    elif strategy != _CHEAPEST:
+        among = among.favoured
+    scores = _scores(among, needed, is_fastest=is_fastest)
+    if len(scores) == 1:
+        return Ranking(among.candidates[0], scores[0], among, scores, (0,))
+    percent = 100 + (TIME_BAND_PERCENT if is_fastest else PRICE_BAND_PERCENT)
+    limit = min(scores) * percent
+    band = [index for index, score in enumerate(scores) if 100 * score <= limit]
+    index, loads = _drawn(among, band, features, needed, chance, in_flight)
+    return Ranking(among.candidates[index], scores[index], among, scores, band, loads)
 
 
-def _less_busy(band: Sequence[Deployment], view: View) -> Deployment:
-    """Return the less busy of two that are drawn: power of two choices."""
+def order(
+    selection: Selection, ranking: Ranking, features: Features, needed: Estimate
+) -> list[Candidate]:
+    """Return all candidates in the order in which they are tried."""
+    routing = features.routing
+    is_fastest = routing is not None and routing.strategy == _FASTEST
+    is_by_owner = not is_fastest and (routing is None or routing.strategy != _CHEAPEST)
+    scores = _scores(selection, needed, is_fastest=is_fastest)
+
+    def place(pair: tuple[Candidate, int]) -> tuple[object, ...]:
+        candidate, score = pair
+        flaws = candidate.open_failure_count if features.is_constrained else 0
+        owners = rank_of_owner(candidate) if is_by_owner else (0, 0)
+        return candidate.name != ranking.first.name, flaws, owners, score
+
+    pairs = sorted(zip(selection.candidates, scores, strict=True), key=place)
+    return preferred([candidate for candidate, _ in pairs], routing)
+
+
+def preferred(
+    candidates: Sequence[Candidate], routing: router_pb2.Routing | None
+) -> list[Candidate]:
+    """Return candidates with those that the caller named first in front, in its order."""
+    if routing is None or not routing.preferred:
+        return list(candidates)
+    names = list(routing.preferred)
+
+    def place(candidate: Candidate) -> int:
+        found = [names.index(n) for n in (candidate.name, candidate.provider) if n in names]
+        return min(found, default=len(names))
+
+    return sorted(candidates, key=place)
+
+
+def _drawn(
+    among: Selection,
+    band: Sequence[int],
+    features: Features,
+    needed: Estimate,
+    chance: Chance,
+    in_flight: InFlight,
+) -> tuple[int, tuple[int, ...]]:
+    """Return whom of a band chance, load or the sticky key means, and the loads compared."""
     if len(band) == 1:
-        return band[0]
-    one, other = view.random.sample(list(band), 2)
-    return one if view.in_flight(one) <= view.in_flight(other) else other
+        return band[0], ()
+    if features.sticky_seed:
+        seed, hashes = int.from_bytes(features.sticky_seed, "big"), among.hashes
+        return max(band, key=lambda index: mixed(seed ^ hashes[index])), ()
+    routing = features.routing
+    if routing is not None and routing.strategy == _CHEAPEST:
+        return band[chance.below(len(band))], ()
+    candidates = among.candidates
+    if among.has_stale and chance.below(EXPLORE_ONE_IN) == 0:
+        stale = [index for index in band if candidates[index].is_stale]
+        if stale:
+            return stale[chance.below(len(stale))], ()
+    one, other = (band[place] for place in chance.two_of(len(band)))
+    loads = in_flight(candidates[one].name), in_flight(candidates[other].name)
+    size = size_of(needed.prompt_tokens)
+    waits_s = [
+        (load + 1) * candidates[index].predicted_s(size, needed.answer_tokens)
+        for index, load in zip((one, other), loads, strict=True)
+    ]
+    return (one if waits_s[0] <= waits_s[1] else other), loads
 
 
-def _stuck(band: Sequence[Deployment], envelope: router_pb2.Envelope) -> Deployment | None:
-    """Return whom the sticky key means: the highest hash of key and name (rendezvous)."""
-    key = envelope.routing.sticky_key
-    if not key:
-        return None
-    seed = f"{envelope.account_id}\0{key}\0"
-    return max(band, key=lambda each: hashlib.blake2b((seed + each.name).encode()).digest())
+def _soundest(selection: Selection) -> Selection:
+    """Return those that broke the fewest constraints lately."""
+    least = min(each.open_failure_count for each in selection.candidates)
+    return Selection([c for c in selection.candidates if c.open_failure_count == least])
 
 
-def _led_by(first: Deployment, others: Sequence[Deployment]) -> list[Deployment]:
-    return [first, *(each for each in others if each is not first)]
+def _scores(selection: Selection, needed: Estimate, *, is_fastest: bool) -> Sequence[int]:
+    prompt, answer = needed.prompt_tokens, needed.answer_tokens
+    if is_fastest:
+        return selection.predicted_us(size_of(prompt), answer)
+    if needed.is_sum:
+        return [i + o for i, o in zip(selection.inputs, selection.outputs, strict=True)]
+    costs = [
+        prompt * i + answer * o for i, o in zip(selection.inputs, selection.outputs, strict=True)
+    ]
+    if selection.ceiling.request_pusd:
+        return [cost + fee for cost, fee in zip(costs, selection.fees, strict=True)]
+    return costs

@@ -4,7 +4,8 @@ A journal record is a serialised `UsageEvent`; a batch on the bus is built by co
 which protobuf defines for repeated fields (encoding guide, "last one wins" and "packed" sections).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -19,9 +20,21 @@ _ENDED: Final = (UsageEvent.OUTCOME_COMPLETED, UsageEvent.OUTCOME_INVALID_OUTPUT
 _EVENTS_TAG: Final = bytes([events_pb2.UsageBatch.EVENTS_FIELD_NUMBER << 3 | 2])
 
 
-def encode_batch(router_id: str, watermark_unix_ms: int, records: Iterable[bytes]) -> bytes:
-    """Return a serialised `UsageBatch` of already serialised events."""
-    head = events_pb2.UsageBatch(router_id=router_id, watermark_unix_ms=watermark_unix_ms)
+def encode_batch(
+    router_id: str,
+    watermark_unix_ms: int,
+    records: Iterable[bytes],
+    snapshots: Mapping[str, bytes] = MappingProxyType({}),
+) -> bytes:
+    """Return a serialised `UsageBatch` of already serialised events; `snapshots` are by id."""
+    head = events_pb2.UsageBatch(
+        router_id=router_id,
+        watermark_unix_ms=watermark_unix_ms,
+        snapshots=[
+            events_pb2.RouteSnapshot(snapshot_id=snapshot_id, data=data)
+            for snapshot_id, data in snapshots.items()
+        ],
+    )
     parts = [head.SerializeToString()]
     for record in records:
         size = len(record)

@@ -27,9 +27,13 @@ from services.router.usage_events import (
     settle,
 )
 
+SNAPSHOTS_MAX: Final = 256
+"""Snapshots of routes that wait to be published, and those that are known to have been."""
+
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 2.0
 _BATCH_BYTES_MAX: Final = 512 * 1024
+_SNAPSHOT_BYTES_MAX: Final = 128 * 1024
 _log = structlog.get_logger("router.usage")
 
 
@@ -85,6 +89,8 @@ class UsageLog:
         self._open: dict[str, OpenUsage] = {}
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._wake = asyncio.Event()
+        self._snapshots: dict[str, bytes] = {}
+        self._kept_snapshots: deque[str] = deque(maxlen=SNAPSHOTS_MAX)
         self._sequence = 0
         self._flushed = asyncio.Event()
 
@@ -113,6 +119,15 @@ class UsageLog:
         entry = OpenUsage(self, intent, price, ticket, now_s)
         self._open[intent.request_id] = entry
         return entry
+
+    def keep_snapshot(self, snapshot_id: str, data: bytes) -> None:
+        """Publish, once, what decisions were made from; the oldest is lost when too many wait."""
+        if snapshot_id in self._kept_snapshots:
+            return
+        self._kept_snapshots.append(snapshot_id)
+        self._snapshots[snapshot_id] = data
+        if len(self._snapshots) > SNAPSHOTS_MAX:
+            del self._snapshots[next(iter(self._snapshots))]
 
     def write_checkpoint(self, entry: OpenUsage) -> None:
         """Journal a running request's checkpoint."""
@@ -216,7 +231,11 @@ class UsageLog:
             count += 1
         self._sequence += 1
         watermark_unix_ms = 0 if is_rest else watermark_unix_ms
-        await self._store(encode_batch(self._router_id, watermark_unix_ms, records))
+        snapshots = self._next_snapshots()
+        is_rest |= len(snapshots) < len(self._snapshots)
+        await self._store(encode_batch(self._router_id, watermark_unix_ms, records, snapshots))
+        for snapshot_id in snapshots:
+            self._snapshots.pop(snapshot_id, None)
         for entry in opened:
             entry.is_published = True
         for _ in range(count):
@@ -225,6 +244,17 @@ class UsageLog:
             self._journal.release(ticket, held_count)
         self._flushed.set()
         return is_rest
+
+    def _next_snapshots(self) -> dict[str, bytes]:
+        """Return the oldest snapshots that wait, as many as one batch takes."""
+        found: dict[str, bytes] = {}
+        size = 0
+        for snapshot_id, data in self._snapshots.items():
+            size += len(data)
+            if found and size > _SNAPSHOT_BYTES_MAX:
+                break
+            found[snapshot_id] = data
+        return found
 
     def _unpublished(self, now_s: float) -> Iterator[tuple[bytes, OpenUsage]]:
         """Give the intents the stream has not seen, and renewals of holds that run long."""

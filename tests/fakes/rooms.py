@@ -8,7 +8,7 @@ from kit.rpc.local import HandlerTable, LocalChannel
 from turnpike.auth.v1 import auth_pb2, auth_pb2_grpc
 from turnpike.metering.v1 import metering_pb2, metering_pb2_grpc
 from turnpike.payment.v1 import payment_pb2, payment_pb2_grpc
-from turnpike.router.v1 import router_pb2, router_pb2_grpc
+from turnpike.router.v1 import route_pb2, router_pb2, router_pb2_grpc
 from turnpike.type.v1 import principal_pb2, usage_pb2
 
 SECRET: Final = "sk-tp-shown-once"
@@ -169,6 +169,8 @@ class FakeMetering(metering_pb2_grpc.MeteringServiceServicer):
 
     def __init__(self) -> None:
         self.filters: list[metering_pb2.ListUsageRequest] = []
+        self.decisions: list[metering_pb2.RouteDecision] = []
+        self.snapshots: dict[str, bytes] = {}
         usage = usage_pb2.TokenUsage(prompt_token_count=12, completion_token_count=34)
         self.records = [
             metering_pb2.UsageRecord(
@@ -193,12 +195,27 @@ class FakeMetering(metering_pb2_grpc.MeteringServiceServicer):
     ) -> metering_pb2.ListChargesResponse:
         return metering_pb2.ListChargesResponse()
 
+    async def ListRouteDecisions(
+        self, request: metering_pb2.ListRouteDecisionsRequest, context: object
+    ) -> metering_pb2.ListRouteDecisionsResponse:
+        asked = request.request_id
+        found = [each for each in self.decisions if asked in ("", each.request_id)]
+        return metering_pb2.ListRouteDecisionsResponse(decisions=found)
+
+    async def GetRouteSnapshot(
+        self, request: metering_pb2.GetRouteSnapshotRequest, context: object
+    ) -> metering_pb2.GetRouteSnapshotResponse:
+        if request.snapshot_id not in self.snapshots:
+            raise TurnpikeError(Reason.NOT_FOUND, "There is no such snapshot.")
+        return metering_pb2.GetRouteSnapshotResponse(data=self.snapshots[request.snapshot_id])
+
 
 class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     """A catalogue of names."""
 
     def __init__(self) -> None:
         self.names = ["another", "tiny-chat"]
+        self.asked: list[router_pb2.ExplainRouteRequest] = []
 
     async def ListModels(
         self, request: router_pb2.ListModelsRequest, context: object
@@ -213,6 +230,20 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
 
     def Run(self, request: object, context: object) -> object:  # type: ignore[override]
         raise TurnpikeError(Reason.UNAVAILABLE, "This router only lists.")
+
+    async def ExplainRoute(
+        self, request: router_pb2.ExplainRouteRequest, context: object
+    ) -> router_pb2.ExplainRouteResponse:
+        self.asked.append(request)
+        return router_pb2.ExplainRouteResponse(
+            decision=route_pb2.Decision(first="one", seed=7, version=1),
+            candidates=[
+                route_pb2.RankedCandidate(
+                    deployment="one", score=5, is_in_band=True, estimated_nusd=5, worst_case_nusd=9
+                ),
+                route_pb2.RankedCandidate(deployment="two", excluded_reason="health", rest_s=3.0),
+            ],
+        )
 
 
 class FakeRooms:

@@ -118,6 +118,7 @@ class UsageEvent(_message.Message):
     IS_STREAMING_FIELD_NUMBER: _builtins.int
     REFUND_NUSD_FIELD_NUMBER: _builtins.int
     EPISODE_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique for ever: `<request_id>:intent`, `<request_id>:<n>` or `<request_id>:outcome`."""
     kind: Global___UsageEvent.Kind.ValueType
@@ -158,6 +159,8 @@ class UsageEvent(_message.Message):
     """Part of the charge that is given back, nano-USD; all of it or nothing."""
     episode_id: _builtins.str
     """Episode that the caller named; empty when it named none."""
+    decision: _builtins.bytes
+    """How the route was chosen, a `turnpike.router.v1.Decision`; empty where there was no choice."""
     @_builtins.property
     def price(self) -> _usage_pb2.Price:
         """Price row that was used."""
@@ -191,14 +194,41 @@ class UsageEvent(_message.Message):
         is_streaming: _builtins.bool = ...,
         refund_nusd: _builtins.int = ...,
         episode_id: _builtins.str = ...,
+        decision: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "deployment", b"deployment", "end_unix_ms", b"end_unix_ms", "episode_id", b"episode_id", "event_id", b"event_id", "finish_reason", b"finish_reason", "hold_nusd", b"hold_nusd", "is_streaming", b"is_streaming", "key_id", b"key_id", "kind", b"kind", "lease_id", b"lease_id", "model_id", b"model_id", "outcome", b"outcome", "price", b"price", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "decision", b"decision", "deployment", b"deployment", "end_unix_ms", b"end_unix_ms", "episode_id", b"episode_id", "event_id", b"event_id", "finish_reason", b"finish_reason", "hold_nusd", b"hold_nusd", "is_streaming", b"is_streaming", "key_id", b"key_id", "kind", b"kind", "lease_id", b"lease_id", "model_id", b"model_id", "outcome", b"outcome", "price", b"price", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UsageEvent: _TypeAlias = UsageEvent  # noqa: Y015
+
+@_typing.final
+class RouteSnapshot(_message.Message):
+    """What routes were chosen from; decisions name it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    snapshot_id: _builtins.str
+    """Names it. UUIDv7."""
+    data: _builtins.bytes
+    """A `turnpike.router.v1.Snapshot`."""
+    def __init__(
+        self,
+        *,
+        snapshot_id: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RouteSnapshot: _TypeAlias = RouteSnapshot  # noqa: Y015
 
 @_typing.final
 class UsageBatch(_message.Message):
@@ -209,6 +239,7 @@ class UsageBatch(_message.Message):
     ROUTER_ID_FIELD_NUMBER: _builtins.int
     WATERMARK_UNIX_MS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    SNAPSHOTS_FIELD_NUMBER: _builtins.int
     router_id: _builtins.str
     """Router process that wrote them."""
     watermark_unix_ms: _builtins.int
@@ -217,16 +248,21 @@ class UsageBatch(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageEvent]:
         """The events; may be empty when only the watermark moved."""
 
+    @_builtins.property
+    def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteSnapshot]:
+        """Snapshots that decisions of this batch or later ones name."""
+
     def __init__(
         self,
         *,
         router_id: _builtins.str = ...,
         watermark_unix_ms: _builtins.int = ...,
         events: _abc.Iterable[Global___UsageEvent] | None = ...,
+        snapshots: _abc.Iterable[Global___RouteSnapshot] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "router_id", b"router_id", "watermark_unix_ms", b"watermark_unix_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "router_id", b"router_id", "snapshots", b"snapshots", "watermark_unix_ms", b"watermark_unix_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -425,3 +425,163 @@ class ListChargesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListChargesResponse: _TypeAlias = ListChargesResponse  # noqa: Y015
+
+@_typing.final
+class RouteDecision(_message.Message):
+    """How one request's route was chosen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    TTFT_MS_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    START_UNIX_MS_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request. UUIDv7."""
+    data: _builtins.bytes
+    """A `turnpike.router.v1.Decision`."""
+    prompt_token_count: _builtins.int
+    """Prompt tokens that were used."""
+    completion_token_count: _builtins.int
+    """Completion tokens that were used."""
+    duration_ms: _builtins.int
+    """Milliseconds from dispatch to end."""
+    ttft_ms: _builtins.int
+    """Milliseconds until the first content."""
+    outcome: _builtins.str
+    """How it ended, as in `UsageRecord`."""
+    start_unix_ms: _builtins.int
+    """When it was dispatched, Unix milliseconds."""
+    deployment: _builtins.str
+    """Deployment that served."""
+    model_id: _builtins.str
+    """Canonical model id."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+        prompt_token_count: _builtins.int = ...,
+        completion_token_count: _builtins.int = ...,
+        duration_ms: _builtins.int = ...,
+        ttft_ms: _builtins.int = ...,
+        outcome: _builtins.str = ...,
+        start_unix_ms: _builtins.int = ...,
+        deployment: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_token_count", b"completion_token_count", "data", b"data", "deployment", b"deployment", "duration_ms", b"duration_ms", "model_id", b"model_id", "outcome", b"outcome", "prompt_token_count", b"prompt_token_count", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "ttft_ms", b"ttft_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RouteDecision: _TypeAlias = RouteDecision  # noqa: Y015
+
+@_typing.final
+class ListRouteDecisionsRequest(_message.Message):
+    """Asks for a page of decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Only this request; empty means all."""
+    page_size: _builtins.int
+    """Most entries to return, 1 to 10,000; 0 means 1,000."""
+    page_token: _builtins.str
+    """Where to go on, from the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRouteDecisionsRequest: _TypeAlias = ListRouteDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListRouteDecisionsResponse(_message.Message):
+    """A page of decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page starts; empty at the end."""
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteDecision]:
+        """The decisions."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___RouteDecision] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRouteDecisionsResponse: _TypeAlias = ListRouteDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class GetRouteSnapshotRequest(_message.Message):
+    """Asks for a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    snapshot_id: _builtins.str
+    """The snapshot that a decision names."""
+    def __init__(
+        self,
+        *,
+        snapshot_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRouteSnapshotRequest: _TypeAlias = GetRouteSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class GetRouteSnapshotResponse(_message.Message):
+    """A snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """A `turnpike.router.v1.Snapshot`."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRouteSnapshotResponse: _TypeAlias = GetRouteSnapshotResponse  # noqa: Y015

@@ -50,6 +50,16 @@ class MeteringServiceStub:
                 request_serializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.ListChargesRequest.SerializeToString,
                 response_deserializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.ListChargesResponse.FromString,
                 _registered_method=True)
+        self.ListRouteDecisions = channel.unary_unary(
+                '/turnpike.metering.v1.MeteringService/ListRouteDecisions',
+                request_serializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.ListRouteDecisionsRequest.SerializeToString,
+                response_deserializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.ListRouteDecisionsResponse.FromString,
+                _registered_method=True)
+        self.GetRouteSnapshot = channel.unary_unary(
+                '/turnpike.metering.v1.MeteringService/GetRouteSnapshot',
+                request_serializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.GetRouteSnapshotRequest.SerializeToString,
+                response_deserializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.GetRouteSnapshotResponse.FromString,
+                _registered_method=True)
 
 
 class MeteringServiceServicer:
@@ -77,6 +87,20 @@ class MeteringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRouteDecisions(self, request, context):
+        """Lists how routes were chosen, oldest first; they are kept for some days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRouteSnapshot(self, request, context):
+        """Returns what routes were chosen from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MeteringServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +118,16 @@ def add_MeteringServiceServicer_to_server(servicer, server):
                     servicer.ListCharges,
                     request_deserializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.ListChargesRequest.FromString,
                     response_serializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.ListChargesResponse.SerializeToString,
+            ),
+            'ListRouteDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRouteDecisions,
+                    request_deserializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.ListRouteDecisionsRequest.FromString,
+                    response_serializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.ListRouteDecisionsResponse.SerializeToString,
+            ),
+            'GetRouteSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRouteSnapshot,
+                    request_deserializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.GetRouteSnapshotRequest.FromString,
+                    response_serializer=turnpike_dot_metering_dot_v1_dot_metering__pb2.GetRouteSnapshotResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +212,60 @@ class MeteringService:
             '/turnpike.metering.v1.MeteringService/ListCharges',
             turnpike_dot_metering_dot_v1_dot_metering__pb2.ListChargesRequest.SerializeToString,
             turnpike_dot_metering_dot_v1_dot_metering__pb2.ListChargesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRouteDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnpike.metering.v1.MeteringService/ListRouteDecisions',
+            turnpike_dot_metering_dot_v1_dot_metering__pb2.ListRouteDecisionsRequest.SerializeToString,
+            turnpike_dot_metering_dot_v1_dot_metering__pb2.ListRouteDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRouteSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnpike.metering.v1.MeteringService/GetRouteSnapshot',
+            turnpike_dot_metering_dot_v1_dot_metering__pb2.GetRouteSnapshotRequest.SerializeToString,
+            turnpike_dot_metering_dot_v1_dot_metering__pb2.GetRouteSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

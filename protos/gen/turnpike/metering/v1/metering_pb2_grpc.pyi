@@ -39,6 +39,10 @@ class MeteringServiceStub:
     """Sums usage per key, model and hour."""
     ListCharges: _grpc.UnaryUnaryMultiCallable[_metering_pb2.ListChargesRequest, _metering_pb2.ListChargesResponse]
     """Lists charges in stream order, for the ledger's verification."""
+    ListRouteDecisions: _grpc.UnaryUnaryMultiCallable[_metering_pb2.ListRouteDecisionsRequest, _metering_pb2.ListRouteDecisionsResponse]
+    """Lists how routes were chosen, oldest first; they are kept for some days."""
+    GetRouteSnapshot: _grpc.UnaryUnaryMultiCallable[_metering_pb2.GetRouteSnapshotRequest, _metering_pb2.GetRouteSnapshotResponse]
+    """Returns what routes were chosen from."""
 
 @_typing.type_check_only
 class MeteringServiceAsyncStub(MeteringServiceStub):
@@ -51,6 +55,10 @@ class MeteringServiceAsyncStub(MeteringServiceStub):
     """Sums usage per key, model and hour."""
     ListCharges: _aio.UnaryUnaryMultiCallable[_metering_pb2.ListChargesRequest, _metering_pb2.ListChargesResponse]  # type: ignore[assignment]
     """Lists charges in stream order, for the ledger's verification."""
+    ListRouteDecisions: _aio.UnaryUnaryMultiCallable[_metering_pb2.ListRouteDecisionsRequest, _metering_pb2.ListRouteDecisionsResponse]  # type: ignore[assignment]
+    """Lists how routes were chosen, oldest first; they are kept for some days."""
+    GetRouteSnapshot: _aio.UnaryUnaryMultiCallable[_metering_pb2.GetRouteSnapshotRequest, _metering_pb2.GetRouteSnapshotResponse]  # type: ignore[assignment]
+    """Returns what routes were chosen from."""
 
 class MeteringServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers who used what."""
@@ -78,5 +86,21 @@ class MeteringServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metering_pb2.ListChargesResponse, _abc.Awaitable[_metering_pb2.ListChargesResponse]]:
         """Lists charges in stream order, for the ledger's verification."""
+
+    @_abc_1.abstractmethod
+    def ListRouteDecisions(
+        self,
+        request: _metering_pb2.ListRouteDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metering_pb2.ListRouteDecisionsResponse, _abc.Awaitable[_metering_pb2.ListRouteDecisionsResponse]]:
+        """Lists how routes were chosen, oldest first; they are kept for some days."""
+
+    @_abc_1.abstractmethod
+    def GetRouteSnapshot(
+        self,
+        request: _metering_pb2.GetRouteSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metering_pb2.GetRouteSnapshotResponse, _abc.Awaitable[_metering_pb2.GetRouteSnapshotResponse]]:
+        """Returns what routes were chosen from."""
 
 def add_MeteringServiceServicer_to_server(servicer: MeteringServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,44 +23,49 @@ _sym_db = _symbol_database.Default()
 
 
 from turnpike.router.v1 import chat_pb2 as turnpike_dot_router_dot_v1_dot_chat__pb2
+from turnpike.router.v1 import route_pb2 as turnpike_dot_router_dot_v1_dot_route__pb2
 from turnpike.type.v1 import usage_pb2 as turnpike_dot_type_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnpike/router/v1/router.proto\x12\x12turnpike.router.v1\x1a\x1dturnpike/router/v1/chat.proto\x1a\x1cturnpike/type/v1/usage.proto\"\xb9\x03\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\x03\x12\x1a\n\x12\x64\x65\x66\x61ult_max_tokens\x18\x05 \x01(\x03\x12.\n\rceiling_price\x18\x06 \x01(\x0b\x32\x17.turnpike.type.v1.Price\x12&\n\x1eprompt_tokens_per_kilobyte_max\x18\x07 \x01(\x03\x12\x15\n\rcreate_unix_s\x18\x08 \x01(\x03\x12,\n\x0b\x66loor_price\x18\t \x01(\x0b\x32\x17.turnpike.type.v1.Price\x12\x1c\n\x14supported_parameters\x18\n \x03(\t\x12)\n\x06places\x18\x0b \x03(\x0b\x32\x19.turnpike.router.v1.Place\x12\x31\n\noperations\x18\x0c \x03(\x0e\x32\x1d.turnpike.router.v1.Operation\x12\x18\n\x10image_tokens_max\x18\r \x01(\x03\x12\x17\n\x0f\x66ile_tokens_max\x18\x0e \x01(\x03\"W\n\x05Place\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x16\n\x0eupstream_model\x18\x03 \x01(\t\x12\x10\n\x08\x61\x64\x61pters\x18\x04 \x03(\t\"V\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x15\n\rdefaults_json\x18\x03 \x01(\x0c\x12\x13\n\x0boverridable\x18\x04 \x03(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x9d\x01\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.turnpike.router.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12/\n\tfunctions\x18\x04 \x03(\x0b\x32\x1c.turnpike.router.v1.Function\"\xc0\x02\n\x07Routing\x12.\n\x08strategy\x18\x01 \x01(\x0e\x32\x1c.turnpike.router.v1.Strategy\x12 \n\x13is_external_allowed\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12%\n\x18input_pusd_per_token_max\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12&\n\x19output_pusd_per_token_max\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x0b\x64\x65ployments\x18\x05 \x03(\t\x12\x12\n\nsticky_key\x18\x06 \x01(\t\x12\x18\n\x10is_ranked_by_sum\x18\x07 \x01(\x08\x42\x16\n\x14_is_external_allowedB\x1b\n\x19_input_pusd_per_token_maxB\x1c\n\x1a_output_pusd_per_token_max\"\x93\x04\n\x08\x45nvelope\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x14\n\x0cis_streaming\x18\x04 \x01(\x08\x12\x12\n\nmax_tokens\x18\x05 \x01(\x03\x12\x10\n\x08lease_id\x18\x06 \x01(\t\x12\x11\n\thold_nusd\x18\x07 \x01(\x03\x12\x12\n\ntimeout_ms\x18\x08 \x01(\x03\x12\x11\n\tid_prefix\x18\t \x01(\t\x12\x16\n\x0ehas_null_usage\x18\n \x01(\x08\x12\x19\n\x11prompt_tokens_max\x18\x0b \x01(\x03\x12\x13\n\x0btraceparent\x18\x0c \x01(\t\x12\x30\n\toperation\x18\r \x01(\x0e\x32\x1d.turnpike.router.v1.Operation\x12\x10\n\x08\x66\x65\x61tures\x18\x0e \x03(\t\x12,\n\x07routing\x18\x0f \x01(\x0b\x32\x1b.turnpike.router.v1.Routing\x12\x17\n\x0f\x61nswer_defaults\x18\x10 \x01(\x0c\x12\x0f\n\x07\x61\x64\x61pter\x18\x11 \x01(\t\x12\x12\n\nepisode_id\x18\x12 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x13 \x01(\t\x12\x16\n\x0eunit_count_max\x18\x14 \x01(\x03\x12\x16\n\x0eunknown_fields\x18\x15 \x03(\t\x12\x1d\n\x15\x63ompletion_tokens_max\x18\x16 \x01(\x03\"y\n\nRunRequest\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.turnpike.router.v1.Envelope\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12-\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x1f.turnpike.router.v1.ChatRequest\"\xb9\x01\n\x05Route\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x15\n\rdeployment_id\x18\x03 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x16\n\x0eupstream_model\x18\x05 \x01(\t\x12\x15\n\rattempt_count\x18\x06 \x01(\x05\x12\x15\n\rcreate_unix_s\x18\x07 \x01(\x03\x12\x1a\n\x12ignored_parameters\x18\x08 \x03(\t\"\xa0\x01\n\x06\x46inish\x12\x15\n\rfinish_chunks\x18\x01 \x03(\x0c\x12\x12\n\nchunk_head\x18\x02 \x01(\x0c\x12\x12\n\nusage_json\x18\x03 \x01(\x0c\x12+\n\x05usage\x18\x04 \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x15\n\rfinish_reason\x18\x05 \x01(\t\x12\x13\n\x0b\x63harge_nusd\x18\x06 \x01(\x03\"C\n\x0bStreamError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0b\x63harge_nusd\x18\x03 \x01(\x03\"\xd9\x02\n\x0bRunResponse\x12(\n\x05route\x18\x01 \x01(\x0b\x32\x19.turnpike.router.v1.Route\x12\x0b\n\x03sse\x18\x02 \x01(\x0c\x12\x1b\n\x13\x63ontent_event_count\x18\x03 \x01(\x05\x12\x33\n\rrunning_usage\x18\x04 \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x12\n\ncompletion\x18\x05 \x01(\x0c\x12*\n\x06\x66inish\x18\x06 \x01(\x0b\x32\x1a.turnpike.router.v1.Finish\x12.\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x1f.turnpike.router.v1.StreamError\x12\x14\n\x0c\x63ontent_type\x18\x08 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\t \x01(\x0c\x12-\n\x06\x64\x65ltas\x18\x10 \x03(\x0b\x32\x1d.turnpike.router.v1.ChatDelta*\xa1\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x18\n\x14OPERATION_COMPLETION\x10\x01\x12\x17\n\x13OPERATION_EMBEDDING\x10\x02\x12\x13\n\x0fOPERATION_IMAGE\x10\x03\x12\x14\n\x10OPERATION_SPEECH\x10\x04\x12\x1b\n\x17OPERATION_TRANSCRIPTION\x10\x05*h\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x15\n\x11STRATEGY_CHEAPEST\x10\x01\x12\x14\n\x10STRATEGY_FASTEST\x10\x02\x12\x15\n\x11STRATEGY_BALANCED\x10\x03\x32\xb6\x01\n\rRouterService\x12[\n\nListModels\x12%.turnpike.router.v1.ListModelsRequest\x1a&.turnpike.router.v1.ListModelsResponse\x12H\n\x03Run\x12\x1e.turnpike.router.v1.RunRequest\x1a\x1f.turnpike.router.v1.RunResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnpike/router/v1/router.proto\x12\x12turnpike.router.v1\x1a\x1dturnpike/router/v1/chat.proto\x1a\x1eturnpike/router/v1/route.proto\x1a\x1cturnpike/type/v1/usage.proto\"\xb9\x03\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\x03\x12\x1a\n\x12\x64\x65\x66\x61ult_max_tokens\x18\x05 \x01(\x03\x12.\n\rceiling_price\x18\x06 \x01(\x0b\x32\x17.turnpike.type.v1.Price\x12&\n\x1eprompt_tokens_per_kilobyte_max\x18\x07 \x01(\x03\x12\x15\n\rcreate_unix_s\x18\x08 \x01(\x03\x12,\n\x0b\x66loor_price\x18\t \x01(\x0b\x32\x17.turnpike.type.v1.Price\x12\x1c\n\x14supported_parameters\x18\n \x03(\t\x12)\n\x06places\x18\x0b \x03(\x0b\x32\x19.turnpike.router.v1.Place\x12\x31\n\noperations\x18\x0c \x03(\x0e\x32\x1d.turnpike.router.v1.Operation\x12\x18\n\x10image_tokens_max\x18\r \x01(\x03\x12\x17\n\x0f\x66ile_tokens_max\x18\x0e \x01(\x03\"W\n\x05Place\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x16\n\x0eupstream_model\x18\x03 \x01(\t\x12\x10\n\x08\x61\x64\x61pters\x18\x04 \x03(\t\"V\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x15\n\rdefaults_json\x18\x03 \x01(\x0c\x12\x13\n\x0boverridable\x18\x04 \x03(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x9d\x01\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.turnpike.router.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12/\n\tfunctions\x18\x04 \x03(\x0b\x32\x1c.turnpike.router.v1.Function\"\xce\x03\n\x07Routing\x12.\n\x08strategy\x18\x01 \x01(\x0e\x32\x1c.turnpike.router.v1.Strategy\x12 \n\x13is_external_allowed\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12%\n\x18input_pusd_per_token_max\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12&\n\x19output_pusd_per_token_max\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x0b\x64\x65ployments\x18\x05 \x03(\t\x12\x12\n\nsticky_key\x18\x06 \x01(\t\x12\x18\n\x10is_ranked_by_sum\x18\x07 \x01(\x08\x12\x11\n\tpreferred\x18\x08 \x03(\t\x12\x0c\n\x04only\x18\t \x03(\t\x12\x0f\n\x07ignored\x18\n \x03(\t\x12\r\n\x05\x66\x61\x63ts\x18\x0b \x03(\t\x12\x17\n\x0fhas_no_fallback\x18\x0c \x01(\x08\x12\x1d\n\x10request_pusd_max\x18\r \x01(\x03H\x03\x88\x01\x01\x42\x16\n\x14_is_external_allowedB\x1b\n\x19_input_pusd_per_token_maxB\x1c\n\x1a_output_pusd_per_token_maxB\x13\n\x11_request_pusd_max\"\x93\x04\n\x08\x45nvelope\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x14\n\x0cis_streaming\x18\x04 \x01(\x08\x12\x12\n\nmax_tokens\x18\x05 \x01(\x03\x12\x10\n\x08lease_id\x18\x06 \x01(\t\x12\x11\n\thold_nusd\x18\x07 \x01(\x03\x12\x12\n\ntimeout_ms\x18\x08 \x01(\x03\x12\x11\n\tid_prefix\x18\t \x01(\t\x12\x16\n\x0ehas_null_usage\x18\n \x01(\x08\x12\x19\n\x11prompt_tokens_max\x18\x0b \x01(\x03\x12\x13\n\x0btraceparent\x18\x0c \x01(\t\x12\x30\n\toperation\x18\r \x01(\x0e\x32\x1d.turnpike.router.v1.Operation\x12\x10\n\x08\x66\x65\x61tures\x18\x0e \x03(\t\x12,\n\x07routing\x18\x0f \x01(\x0b\x32\x1b.turnpike.router.v1.Routing\x12\x17\n\x0f\x61nswer_defaults\x18\x10 \x01(\x0c\x12\x0f\n\x07\x61\x64\x61pter\x18\x11 \x01(\t\x12\x12\n\nepisode_id\x18\x12 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x13 \x01(\t\x12\x16\n\x0eunit_count_max\x18\x14 \x01(\x03\x12\x16\n\x0eunknown_fields\x18\x15 \x03(\t\x12\x1d\n\x15\x63ompletion_tokens_max\x18\x16 \x01(\x03\"y\n\nRunRequest\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.turnpike.router.v1.Envelope\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12-\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x1f.turnpike.router.v1.ChatRequest\"\xb9\x01\n\x05Route\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x15\n\rdeployment_id\x18\x03 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x16\n\x0eupstream_model\x18\x05 \x01(\t\x12\x15\n\rattempt_count\x18\x06 \x01(\x05\x12\x15\n\rcreate_unix_s\x18\x07 \x01(\x03\x12\x1a\n\x12ignored_parameters\x18\x08 \x03(\t\"\xa0\x01\n\x06\x46inish\x12\x15\n\rfinish_chunks\x18\x01 \x03(\x0c\x12\x12\n\nchunk_head\x18\x02 \x01(\x0c\x12\x12\n\nusage_json\x18\x03 \x01(\x0c\x12+\n\x05usage\x18\x04 \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x15\n\rfinish_reason\x18\x05 \x01(\t\x12\x13\n\x0b\x63harge_nusd\x18\x06 \x01(\x03\"C\n\x0bStreamError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0b\x63harge_nusd\x18\x03 \x01(\x03\"\xd9\x02\n\x0bRunResponse\x12(\n\x05route\x18\x01 \x01(\x0b\x32\x19.turnpike.router.v1.Route\x12\x0b\n\x03sse\x18\x02 \x01(\x0c\x12\x1b\n\x13\x63ontent_event_count\x18\x03 \x01(\x05\x12\x33\n\rrunning_usage\x18\x04 \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x12\n\ncompletion\x18\x05 \x01(\x0c\x12*\n\x06\x66inish\x18\x06 \x01(\x0b\x32\x1a.turnpike.router.v1.Finish\x12.\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x1f.turnpike.router.v1.StreamError\x12\x14\n\x0c\x63ontent_type\x18\x08 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\t \x01(\x0c\x12-\n\x06\x64\x65ltas\x18\x10 \x03(\x0b\x32\x1d.turnpike.router.v1.ChatDelta\"S\n\x13\x45xplainRouteRequest\x12.\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1c.turnpike.router.v1.Envelope\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\xaf\x01\n\x14\x45xplainRouteResponse\x12.\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1c.turnpike.router.v1.Decision\x12.\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1c.turnpike.router.v1.Snapshot\x12\x37\n\ncandidates\x18\x03 \x03(\x0b\x32#.turnpike.router.v1.RankedCandidate*\xa1\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x18\n\x14OPERATION_COMPLETION\x10\x01\x12\x17\n\x13OPERATION_EMBEDDING\x10\x02\x12\x13\n\x0fOPERATION_IMAGE\x10\x03\x12\x14\n\x10OPERATION_SPEECH\x10\x04\x12\x1b\n\x17OPERATION_TRANSCRIPTION\x10\x05*h\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x15\n\x11STRATEGY_CHEAPEST\x10\x01\x12\x14\n\x10STRATEGY_FASTEST\x10\x02\x12\x15\n\x11STRATEGY_BALANCED\x10\x03\x32\x99\x02\n\rRouterService\x12[\n\nListModels\x12%.turnpike.router.v1.ListModelsRequest\x1a&.turnpike.router.v1.ListModelsResponse\x12H\n\x03Run\x12\x1e.turnpike.router.v1.RunRequest\x1a\x1f.turnpike.router.v1.RunResponse0\x01\x12\x61\n\x0c\x45xplainRoute\x12\'.turnpike.router.v1.ExplainRouteRequest\x1a(.turnpike.router.v1.ExplainRouteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnpike.router.v1.router_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=2706
-  _globals['_OPERATION']._serialized_end=2867
-  _globals['_STRATEGY']._serialized_start=2869
-  _globals['_STRATEGY']._serialized_end=2973
-  _globals['_MODEL']._serialized_start=117
-  _globals['_MODEL']._serialized_end=558
-  _globals['_PLACE']._serialized_start=560
-  _globals['_PLACE']._serialized_end=647
-  _globals['_FUNCTION']._serialized_start=649
-  _globals['_FUNCTION']._serialized_end=735
-  _globals['_LISTMODELSREQUEST']._serialized_start=737
-  _globals['_LISTMODELSREQUEST']._serialized_end=795
-  _globals['_LISTMODELSRESPONSE']._serialized_start=798
-  _globals['_LISTMODELSRESPONSE']._serialized_end=955
-  _globals['_ROUTING']._serialized_start=958
-  _globals['_ROUTING']._serialized_end=1278
-  _globals['_ENVELOPE']._serialized_start=1281
-  _globals['_ENVELOPE']._serialized_end=1812
-  _globals['_RUNREQUEST']._serialized_start=1814
-  _globals['_RUNREQUEST']._serialized_end=1935
-  _globals['_ROUTE']._serialized_start=1938
-  _globals['_ROUTE']._serialized_end=2123
-  _globals['_FINISH']._serialized_start=2126
-  _globals['_FINISH']._serialized_end=2286
-  _globals['_STREAMERROR']._serialized_start=2288
-  _globals['_STREAMERROR']._serialized_end=2355
-  _globals['_RUNRESPONSE']._serialized_start=2358
-  _globals['_RUNRESPONSE']._serialized_end=2703
-  _globals['_ROUTERSERVICE']._serialized_start=2976
-  _globals['_ROUTERSERVICE']._serialized_end=3158
+  _globals['_OPERATION']._serialized_start=3143
+  _globals['_OPERATION']._serialized_end=3304
+  _globals['_STRATEGY']._serialized_start=3306
+  _globals['_STRATEGY']._serialized_end=3410
+  _globals['_MODEL']._serialized_start=149
+  _globals['_MODEL']._serialized_end=590
+  _globals['_PLACE']._serialized_start=592
+  _globals['_PLACE']._serialized_end=679
+  _globals['_FUNCTION']._serialized_start=681
+  _globals['_FUNCTION']._serialized_end=767
+  _globals['_LISTMODELSREQUEST']._serialized_start=769
+  _globals['_LISTMODELSREQUEST']._serialized_end=827
+  _globals['_LISTMODELSRESPONSE']._serialized_start=830
+  _globals['_LISTMODELSRESPONSE']._serialized_end=987
+  _globals['_ROUTING']._serialized_start=990
+  _globals['_ROUTING']._serialized_end=1452
+  _globals['_ENVELOPE']._serialized_start=1455
+  _globals['_ENVELOPE']._serialized_end=1986
+  _globals['_RUNREQUEST']._serialized_start=1988
+  _globals['_RUNREQUEST']._serialized_end=2109
+  _globals['_ROUTE']._serialized_start=2112
+  _globals['_ROUTE']._serialized_end=2297
+  _globals['_FINISH']._serialized_start=2300
+  _globals['_FINISH']._serialized_end=2460
+  _globals['_STREAMERROR']._serialized_start=2462
+  _globals['_STREAMERROR']._serialized_end=2529
+  _globals['_RUNRESPONSE']._serialized_start=2532
+  _globals['_RUNRESPONSE']._serialized_end=2877
+  _globals['_EXPLAINROUTEREQUEST']._serialized_start=2879
+  _globals['_EXPLAINROUTEREQUEST']._serialized_end=2962
+  _globals['_EXPLAINROUTERESPONSE']._serialized_start=2965
+  _globals['_EXPLAINROUTERESPONSE']._serialized_end=3140
+  _globals['_ROUTERSERVICE']._serialized_start=3413
+  _globals['_ROUTERSERVICE']._serialized_end=3694
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from turnpike.router.v1 import chat_pb2 as _chat_pb2
+from turnpike.router.v1 import route_pb2 as _route_pb2
 from turnpike.type.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
@@ -320,6 +321,12 @@ class Routing(_message.Message):
     DEPLOYMENTS_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
     IS_RANKED_BY_SUM_FIELD_NUMBER: _builtins.int
+    PREFERRED_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    HAS_NO_FALLBACK_FIELD_NUMBER: _builtins.int
+    REQUEST_PUSD_MAX_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """How candidates are ordered."""
     is_external_allowed: _builtins.bool
@@ -332,9 +339,29 @@ class Routing(_message.Message):
     """Requests with the same key of one account keep to one deployment; empty means any."""
     is_ranked_by_sum: _builtins.bool
     """Whether the sum of both prices decides what is cheapest, and not this request's estimate."""
+    has_no_fallback: _builtins.bool
+    """Whether nobody but the first choice may be tried."""
+    request_pusd_max: _builtins.int
+    """Dearest fee of a request, pico-USD."""
     @_builtins.property
     def deployments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these deployments may serve; empty means any."""
+
+    @_builtins.property
+    def preferred(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Providers or deployments to try first, in this order."""
+
+    @_builtins.property
+    def only(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these providers or deployments may serve; empty means any."""
+
+    @_builtins.property
+    def ignored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These providers or deployments may not serve."""
+
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Facts that a deployment must have, such as `zdr` or `quantization:fp8|bf16`."""
 
     def __init__(
         self,
@@ -346,10 +373,16 @@ class Routing(_message.Message):
         deployments: _abc.Iterable[_builtins.str] | None = ...,
         sticky_key: _builtins.str = ...,
         is_ranked_by_sum: _builtins.bool = ...,
+        preferred: _abc.Iterable[_builtins.str] | None = ...,
+        only: _abc.Iterable[_builtins.str] | None = ...,
+        ignored: _abc.Iterable[_builtins.str] | None = ...,
+        facts: _abc.Iterable[_builtins.str] | None = ...,
+        has_no_fallback: _builtins.bool = ...,
+        request_pusd_max: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_pusd_per_token_max", b"_input_pusd_per_token_max", "_is_external_allowed", b"_is_external_allowed", "_output_pusd_per_token_max", b"_output_pusd_per_token_max", "input_pusd_per_token_max", b"input_pusd_per_token_max", "is_external_allowed", b"is_external_allowed", "output_pusd_per_token_max", b"output_pusd_per_token_max"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_pusd_per_token_max", b"_input_pusd_per_token_max", "_is_external_allowed", b"_is_external_allowed", "_output_pusd_per_token_max", b"_output_pusd_per_token_max", "_request_pusd_max", b"_request_pusd_max", "input_pusd_per_token_max", b"input_pusd_per_token_max", "is_external_allowed", b"is_external_allowed", "output_pusd_per_token_max", b"output_pusd_per_token_max", "request_pusd_max", b"request_pusd_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_pusd_per_token_max", b"_input_pusd_per_token_max", "_is_external_allowed", b"_is_external_allowed", "_output_pusd_per_token_max", b"_output_pusd_per_token_max", "deployments", b"deployments", "input_pusd_per_token_max", b"input_pusd_per_token_max", "is_external_allowed", b"is_external_allowed", "is_ranked_by_sum", b"is_ranked_by_sum", "output_pusd_per_token_max", b"output_pusd_per_token_max", "sticky_key", b"sticky_key", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_pusd_per_token_max", b"_input_pusd_per_token_max", "_is_external_allowed", b"_is_external_allowed", "_output_pusd_per_token_max", b"_output_pusd_per_token_max", "_request_pusd_max", b"_request_pusd_max", "deployments", b"deployments", "facts", b"facts", "has_no_fallback", b"has_no_fallback", "ignored", b"ignored", "input_pusd_per_token_max", b"input_pusd_per_token_max", "is_external_allowed", b"is_external_allowed", "is_ranked_by_sum", b"is_ranked_by_sum", "only", b"only", "output_pusd_per_token_max", b"output_pusd_per_token_max", "preferred", b"preferred", "request_pusd_max", b"request_pusd_max", "sticky_key", b"sticky_key", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input_pusd_per_token_max: _TypeAlias = _typing.Literal["input_pusd_per_token_max"]  # noqa: Y015
     _WhichOneofArgType__input_pusd_per_token_max: _TypeAlias = _typing.Literal["_input_pusd_per_token_max", b"_input_pusd_per_token_max"]  # noqa: Y015
@@ -357,12 +390,16 @@ class Routing(_message.Message):
     _WhichOneofArgType__is_external_allowed: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed"]  # noqa: Y015
     _WhichOneofReturnType__output_pusd_per_token_max: _TypeAlias = _typing.Literal["output_pusd_per_token_max"]  # noqa: Y015
     _WhichOneofArgType__output_pusd_per_token_max: _TypeAlias = _typing.Literal["_output_pusd_per_token_max", b"_output_pusd_per_token_max"]  # noqa: Y015
+    _WhichOneofReturnType__request_pusd_max: _TypeAlias = _typing.Literal["request_pusd_max"]  # noqa: Y015
+    _WhichOneofArgType__request_pusd_max: _TypeAlias = _typing.Literal["_request_pusd_max", b"_request_pusd_max"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input_pusd_per_token_max) -> _WhichOneofReturnType__input_pusd_per_token_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__is_external_allowed) -> _WhichOneofReturnType__is_external_allowed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_pusd_per_token_max) -> _WhichOneofReturnType__output_pusd_per_token_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_pusd_max) -> _WhichOneofReturnType__request_pusd_max | None: ...
 
 Global___Routing: _TypeAlias = Routing  # noqa: Y015
 
@@ -715,3 +752,67 @@ class RunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunResponse: _TypeAlias = RunResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRouteRequest(_message.Message):
+    """A request whose route is asked for; both are as in `RunRequest`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    body: _builtins.bytes
+    """The OpenAI request."""
+    @_builtins.property
+    def envelope(self) -> Global___Envelope:
+        """What Turnpike reads of the request."""
+
+    def __init__(
+        self,
+        *,
+        envelope: Global___Envelope | None = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "envelope", b"envelope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRouteRequest: _TypeAlias = ExplainRouteRequest  # noqa: Y015
+
+@_typing.final
+class ExplainRouteResponse(_message.Message):
+    """The choice, with what it was made from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decision(self) -> _route_pb2.Decision:
+        """The choice; without a first deployment when nobody can serve."""
+
+    @_builtins.property
+    def snapshot(self) -> _route_pb2.Snapshot:
+        """What it was made from."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_route_pb2.RankedCandidate]:
+        """Every deployment of the model: those that would be tried in their order, then those left out."""
+
+    def __init__(
+        self,
+        *,
+        decision: _route_pb2.Decision | None = ...,
+        snapshot: _route_pb2.Snapshot | None = ...,
+        candidates: _abc.Iterable[_route_pb2.RankedCandidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "decision", b"decision", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRouteResponse: _TypeAlias = ExplainRouteResponse  # noqa: Y015

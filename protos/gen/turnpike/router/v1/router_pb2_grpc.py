@@ -48,6 +48,11 @@ class RouterServiceStub:
                 request_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.SerializeToString,
                 response_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.FromString,
                 _registered_method=True)
+        self.ExplainRoute = channel.unary_unary(
+                '/turnpike.router.v1.RouterService/ExplainRoute',
+                request_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.ExplainRouteRequest.SerializeToString,
+                response_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.ExplainRouteResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -72,6 +77,13 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainRoute(self, request, context):
+        """Makes the choice that a request would get now, and says why and at what price; nothing is run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -84,6 +96,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Run,
                     request_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.FromString,
                     response_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.SerializeToString,
+            ),
+            'ExplainRoute': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRoute,
+                    request_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.ExplainRouteRequest.FromString,
+                    response_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.ExplainRouteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -144,6 +161,33 @@ class RouterService:
             '/turnpike.router.v1.RouterService/Run',
             turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.SerializeToString,
             turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRoute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnpike.router.v1.RouterService/ExplainRoute',
+            turnpike_dot_router_dot_v1_dot_router__pb2.ExplainRouteRequest.SerializeToString,
+            turnpike_dot_router_dot_v1_dot_router__pb2.ExplainRouteResponse.FromString,
             options,
             channel_credentials,
             insecure,

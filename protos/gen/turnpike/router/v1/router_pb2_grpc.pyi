@@ -43,6 +43,8 @@ class RouterServiceStub:
     """Runs one request. An error before the first batch is a status; later ones travel as `error`,
     and the gateway ends the call with their status, too.
     """
+    ExplainRoute: _grpc.UnaryUnaryMultiCallable[_router_pb2.ExplainRouteRequest, _router_pb2.ExplainRouteResponse]
+    """Makes the choice that a request would get now, and says why and at what price; nothing is run."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -59,6 +61,8 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Runs one request. An error before the first batch is a status; later ones travel as `error`,
     and the gateway ends the call with their status, too.
     """
+    ExplainRoute: _aio.UnaryUnaryMultiCallable[_router_pb2.ExplainRouteRequest, _router_pb2.ExplainRouteResponse]  # type: ignore[assignment]
+    """Makes the choice that a request would get now, and says why and at what price; nothing is run."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Picks a deployment, streams its answer, and accounts for every token.
@@ -84,5 +88,13 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Runs one request. An error before the first batch is a status; later ones travel as `error`,
         and the gateway ends the call with their status, too.
         """
+
+    @_abc_1.abstractmethod
+    def ExplainRoute(
+        self,
+        request: _router_pb2.ExplainRouteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ExplainRouteResponse, _abc.Awaitable[_router_pb2.ExplainRouteResponse]]:
+        """Makes the choice that a request would get now, and says why and at what price; nothing is run."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
