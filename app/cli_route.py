@@ -132,11 +132,14 @@ def replay(wish: Replayed) -> None:
 @route.command("record")
 @gathered(Replayed)
 def record(wish: Replayed) -> None:
-    """Print what was decided as a sample for `simulate`; no word of a request is in it."""
+    """Print what was decided as a sample for `simulate`; no word of a request is in it.
+
+    With --json it is one array.
+    """
     from app.simulate import recorded  # noqa: PLC0415 - brings the router's rules
 
-    for line in recorded(wish.decisions(connect(wish.admin, wish.config))):
-        typer.echo(line)
+    lines = list(recorded(wish.decisions(connect(wish.admin, wish.config))))
+    typer.echo(f"[{','.join(lines)}]" if wish.as_json else "\n".join(lines))
 
 
 def _snapshots(client: AdminClient) -> Any:  # noqa: ANN401 - see `replay_decisions`

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from services.router.candidates import Features
-from services.router.chance import Chance, mixed
+from services.router.chance import Chance, spread
 from services.router.snapshots import Candidate, Selection, Snapshot, rank_of_owner
 from services.router.speed import size_of
 from turnpike.router.v1 import router_pb2
@@ -132,7 +132,7 @@ def _drawn(
         return band[0], ()
     if features.sticky_seed:
         seed, hashes = int.from_bytes(features.sticky_seed, "big"), among.hashes
-        return max(band, key=lambda index: mixed(seed ^ hashes[index])), ()
+        return max(band, key=lambda index: spread(seed ^ hashes[index])), ()
     routing = features.routing
     if routing is not None and routing.strategy == _CHEAPEST:
         return band[chance.below(len(band))], ()
