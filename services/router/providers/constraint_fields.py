@@ -19,6 +19,9 @@ CHOICE_KEY: Final = "choice"
 _METACHARACTERS: Final = re.compile(r"([\\.^$|?*+()\[\]{}])")
 _WHITESPACE: Final = "guided_whitespace_pattern"
 _TRUE: Final = msgspec.Raw(b"true")
+_WRAPPING: Final = frozenset({"openai", "anthropic"})
+"""Engines that know schemas and no choices."""
+
 _SERVED: Final = {
     "openai": JSON_KINDS | {Kind.FREE, Kind.CHOICE},
     "sglang": frozenset(Kind),
@@ -76,7 +79,19 @@ def ignored_hints(constraint: Constraint, engine: str) -> tuple[str, ...]:
 
 def is_wrapped(constraint: Constraint, engine: str) -> bool:
     """Return whether the engine answers a choice as an object that holds it."""
-    return engine == "openai" and constraint.kind is Kind.CHOICE
+    return engine in _WRAPPING and constraint.kind is Kind.CHOICE
+
+
+def choice_schema(constraint: Constraint) -> msgspec.Raw:
+    """Return the schema of the object that holds a choice."""
+    choices = list(dict.fromkeys(constraint.choices))
+    schema = {
+        "type": "object",
+        "properties": {CHOICE_KEY: {"type": "string", "enum": choices}},
+        "required": [CHOICE_KEY],
+        "additionalProperties": False,
+    }
+    return msgspec.Raw(msgspec.json.encode(schema))
 
 
 def _vllm_fields(constraint: Constraint) -> dict[str, object]:
@@ -105,15 +120,7 @@ def _openai_fields(constraint: Constraint) -> dict[str, object]:
         return {}
     if constraint.kind is Kind.JSON_SCHEMA:
         return _json_schema(constraint.param, constraint.json)
-    schema = {
-        "type": "object",
-        "properties": {
-            CHOICE_KEY: {"type": "string", "enum": list(dict.fromkeys(constraint.choices))}
-        },
-        "required": [CHOICE_KEY],
-        "additionalProperties": False,
-    }
-    return _json_schema(constraint.param, msgspec.Raw(msgspec.json.encode(schema)))
+    return _json_schema(constraint.param, choice_schema(constraint))
 
 
 def unsupported(constraint: Constraint) -> ProviderError:

@@ -179,8 +179,10 @@ class Translated:
                 if translator.is_done:
                     exchange.finish()
                 if batch is not None:
-                    yield _telling(batch, ignored)
-                    ignored = ()
+                    if ignored and (batch.content_event_count or translator.is_done):
+                        # What comes before the first content may be held back and joined.
+                        batch, ignored = _telling(batch, ignored), ()
+                    yield batch
         except UpstreamError as error:
             raise failure_of(error, is_late=self._loop.time() >= deadline_s) from error
         finally:
@@ -219,6 +221,10 @@ class Translated:
             answer = await error_body(exchange, deadline_s)
             raise self._codec.refusal(head, answer, now_unix_s=self._clock.unix_ms() / 1000)
         wanted = self._codec.stream_type if call.is_streaming else self._codec.whole_type
+        if call.is_streaming and head.media_type == self._codec.whole_type != wanted:
+            # Where a stream was asked for it may be an error that says why.
+            answer = await error_body(exchange, deadline_s)
+            raise self._codec.refusal(head, answer, now_unix_s=self._clock.unix_ms() / 1000)
         if head.media_type not in (b"", wanted):
             raise invalid("The upstream's answer is not of the type that was asked for.")
 

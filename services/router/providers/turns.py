@@ -18,10 +18,14 @@ _DATA: Final = "data:"
 
 
 class Text(NamedTuple):
-    """A piece of text; `is_cached` tells that a prompt-cache marker stands behind it."""
+    """A piece of text; `is_cached` tells that a prompt-cache marker stands behind it.
+
+    `cache_ttl` is how long that marker asks to keep it, such as `1h`; empty when it does not say.
+    """
 
     text: str
     is_cached: bool = False
+    cache_ttl: str = ""
 
 
 class Image(NamedTuple):
@@ -35,6 +39,7 @@ class Image(NamedTuple):
     data: str = ""
     url: str = ""
     is_cached: bool = False
+    cache_ttl: str = ""
 
 
 class File(NamedTuple):
@@ -45,13 +50,20 @@ class File(NamedTuple):
     data: str
     filename: str = ""
     is_cached: bool = False
+    cache_ttl: str = ""
 
 
 class Reasoning(NamedTuple):
-    """What a model thought before, and the signature that its maker wants back; may be empty."""
+    """What a model thought before, and the signature that its maker wants back; may be empty.
+
+    `sealed` is what its maker alone can read, in the place of text and signature. `format` is the
+    `format` of the entry of `reasoning_details`, which says whose it is; empty when it does not.
+    """
 
     text: str
     signature: str = ""
+    sealed: str = ""
+    format: str = ""
 
 
 class ToolUse(NamedTuple):
@@ -70,6 +82,7 @@ class ToolResult(NamedTuple):
     name: str
     parts: tuple["Text | Image", ...]
     is_cached: bool = False
+    cache_ttl: str = ""
 
 
 Part: TypeAlias = Text | Image | File | Reasoning | ToolUse | ToolResult
@@ -83,10 +96,14 @@ class Turn(NamedTuple):
 
 
 class Dialogue(NamedTuple):
-    """Instructions, and turns whose roles alternate."""
+    """Instructions, and turns whose roles alternate.
+
+    `left_out` names what has no place in either, for the caller to know.
+    """
 
     system: tuple[Text, ...]
     turns: tuple[Turn, ...]
+    left_out: tuple[str, ...] = ()
 
     def images(self) -> Iterator[Image]:
         """Yield the images that have no data yet."""
@@ -99,10 +116,12 @@ class Dialogue(NamedTuple):
 
 class _CacheControl(msgspec.Struct):
     type: str = ""
+    ttl: str | None = None
 
 
 class _Url(msgspec.Struct):
     url: str = ""
+    detail: str | None = None
 
 
 class _File(msgspec.Struct):
@@ -142,6 +161,8 @@ class _Detail(msgspec.Struct):
     type: str = ""
     text: str | None = None
     signature: str | None = None
+    data: str | None = None
+    format: str | None = None
 
 
 class _Message(msgspec.Struct):
@@ -177,7 +198,7 @@ def read_dialogue(body: Body, fetched: Mapping[str, tuple[str, bytes]] | None = 
     reader = _Reader(fetched or {})
     for index, message in enumerate(messages):
         reader.take(f"messages[{index}]", message)
-    return Dialogue(tuple(reader.system), tuple(reader.merged()))
+    return Dialogue(tuple(reader.system), tuple(reader.merged()), tuple(sorted(reader.left_out)))
 
 
 class _Reader:
@@ -188,6 +209,7 @@ class _Reader:
         self._names: dict[str, str] = {}
         self._turns: list[tuple[Literal["user", "assistant"], list[Part]]] = []
         self.system: list[Text] = []
+        self.left_out: set[str] = set()
 
     def merged(self) -> Iterator[Turn]:
         """Yield the turns so far."""
@@ -196,9 +218,14 @@ class _Reader:
 
     def take(self, where: str, message: _Message) -> None:
         """Take the next message."""
-        parts = list(self._content(where, message.content))
+        content = message.content
+        if not content and message.refusal:
+            content = message.refusal
+        if message.name and message.role not in ("tool", "function"):
+            self.left_out.add("messages.name")
+        parts = list(self._content(where, content))
         if message.cache_control is not None and parts:
-            parts[-1] = parts[-1]._replace(is_cached=True)
+            parts[-1] = _marked(parts[-1], message.cache_control)
         if message.role in ("system", "developer"):
             self.system += [part for part in parts if isinstance(part, Text) and part.text]
         elif message.role in ("tool", "function"):
@@ -219,15 +246,21 @@ class _Reader:
         call_id = message.tool_call_id or message.name or ""
         name = self._names.get(call_id, message.name or "")
         kept = tuple(part for part in parts if isinstance(part, Text | Image))
-        is_cached = any(part.is_cached for part in kept)
-        return ToolResult(call_id, name, kept, is_cached)
+        marked = next((part for part in kept if part.is_cached), None)
+        ttl = marked.cache_ttl if marked is not None else ""
+        return ToolResult(call_id, name, kept, marked is not None, ttl)
 
     def _thoughts(self, message: _Message) -> Iterator[Reasoning]:
         signed = False
         for detail in message.reasoning_details or ():
-            if detail.signature:
+            if detail.signature or detail.data:
                 signed = True
-                yield Reasoning(detail.text or "", detail.signature)
+                yield Reasoning(
+                    detail.text or "",
+                    detail.signature or "",
+                    detail.data or "",
+                    detail.format or "",
+                )
         if message.reasoning_content and not signed:
             yield Reasoning(message.reasoning_content)
 
@@ -251,12 +284,14 @@ class _Reader:
             return
         for index, block in enumerate(content or ()):
             part = self._block(f"{where}.content[{index}]", block)
-            yield part if block.cache_control is None else part._replace(is_cached=True)
+            yield part if block.cache_control is None else _marked(part, block.cache_control)
 
     def _block(self, where: str, block: _Block) -> Text | Image | File:
         if block.type in ("text", "refusal"):
             return Text(block.text or block.refusal or "")
         if block.type == "image_url" and block.image_url is not None:
+            if block.image_url.detail not in (None, "auto"):
+                self.left_out.add("messages.image_url.detail")
             return self._image(f"{where}.image_url.url", block.image_url.url)
         if block.type == "file" and block.file is not None and block.file.file_data:
             media_type, data = _split(block.file.file_data)
@@ -270,6 +305,10 @@ class _Reader:
             media_type, data = self._fetched[where]
             return Image(where, media_type, base64.b64encode(data).decode())
         return Image(where, url=url)
+
+
+def _marked(part: Text | Image | File, marker: _CacheControl) -> Text | Image | File:
+    return part._replace(is_cached=True, cache_ttl=marker.ttl or "")
 
 
 def _split(url: str) -> tuple[str, str]:

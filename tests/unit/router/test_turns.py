@@ -128,6 +128,43 @@ def test_thoughts_come_back_with_their_signatures_and_markers_stay() -> None:
     )
 
 
+def test_markers_keep_how_long_they_last_and_sealed_thoughts_say_whose_they_are() -> None:
+    marker = {"type": "ephemeral", "ttl": "1h"}
+    sealed = {"type": "reasoning.encrypted", "data": "xyz", "format": "anthropic-claude-v1"}
+    found = read(
+        {"role": "user", "content": "Hi", "cache_control": marker},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "Unsigned.",
+            "reasoning_details": [sealed],
+            "tool_calls": [call("a", "look", "{}")],
+        },
+        {
+            "role": "tool",
+            "tool_call_id": "a",
+            "content": [{"type": "text", "text": "Blue", "cache_control": marker}],
+        },
+    )
+
+    (thought, _), (result,) = found.turns[1].parts, found.turns[2].parts
+    assert found.turns[0].parts == (Text("Hi", is_cached=True, cache_ttl="1h"),)
+    assert thought == Reasoning("", sealed="xyz", format="anthropic-claude-v1")
+    assert isinstance(result, ToolResult)
+    assert (result.is_cached, result.cache_ttl) == (True, "1h")
+
+
+def test_what_has_no_place_is_named_and_a_refusal_is_what_was_said() -> None:
+    image = {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}}
+    found = read(
+        {"role": "user", "content": [image], "name": "ann"},
+        {"role": "assistant", "content": None, "refusal": "No."},
+    )
+
+    assert found.left_out == ("messages.image_url.detail", "messages.name")
+    assert found.turns[1].parts == (Text("No."),)
+
+
 def test_a_block_that_has_no_place_is_refused_by_its_name() -> None:
     block = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
 
