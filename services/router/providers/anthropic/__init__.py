@@ -1,0 +1,1 @@
+"""Claude's Messages API, for Anthropic and for those who host Claude; pure."""
