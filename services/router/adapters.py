@@ -1,8 +1,8 @@
 """From a deployment's configuration to an open adapter."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -14,7 +14,12 @@ from services.router.catalog import Catalogue, Deployment
 from services.router.catalog_entries import CatalogueFile
 from services.router.fleet import Wanted
 from services.router.prompt_tools import PromptTools
-from services.router.provider_entries import OpenAiCompatEntry, ProviderEntry, TritonEntry
+from services.router.provider_entries import (
+    AnthropicEntry,
+    OpenAiCompatEntry,
+    ProviderEntry,
+    TritonEntry,
+)
 from services.router.providers.openai_compat import OpenAiCompatSettings, open_openai_compat
 from services.router.providers.port import Provider
 from services.router.settings import RouterSettings
@@ -55,6 +60,8 @@ def opener(parts: Parts) -> Callable[[Wanted], Adapter]:
         entry = item.entry
         if isinstance(entry, TritonEntry):
             return _open_triton(entry, item.deployment, parts)
+        if isinstance(entry, AnthropicEntry):
+            return _open_anthropic(entry, parts)
         return open_openai_compat(_openai(entry), pool=parts.pool, clock=parts.clock)
 
     return open_adapter
@@ -79,6 +86,27 @@ def _open_triton(entry: TritonEntry, deployment: Deployment, parts: Parts) -> Ad
     )
 
     return open_triton_embedder(config, _tensors(deployment), http_pool=parts.pool)
+
+
+@asynccontextmanager
+async def _open_anthropic(entry: AnthropicEntry, parts: Parts) -> AsyncIterator[Provider]:
+    from services.router.providers.anthropic.codec import (  # noqa: PLC0415 - seldom used
+        AnthropicCodec,
+    )
+    from services.router.providers.key_signer import KeySigner  # noqa: PLC0415
+    from services.router.providers.translated import Translated  # noqa: PLC0415
+
+    fields = {"anthropic-version": entry.version}
+    if entry.betas:
+        fields["anthropic-beta"] = ",".join(entry.betas)
+    yield Translated(
+        AnthropicCodec(),
+        KeySigner("x-api-key", entry.api_key, fields),
+        base_url=entry.base_url,
+        pool=parts.pool,
+        fetcher=parts.tools.fetcher,
+        clock=parts.clock,
+    )
 
 
 def _openai(entry: OpenAiCompatEntry) -> OpenAiCompatSettings:

@@ -39,8 +39,21 @@ _TRITON: Final = (
 )
 """What a model's own inputs decide is refused by its adapter, which knows them."""
 
-BY_ENGINE: Final = {"openai": _OPENAI, "vllm": _VLLM, "sglang": _SGLANG, "triton": _TRITON}
-FEATURES: Final = frozenset({"tool_images"}).union(*BY_ENGINE.values())
+_ANTHROPIC: Final = frozenset(
+    {"tools", "tool_choice", "parallel_tool_calls", "image_url", "tool_images", "file"}
+    | {"stop", "stop>4", "top_k", "response_format", "guided_json", "guided_choice"}
+)
+BY_ENGINE: Final = {
+    "openai": _OPENAI,
+    "vllm": _VLLM,
+    "sglang": _SGLANG,
+    "triton": _TRITON,
+    "anthropic": _ANTHROPIC,
+}
+NATIVE_FORMAT: Final = "response_format>native"
+"""What a deployment supports whose model can be held to a schema by itself; nothing asks for it."""
+
+FEATURES: Final = frozenset({"tool_images", NATIVE_FORMAT}).union(*BY_ENGINE.values())
 """Every feature that a route can have; no engine has them all by itself."""
 
 EVERY_ROUTE: Final = (

@@ -1,7 +1,7 @@
 """From the catalogue as it is written to the snapshot that is routed by."""
 
 from kit.ids import name_id
-from services.router.capabilities import capabilities
+from services.router.capabilities import NATIVE_FORMAT, capabilities
 from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
 from services.router.catalog_entries import (
     OPERATIONS,
@@ -11,7 +11,7 @@ from services.router.catalog_entries import (
     TensorsEntry,
 )
 from services.router.pricing import ceiling, floor
-from services.router.provider_entries import OpenAiCompatEntry, TritonEntry
+from services.router.provider_entries import AnthropicEntry, OpenAiCompatEntry, TritonEntry
 
 
 def build(file: CatalogueFile, *, generation: int) -> Catalogue:
@@ -37,8 +37,12 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
         options["chat_template"] = entry.chat_template
     if entry.image_placeholder:
         options["image_placeholder"] = entry.image_placeholder
-    if isinstance(provider, OpenAiCompatEntry) and provider.thinking:
+    if isinstance(provider, OpenAiCompatEntry | AnthropicEntry) and provider.thinking:
         options["thinking"] = provider.thinking
+    if isinstance(provider, AnthropicEntry):
+        options["sampling"] = provider.sampling
+    if NATIVE_FORMAT in entry.supports:
+        options["output_format"] = "native"
     if "embedding" in model.operations and isinstance(provider, TritonEntry):
         tensors = entry.tensors or TensorsEntry.model_validate({})
         options["embedding_input"] = tensors.input

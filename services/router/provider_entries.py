@@ -10,6 +10,7 @@ RESELLERS: Final = ("openrouter.ai",)
 
 BASE_URL: Final = r"^https?://[^\s?#]+$"
 _PORTS: Final = {"https": 443, "http": 80}
+_WORD: Final = r"^[A-Za-z0-9._-]{1,100}$"
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
 Name = Annotated[str, Field(pattern=_NAME)]
 
@@ -119,4 +120,50 @@ class OpenAiCompatEntry(HttpEntry):
         return bool(self.api_key.get_secret_value())
 
 
-ProviderEntry = Annotated[TritonEntry | OpenAiCompatEntry, Field(discriminator="kind")]
+class AnthropicEntry(HttpEntry):
+    """Anthropic's own API, for Claude."""
+
+    kind: Literal["anthropic"]
+    base_url: str = Field(
+        "https://api.anthropic.com", pattern=BASE_URL, description="Up to what stands before /v1."
+    )
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="Sent as x-api-key; ${VARIABLE} or file:/path, never the key itself.",
+    )
+    version: str = Field("2023-06-01", pattern=_WORD, description="The API's version.")
+    betas: list[Annotated[str, Field(pattern=_WORD)]] = Field(
+        default_factory=list, description="Betas of the API to take part in."
+    )
+    thinking: Literal["adaptive", "always", "budget", "none"] = Field(
+        "adaptive",
+        description="How its models think: they decide how much (Claude 4.6 and later); the same, "
+        "and it cannot be turned off; within a budget of tokens (up to 4.5); not at all.",
+    )
+    sampling: Literal["sent", "refused", "ignored"] = Field(
+        "sent",
+        description="What is done with a temperature, top_p or top_k that differs from the usual: "
+        "Claude 4.7 and later refuse it, and version 2026-10-21 of the API does for all.",
+    )
+    type: TypeName = Field("quota", description="Whose capacity it is.")
+    backend: str = Field("anthropic", description="What X-Backend shows.")
+
+    @property
+    def engine(self) -> str:
+        """Whose parameters it takes."""
+        return "anthropic"
+
+    @property
+    def capacity(self) -> TypeName:
+        """Whose capacity it is."""
+        return self.type
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is something to show to the provider."""
+        return bool(self.api_key.get_secret_value())
+
+
+ProviderEntry = Annotated[
+    TritonEntry | OpenAiCompatEntry | AnthropicEntry, Field(discriminator="kind")
+]
