@@ -60,6 +60,7 @@ class Script:
     usage: str = "end"  # end running never negative absurd
     split: int = 0  # bytes per write; 0: an event per write
     is_joined: bool = False  # the whole body in one write
+    delay_ms: int = 0  # between events
     line: str = "\n"
     has_message_stop: bool = True
     has_blank_end: bool = True

@@ -148,6 +148,8 @@ class _Answer:
     async def _before(self, response: web.StreamResponse, number: int) -> None:
         """Do what is to be done after so many events."""
         script = self._script
+        if script.delay_ms:
+            await asyncio.sleep(script.delay_ms / 1000)
         if number == script.hang_after:
             await asyncio.get_running_loop().create_future()
         if number == script.junk_after:

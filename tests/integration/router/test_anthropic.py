@@ -134,6 +134,8 @@ async def test_a_request_shows_who_we_are(anthropic_upstream: AnthropicUpstream)
         {"is_joined": True},
         {"has_message_stop": False},
         {"has_blank_end": False},
+        {"cut_after": 25},
+        {"cut_after": 25, "cut": "rst"},
         {"pings": 9},
         {"usage": "running"},
     ],

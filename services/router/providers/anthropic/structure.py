@@ -13,7 +13,6 @@ from services.router.constraints import Constraint, Kind
 from services.router.providers.anthropic.schemas import is_strict, object_schema
 from services.router.providers.anthropic.tools import Tools, read_tools
 from services.router.providers.constraint_fields import choice_schema, unsupported
-from services.router.providers.openai_errors import JUNK
 from services.router.providers.port import Body, Call
 
 NATIVE_OPTION: Final = "output_format"
@@ -81,15 +80,12 @@ def structure_of(call: Call, tools: Tools) -> Structure:
     if constraint is None or constraint.kind is Kind.FREE:
         return Structure()
     schema = _schema(constraint)
-    try:
-        if has_native(call) and constraint.kind is not Kind.JSON_OBJECT and is_strict(schema):
-            return Structure(schema)
-        if tools.is_forced:
-            # A call is asked for, and that is no text to be held to anything.
-            return Structure()
-        narrowed = object_schema(schema)
-    except JUNK:
-        narrowed = None
+    if has_native(call) and constraint.kind is not Kind.JSON_OBJECT and is_strict(schema):
+        return Structure(schema)
+    if tools.is_forced:
+        # A call is asked for, and that is no text to be held to anything.
+        return Structure()
+    narrowed = object_schema(schema)
     if narrowed is None:
         raise unsupported(constraint)
     name = _ANSWER

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from services.router.providers.anthropic.codec import AnthropicCodec
+from services.router.providers.openai_forward import EVENT_BYTES_MAX
 from services.router.providers.port import Batch, Failure, ProviderError
 from tests.fakes.anthropic_script import (
     Say,
@@ -242,14 +243,30 @@ def test_a_stream_that_said_why_it_stopped_is_finished() -> None:
     assert fed([cut])[-1].finish.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("rest", [b"", b"event: mess", b'data: {"type":"message_d'])
 @pytest.mark.parametrize("events", [0, 1, 3, 5, 6])
-def test_a_stream_that_just_ends_is_incomplete(events: int) -> None:
+def test_a_stream_that_just_ends_is_incomplete(events: int, rest: bytes) -> None:
     data = b"".join(map(framed, events_of(Script())[:events]))
 
     with pytest.raises(ProviderError) as caught:
-        fed([data, data[:7]])
+        fed([data, rest])
 
     assert caught.value.failure is Failure.INCOMPLETE
+
+
+def test_an_event_that_never_ends_is_refused() -> None:
+    with pytest.raises(ProviderError) as caught:
+        fed([b"data: " + b"x" * EVENT_BYTES_MAX] * 2)
+
+    assert caught.value.failure is Failure.INVALID_RESPONSE
+
+
+def test_a_start_without_counts_and_an_answer_that_is_no_message() -> None:
+    events = [{"type": "message_start", "message": {}}, *events_of(Script())[1:]]
+
+    assert fed([framed(event) for event in events])[-1].finish.usage.prompt_token_count == 12
+    with pytest.raises(ProviderError):
+        CODEC.read(PLAIN, BODY, dumps({**message_of(Script()), "stop_reason": None}))
 
 
 def test_an_error_takes_the_place_of_any_event() -> None:

@@ -105,7 +105,10 @@ def test_the_field_at_fault_is_named_as_the_caller_knows_it(message: str, param:
 
 
 def test_the_size_of_the_context_is_told() -> None:
+    untold = body("invalid_request_error", "prompt is too long")
+
     assert "200000 tokens" in refused(400, body("invalid_request_error", LIMIT)).message
+    assert refused(400, untold).failure is Failure.CONTEXT_LENGTH
 
 
 @pytest.mark.parametrize("answer", [b"", b"{", b"[]", b"{}", b'{"error":"secret"}', b"<html>"])

@@ -270,7 +270,12 @@ def test_what_asks_for_nothing_is_no_obstacle(fields: dict[str, Any]) -> None:
         ("stop", {"stop": ["\n\n"]}),
         ("chat_template", {"chat_template": "x"}),
         ("tool_choice", {"tools": [LOOK], "tool_choice": {"type": "allowed_tools"}}),
+        ("tool_choice", {"tools": [LOOK], "tool_choice": "perhaps"}),
         ("tools[0]", {"tools": [{"type": "custom", "custom": {}}]}),
+        (
+            "tools[0].function.parameters",
+            {"tools": [{"type": "function", "function": {"name": "a", "parameters": [1]}}]},
+        ),
         ("tools[0].function.name", {"tools": [{"type": "function", "function": {"name": "a.b"}}]}),
         (
             "tools[0].function.parameters",
@@ -303,6 +308,14 @@ def test_a_conversation_that_has_no_place_is_refused(messages: list[dict[str, An
     found = refusal(*messages)
 
     assert (found.failure, found.param) == (Failure.UNSUPPORTED, "messages")
+
+
+def test_a_document_that_is_no_pdf_is_refused_where_it_stands() -> None:
+    file = {"file_data": "data:text/plain;base64,AAAA", "filename": "a.txt"}
+
+    found = refusal({"role": "user", "content": [{"type": "file", "file": file}]})
+
+    assert (found.failure, found.param) == (Failure.UNSUPPORTED, "messages[0].content[0].file")
 
 
 @pytest.mark.parametrize(
