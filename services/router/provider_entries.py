@@ -11,6 +11,9 @@ RESELLERS: Final = ("openrouter.ai",)
 BASE_URL: Final = r"^https?://[^\s?#]+$"
 _PORTS: Final = {"https": 443, "http": 80}
 _WORD: Final = r"^[A-Za-z0-9._-]{1,100}$"
+_WITHOUT_SAMPLING: Final = "2026-10-21"
+"""The first version of Anthropic's API that takes no temperature, top_p and top_k."""
+
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
 Name = Annotated[str, Field(pattern=_NAME)]
 
@@ -162,6 +165,12 @@ class AnthropicEntry(HttpEntry):
     def has_credentials(self) -> bool:
         """Whether there is something to show to the provider."""
         return bool(self.api_key.get_secret_value())
+
+    @model_validator(mode="after")
+    def _is_of_one_version(self) -> "AnthropicEntry":
+        if self.version >= _WITHOUT_SAMPLING and self.sampling == "sent":
+            raise ValueError(f"version {self.version} needs sampling refused or ignored")
+        return self
 
 
 ProviderEntry = Annotated[

@@ -57,11 +57,19 @@ def test_an_owner_says_what_a_model_can_do() -> None:
         "output_format": "native",
     }
     assert [deployed(thinking=mode).options["thinking"] for mode in MODES] == list(MODES)
+    assert deployed(version="2026-10-21", sampling="refused").options["sampling"] == "refused"
     assert [deployed(sampling=mode).options["sampling"] for mode in SAMPLING] == list(SAMPLING)
 
 
 @pytest.mark.parametrize(
-    "entry", [{"version": "a b"}, {"betas": ["a,b"]}, {"thinking": "x"}, {"key": "x"}]
+    "entry",
+    [
+        {"version": "a b"},
+        {"version": "2026-10-21"},
+        {"betas": ["a,b"]},
+        {"thinking": "x"},
+        {"key": "x"},
+    ],
 )
 def test_an_entry_that_makes_no_sense_is_refused(entry: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
