@@ -18,6 +18,7 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
     "createResponse": {"model": "sea", "input": "Why is the sea salty?"},
     "createMessage": {"model": "sea", "max_tokens": 64, "messages": [_USER]},
     "countMessageTokens": {"model": "sea", "messages": [_USER]},
+    "explainRoute": {"model": "sea", "messages": [_USER]},
     "createCompletion": {"model": "writer", "prompt": "The sea is"},
     "createEmbeddings": {"model": "vectors", "input": ["salt", "water"]},
     "createImage": {"model": "painter", "prompt": "the sea"},
@@ -26,7 +27,10 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
 }
 """By operation: the least that is answered."""
 
-_MODEL_OF: Final = {"createChatCompletion", "createResponse", "createMessage", "countMessageTokens"}
+_MODEL_OF: Final = {"createChatCompletion", "createResponse", "createMessage"} | {
+    "countMessageTokens",
+    "explainRoute",
+}
 _FIELDS_MAX: Final = 4
 
 

@@ -19,7 +19,7 @@ from turnpike.router.v1 import route_pb2, router_pb2
 
 async def explain(site: Site, key: Key, **fields: Any) -> Answer:
     url = f"{site.url}/v1/route:explain"
-    body = chat(**({"model": TWICE, "max_tokens": 64} | fields))
+    body = chat() | {"model": TWICE, "max_tokens": 64} | fields
     return await answer_of(site.http.post(url, json=body, headers=key.headers))
 
 
