@@ -85,11 +85,16 @@ class KnownModel:
     ) -> int:
         """Return the most a request can cost at the dearest price it allows, nano-USD."""
         input_pusd, output_pusd = self.input_pusd_per_token, self.output_pusd_per_token
-        if routing is not None and routing.HasField("input_pusd_per_token_max"):
-            input_pusd = min(input_pusd, routing.input_pusd_per_token_max)
-            output_pusd = min(output_pusd, routing.output_pusd_per_token_max)
+        request_pusd = self.request_pusd
+        if routing is not None:
+            if routing.HasField("input_pusd_per_token_max"):
+                input_pusd = min(input_pusd, routing.input_pusd_per_token_max)
+            if routing.HasField("output_pusd_per_token_max"):
+                output_pusd = min(output_pusd, routing.output_pusd_per_token_max)
+            if routing.HasField("request_pusd_max"):
+                request_pusd = min(request_pusd, routing.request_pusd_max)
         return round_up_nusd(
-            self.request_pusd
+            request_pusd
             + limit.prompt_tokens_max * input_pusd
             + limit.completion_tokens_max * output_pusd
             + unit_count_max * self.unit_pusd

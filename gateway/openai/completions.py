@@ -14,9 +14,9 @@ from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import apply_defaults, decode
 from gateway.openai.envelope import N_MAX, SEED_MAX, TOKENS_MAX
 from gateway.openai.fields import SAMPLING, present, unknown_fields
-from gateway.openai.figures import whole, wrong
+from gateway.openai.figures import Whole, whole, wrong
 from gateway.openai.routing import take_wishes, timeout_ms_of
-from gateway.openai.schema import Penalty, RoutedRequest, StreamOptions, Whole
+from gateway.openai.schema import Penalty, RoutedRequest, StreamOptions
 from gateway.openai.texts import Prompts, prompt_sizes
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
@@ -90,7 +90,7 @@ def read_completion(body: bytes, rules: ReadRules) -> ModelCall:
     made = _made_count(request, is_streaming=is_streaming)
     features = (*_features(request), *present(SAMPLING, fields))
     apply_defaults(fields, dialect)
-    episode_id, routing = take_wishes(request, fields, rules)
+    episode_id, routing, ignored = take_wishes(request, fields, rules)
     return ModelCall(
         model=request.model,
         fields=fields,
@@ -103,7 +103,7 @@ def read_completion(body: bytes, rules: ReadRules) -> ModelCall:
         operation=router_pb2.OPERATION_COMPLETION,
         features=features,
         unknown_fields=unknown,
-        ignored=options.ignored if options else (),
+        ignored=(*options.ignored, *ignored) if options else ignored,
         prompts=prompts,
         routing=routing,
         episode_id=episode_id,

@@ -13,9 +13,9 @@ from gateway.openai.answer import answer_defaults
 from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import decode
 from gateway.openai.fields import unknown_fields
-from gateway.openai.figures import whole, wrong
+from gateway.openai.figures import Whole, whole, wrong
 from gateway.openai.routing import take_wishes, timeout_ms_of
-from gateway.openai.schema import RoutedRequest, Whole
+from gateway.openai.schema import RoutedRequest
 from gateway.openai.texts import Prompts, prompt_sizes
 from turnpike.router.v1 import router_pb2
 
@@ -53,7 +53,7 @@ def read_embeddings(body: bytes, rules: ReadRules) -> ModelCall:
     prompts = prompt_sizes("input", request.input, count_max=INPUTS_MAX, is_empty_allowed=False)
     if request.dimensions is not None:
         whole("dimensions", request.dimensions, 1, DIMENSIONS_MAX)
-    episode_id, routing = take_wishes(request, fields, rules)
+    episode_id, routing, ignored = take_wishes(request, fields, rules)
     return ModelCall(
         model=request.model,
         fields=fields,
@@ -65,6 +65,7 @@ def read_embeddings(body: bytes, rules: ReadRules) -> ModelCall:
         operation=router_pb2.OPERATION_EMBEDDING,
         features=("dimensions",) if request.dimensions is not None else (),
         unknown_fields=unknown,
+        ignored=ignored,
         prompts=prompts,
         routing=routing,
         episode_id=episode_id,

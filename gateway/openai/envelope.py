@@ -53,7 +53,7 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
     if content.features:
         features += content.features
     timeout_ms = timeout_ms_of(request, rules.timeout_max_ms)
-    episode_id, routing = take_wishes(request, fields, rules)
+    episode_id, routing, ignored = take_wishes(request, fields, rules)
     count = 1 if request.n is None else whole("n", request.n, 1, N_MAX)
     asked = _asked_max_tokens(request)
     apply_defaults(fields, dialect)
@@ -72,7 +72,7 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
         features=features,
         media=content.media,
         unknown_fields=unknown,
-        ignored=options.ignored if options else (),
+        ignored=(*options.ignored, *ignored) if options else ignored,
         routing=routing,
         episode_id=episode_id,
         answer_defaults=answer_defaults(dialect, episode_id) if episode_id else b"",

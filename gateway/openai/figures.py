@@ -1,7 +1,11 @@
 """Figures of a request: whole numbers within bounds, with the field named; pure."""
 
-from gateway.openai.schema import Whole
+from typing import TypeAlias
+
 from kit.errors import Reason, TurnpikeError
+
+Whole: TypeAlias = int | float
+"""A number that should be whole; it may be written as 12.0."""
 
 
 def wrong(param: str, message: str) -> TurnpikeError:

@@ -12,9 +12,9 @@ from gateway.call import Bounds, ModelCall, ReadRules, Sizes
 from gateway.openai.api import OpenAiApi
 from gateway.openai.bodies import decode
 from gateway.openai.fields import unknown_fields
-from gateway.openai.figures import whole
+from gateway.openai.figures import Whole, whole
 from gateway.openai.routing import take_wishes, timeout_ms_of
-from gateway.openai.schema import RoutedRequest, Whole
+from gateway.openai.schema import RoutedRequest
 from kit.errors import Reason, TurnpikeError
 from turnpike.router.v1 import router_pb2
 
@@ -92,7 +92,7 @@ class ImageApi(OpenAiApi):
         """Check a body; see `Api.read`."""
         request, fields = decode(body, _decode_image)
         unknown = unknown_fields(fields.keys(), _IMAGE_FIELDS, is_strict=rules.is_strict)
-        episode_id, routing = take_wishes(request, fields, rules)
+        episode_id, routing, ignored = take_wishes(request, fields, rules)
         count = 1 if request.n is None else whole("n", request.n, 1, IMAGES_MAX)
         for name, (least, most) in RANGES.items():
             if (value := getattr(request, name)) is not None:
@@ -112,6 +112,7 @@ class ImageApi(OpenAiApi):
             choice_count=count,
             operation=router_pb2.OPERATION_IMAGE,
             unknown_fields=unknown,
+            ignored=ignored,
             routing=routing,
             episode_id=episode_id,
             unit_count_max=count,
@@ -130,7 +131,7 @@ class SpeechApi(OpenAiApi):
         """Check a body; see `Api.read`."""
         request, fields = decode(body, _decode_speech)
         unknown = unknown_fields(fields.keys(), _SPEECH_FIELDS, is_strict=rules.is_strict)
-        episode_id, routing = take_wishes(request, fields, rules)
+        episode_id, routing, ignored = take_wishes(request, fields, rules)
         if request.stream:
             raise unsupported("stream", "Speech comes as bytes of sound, not as events.")
         if request.stream_format == "sse":
@@ -145,6 +146,7 @@ class SpeechApi(OpenAiApi):
             prompt_bytes=len(fields["input"]),
             operation=router_pb2.OPERATION_SPEECH,
             unknown_fields=unknown,
+            ignored=ignored,
             routing=routing,
             episode_id=episode_id,
             unit_count_max=len(request.input),

@@ -10,6 +10,7 @@ import msgspec
 from gateway.call import ReadRules
 from gateway.openai.fields import ROUTING, TURNPIKE
 from gateway.openai.figures import whole, wrong
+from gateway.openai.provider_wishes import put_wishes
 from gateway.openai.schema import RoutedRequest
 from kit.errors import Reason, TurnpikeError
 from kit.ids import uuid7_unix_ms
@@ -29,10 +30,11 @@ _STRATEGIES: Final = {
 }
 
 
-Wishes: TypeAlias = tuple[str, router_pb2.Routing | None]
-"""The episode that a request names, or got, and what it wants of its route, if anything."""
+Wishes: TypeAlias = tuple[str, router_pb2.Routing | None, tuple[str, ...]]
+"""The episode that a request names, or got; what it wants of its route, if anything; and what of
+that is not honoured."""
 
-_NO_WISHES: Final[Wishes] = ("", None)
+_NO_WISHES: Final[Wishes] = ("", None, ())
 
 
 def take_wishes(request: RoutedRequest, fields: dict[str, msgspec.Raw], rules: ReadRules) -> Wishes:
@@ -43,14 +45,14 @@ def take_wishes(request: RoutedRequest, fields: dict[str, msgspec.Raw], rules: R
     """
     if not rules.episode_id and ROUTING.isdisjoint(fields):
         fields.pop("timeout_ms", None)
-        return (rules.new_id(), None) if rules.dialect.has_empty_fields else _NO_WISHES
+        return (rules.new_id(), None, ()) if rules.dialect.has_empty_fields else _NO_WISHES
     episode_id = episode_of(request, rules)
     routing = routing_of(request, rules, episode_id)
     for name in TURNPIKE:
         fields.pop(name, None)
     if rules.dialect.has_empty_fields and not episode_id:
         episode_id = rules.new_id()
-    return episode_id, routing
+    return episode_id, routing, request.provider.ignored if request.provider else ()
 
 
 def timeout_ms_of(request: RoutedRequest, most: int) -> int:
@@ -73,8 +75,7 @@ def routing_of(
             missing.
     """
     wanted = router_pb2.Routing()
-    if request.routing_strategy is not None:
-        wanted.strategy = _STRATEGIES[request.routing_strategy]
+    wanted.strategy = _strategy_of(request)
     if request.allow_external is not None:
         wanted.is_external_allowed = request.allow_external
     low, high = request.max_input_price_per_million, request.max_output_price_per_million
@@ -83,6 +84,12 @@ def routing_of(
         raise TurnpikeError(
             Reason.PRICE_CEILING_INCOMPLETE, f"{given} needs {missing} too.", param=missing
         )
+    if request.provider is not None:
+        if low is not None and request.provider.max_price is not None:
+            raise wrong(
+                "provider.max_price", f"{_INPUT} and provider.max_price exclude each other."
+            )
+        put_wishes(wanted, request.provider)
     if low is not None and high is not None:
         scale = PUSD_PER_TOKEN_PER_CENT_PER_MILLION
         wanted.input_pusd_per_token_max = whole(_INPUT, low, 0, CEILING_CENTS_MAX) * scale
@@ -94,6 +101,23 @@ def routing_of(
         return None
     wanted.is_ranked_by_sum = rules.dialect.is_ranked_by_sum
     return wanted
+
+
+def _strategy_of(request: RoutedRequest) -> "router_pb2.Strategy.ValueType":
+    """Return the strategy by either of its names.
+
+    Raises:
+        TurnpikeError: `INVALID_VALUE`: both are given and differ.
+    """
+    sort = router_pb2.STRATEGY_UNSPECIFIED
+    if request.provider is not None:
+        sort = request.provider.strategy
+    if request.routing_strategy is None:
+        return sort
+    strategy = _STRATEGIES[request.routing_strategy]
+    if sort not in (router_pb2.STRATEGY_UNSPECIFIED, strategy):
+        raise wrong("provider.sort", "routing_strategy and provider.sort differ; send one.")
+    return strategy
 
 
 def episode_of(request: RoutedRequest, rules: ReadRules) -> str:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from gateway.openai.figures import Whole
 from gateway.openai.messages import Message
+from gateway.openai.provider_wishes import ProviderWishes
 
-Whole = int | float
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Label = Annotated[str, Meta(max_length=512)]
 
@@ -39,6 +40,7 @@ class RoutedRequest(msgspec.Struct, kw_only=True):
     tensorzero_episode_id: str | None = msgspec.field(default=None, name="tensorzero::episode_id")
     session_id: Label | None = None
     prompt_cache_key: Label | None = None
+    provider: ProviderWishes | None = None
 
 
 class ChatRequest(RoutedRequest, kw_only=True):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw
 
-from gateway.openai.schema import Whole
+from gateway.openai.figures import Whole
 
 NULL: Final = Raw(b"null")
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]

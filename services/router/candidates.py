@@ -194,13 +194,15 @@ def _has(candidate: Candidate, fact: str) -> bool:
 
 
 def _is_dear(price: PriceRow, routing: router_pb2.Routing) -> bool:
-    if routing.HasField("request_pusd_max") and price.request_pusd > routing.request_pusd_max:
+    """Return whether a price is above a ceiling, or has a figure that the ceilings do not cover."""
+    has_fee = routing.HasField("request_pusd_max")
+    if has_fee and price.request_pusd > routing.request_pusd_max:
         return True
-    if not routing.HasField("input_pusd_per_token_max"):
-        return False
-    return bool(
-        price.input_pusd_per_token > routing.input_pusd_per_token_max
-        or price.output_pusd_per_token > routing.output_pusd_per_token_max
-        or (price.request_pusd and not routing.HasField("request_pusd_max"))
-        or price.unit_pusd
-    )
+    has_input = routing.HasField("input_pusd_per_token_max")
+    has_output = routing.HasField("output_pusd_per_token_max")
+    if has_input and price.input_pusd_per_token > routing.input_pusd_per_token_max:
+        return True
+    if has_output and price.output_pusd_per_token > routing.output_pusd_per_token_max:
+        return True
+    is_bounded = has_input or has_output
+    return is_bounded and bool((price.request_pusd and not has_fee) or price.unit_pusd)

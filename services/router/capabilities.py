@@ -68,6 +68,7 @@ EVERY_ROUTE: Final = (
     "allow_external",
     "max_input_price_per_million",
     "max_output_price_per_million",
+    "provider",
 )
 """Parameters that do not depend on the route."""
 

@@ -69,6 +69,7 @@ def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) 
         adapters=tuple(entry.adapters),
         forwards_unknown=entry.forwards_unknown,
         options=_options(file, model, entry),
+        facts=frozenset(entry.facts),
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -90,6 +90,9 @@ class TensorsEntry(Entry):
     )
 
 
+Fact = Annotated[str, Field(pattern=r"^(zdr|no_data_collection|quantization:[a-z0-9]{2,16})$")]
+
+
 class DeploymentEntry(Entry):
     """One place where a model can be had."""
 
@@ -106,6 +109,10 @@ class DeploymentEntry(Entry):
     )
     adapters: list[Name] = Field(
         default_factory=list, description="LoRA adapters; callers write `<model>:<adapter>`."
+    )
+    facts: list[Fact] = Field(
+        default_factory=list,
+        description="What callers may ask for: zdr, no_data_collection, quantization:fp8.",
     )
     forwards_unknown: bool = Field(
         default=False, description="Whether fields that Turnpike does not know are sent on."

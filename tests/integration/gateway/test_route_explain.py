@@ -74,6 +74,23 @@ async def test_nobody_is_an_answer_too(
     )  # fmt: skip
 
 
+async def test_openrouters_words_are_understood(site: Site) -> None:
+    key = await site.key()
+
+    turned = await explain(site, key, provider={"order": ["spare"], "allow_fallbacks": False})
+    private = await explain(site, key, provider={"zdr": True})
+    served = await answer_of(
+        site.post(key, chat(model=TWICE, provider={"ignore": ["twice-main"], "sort": "price"}))
+    )
+
+    assert "twice-spare" == turned.json["deployment"]
+    assert ["fallbacks"] == [each["excluded"] for each in turned.json["candidates"][1:]]
+    assert ({"policy": 2}, None) == (private.json["excluded"], private.json["deployment"])
+    assert (200, "1") == (served.status, served.headers["X-Turnpike-Attempts"])
+    assert not site.main.seen
+    assert "provider" not in site.spare.seen[0].body
+
+
 async def test_what_chat_would_refuse_is_refused_here(site: Site) -> None:
     key = await site.key()
 
