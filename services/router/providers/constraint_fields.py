@@ -19,7 +19,7 @@ CHOICE_KEY: Final = "choice"
 _METACHARACTERS: Final = re.compile(r"([\\.^$|?*+()\[\]{}])")
 _WHITESPACE: Final = "guided_whitespace_pattern"
 _TRUE: Final = msgspec.Raw(b"true")
-_WRAPPING: Final = frozenset({"openai", "anthropic"})
+_WRAPPING: Final = frozenset({"openai", "anthropic", "bedrock"})
 """Engines that know schemas and no choices."""
 
 _SERVED: Final = {
