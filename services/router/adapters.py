@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from pydantic import SecretStr
 
 from kit.clock import Clock
+from services.router.aws_entries import BedrockEntry, SageMakerEntry
 from services.router.catalog import Catalogue, Deployment
 from services.router.catalog_entries import CatalogueFile
 from services.router.fleet import Wanted
@@ -62,6 +63,8 @@ def opener(parts: Parts) -> Callable[[Wanted], Adapter]:
             return _open_triton(entry, item.deployment, parts)
         if isinstance(entry, AnthropicEntry):
             return _open_anthropic(entry, parts)
+        if isinstance(entry, BedrockEntry | SageMakerEntry):
+            return _open_aws(entry, item.deployment, parts)
         return open_openai_compat(_openai(entry), pool=parts.pool, clock=parts.clock)
 
     return open_adapter
@@ -107,6 +110,20 @@ async def _open_anthropic(entry: AnthropicEntry, parts: Parts) -> AsyncIterator[
         fetcher=parts.tools.fetcher,
         clock=parts.clock,
     )
+
+
+def _open_aws(
+    entry: BedrockEntry | SageMakerEntry, deployment: Deployment, parts: Parts
+) -> Adapter:
+    from services.router.aws_adapters import (  # noqa: PLC0415 - seldom used
+        open_bedrock,
+        open_sagemaker,
+    )
+
+    pool, fetcher, clock = parts.pool, parts.tools.fetcher, parts.clock
+    if isinstance(entry, BedrockEntry):
+        return open_bedrock(entry, pool=pool, fetcher=fetcher, clock=clock)
+    return open_sagemaker(entry, deployment, pool=pool, fetcher=fetcher, clock=clock)
 
 
 def _openai(entry: OpenAiCompatEntry) -> OpenAiCompatSettings:

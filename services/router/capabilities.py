@@ -43,12 +43,24 @@ _ANTHROPIC: Final = frozenset(
     {"tools", "tool_choice", "parallel_tool_calls", "image_url", "tool_images", "file"}
     | {"stop", "stop>4", "top_k", "response_format", "guided_json", "guided_choice"}
 )
+_BEDROCK: Final = frozenset(
+    {"stop", "top_k", "tools", "tool_choice", "image_url", "tool_images", "file"}
+    | {"response_format", "guided_json", "guided_choice"}
+)
+_PROMPTED: Final = frozenset({"top_k", "repetition_penalty", "temperature>1"})
+"""What containers take that are given a prompt."""
+
 BY_ENGINE: Final = {
     "openai": _OPENAI,
     "vllm": _VLLM,
     "sglang": _SGLANG,
     "triton": _TRITON,
     "anthropic": _ANTHROPIC,
+    "bedrock": _BEDROCK,
+    "tgi": _PROMPTED,
+    "lmi": _PROMPTED,
+    "llama-jumpstart": frozenset({"temperature>1"}),
+    "embedder": frozenset[str](),
 }
 NATIVE_FORMAT: Final = "response_format>native"
 """What a deployment supports whose model can be held to a schema by itself; nothing asks for it."""

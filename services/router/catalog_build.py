@@ -1,6 +1,7 @@
 """From the catalogue as it is written to the snapshot that is routed by."""
 
 from kit.ids import name_id
+from services.router.aws_entries import BedrockEntry, SageMakerEntry
 from services.router.capabilities import NATIVE_FORMAT, capabilities
 from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
 from services.router.catalog_entries import (
@@ -11,7 +12,12 @@ from services.router.catalog_entries import (
     TensorsEntry,
 )
 from services.router.pricing import ceiling, floor
-from services.router.provider_entries import AnthropicEntry, OpenAiCompatEntry, TritonEntry
+from services.router.provider_entries import (
+    AnthropicEntry,
+    OpenAiCompatEntry,
+    ProviderEntry,
+    TritonEntry,
+)
 
 
 def build(file: CatalogueFile, *, generation: int) -> Catalogue:
@@ -32,7 +38,9 @@ def build(file: CatalogueFile, *, generation: int) -> Catalogue:
 
 def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> dict[str, str]:
     provider = file.providers[entry.provider]
-    options = {"engine": provider.engine}
+    options = {"engine": _engine(provider, entry)}
+    if entry.body:
+        options["body"] = entry.body
     if entry.chat_template:
         options["chat_template"] = entry.chat_template
     if entry.image_placeholder:
@@ -43,6 +51,8 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
         options["sampling"] = provider.sampling
     if NATIVE_FORMAT in entry.supports:
         options["output_format"] = "native"
+    if isinstance(provider, BedrockEntry):
+        options |= provider.options
     if "embedding" in model.operations and isinstance(provider, TritonEntry):
         tensors = entry.tensors or TensorsEntry.model_validate({})
         options["embedding_input"] = tensors.input
@@ -52,9 +62,15 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
     return options
 
 
+def _engine(provider: ProviderEntry, entry: DeploymentEntry) -> str:
+    if isinstance(provider, SageMakerEntry):
+        return provider.engine_of(entry.body)
+    return provider.engine
+
+
 def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> Deployment:
     provider = file.providers[entry.provider]
-    capable = capabilities(provider.engine, supports=entry.supports, lacks=entry.lacks)
+    capable = capabilities(_engine(provider, entry), supports=entry.supports, lacks=entry.lacks)
     return Deployment(
         name=entry.name,
         deployment_id=name_id("deployment", entry.name),

@@ -13,6 +13,7 @@ from kit.money import (
     pusd_from_usd,
     pusd_per_token_from_usd_per_million,
 )
+from services.router.aws_entries import BodyName, deployment_problem
 from services.router.capabilities import FEATURES
 from services.router.pricing import PriceRow
 from services.router.provider_entries import Entry, Name, ProviderEntry, TritonEntry
@@ -118,7 +119,13 @@ class DeploymentEntry(Entry):
         default=False, description="Whether fields that Turnpike does not know are sent on."
     )
     chat_template: str = Field(
-        "", description="Path of a tokenizer_config.json or .jinja file; for triton only."
+        "",
+        description="Path of a tokenizer_config.json or .jinja file; for triton, and for"
+        " containers on sagemaker that take a prompt.",
+    )
+    body: BodyName = Field(
+        "",
+        description="What the container speaks, for sagemaker only; empty: OpenAI's API.",
     )
     tensors: TensorsEntry | None = Field(
         None, description="Names of tensors, for embedding models on triton; absent: the usual."
@@ -220,6 +227,7 @@ class CatalogueFile(Entry):
                     raise ValueError(f"two deployments are called {deployment.name}")
                 deployments.add(deployment.name)
                 self._check_media(model, deployment)
+                self._check_aws(model, deployment)
         for name, function in self.functions.items():
             if function.model not in seen:
                 raise ValueError(f"function {name}: no model {function.model}")
@@ -243,6 +251,16 @@ class CatalogueFile(Entry):
                         " tensors"
                     )
         return self
+
+    def _check_aws(self, model: ModelEntry, deployment: DeploymentEntry) -> None:
+        problem = deployment_problem(
+            self.providers[deployment.provider].kind,
+            deployment.body,
+            model.operations,
+            has_template=bool(deployment.chat_template),
+        )
+        if problem:
+            raise ValueError(f"deployment {deployment.name}: {problem}")
 
     def _check_media(self, model: ModelEntry, deployment: DeploymentEntry) -> None:
         kind = self.providers[deployment.provider].kind

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from kit.references import resolve
 from kit.yaml_lines import YamlError, YamlFile
 from services.router.catalog_entries import CatalogueFile
+from services.router.provider_entries import KINDS
 
 
 def parse(text: str, *, variables: Mapping[str, str]) -> CatalogueFile:
@@ -26,7 +27,10 @@ def parse(text: str, *, variables: Mapping[str, str]) -> CatalogueFile:
         found = error.errors(include_url=False, include_input=False)
         # A misspelt key is the cause where a missing one is only its shadow.
         first = min(found, key=lambda item: item["type"] != "extra_forbidden")
-        path = [step for step in first["loc"] if step not in ("triton", "openai_compat")]
+        path = list(first["loc"])
+        if path[:1] == ["providers"] and path[2:3] and path[2] in KINDS:
+            # The kind by which the entry was read; a provider may have that name as well.
+            del path[2]
         where = ".".join(str(step) for step in ("catalogue", *path))
         raise YamlError(f"{where}: {first['msg']}", source.line(["catalogue", *path])) from error
     except KeyError as error:

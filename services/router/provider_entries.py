@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
+from services.router.aws_entries import BedrockEntry, SageMakerEntry
+
 RESELLERS: Final = ("openrouter.ai",)
 """Who sells others' capacity; providers there are external unless the file says otherwise."""
 
@@ -173,6 +175,10 @@ class AnthropicEntry(HttpEntry):
         return self
 
 
+KINDS: Final = frozenset({"triton", "openai_compat", "anthropic", "bedrock", "sagemaker"})
+"""Every `kind` of a provider."""
+
 ProviderEntry = Annotated[
-    TritonEntry | OpenAiCompatEntry | AnthropicEntry, Field(discriminator="kind")
+    TritonEntry | OpenAiCompatEntry | AnthropicEntry | BedrockEntry | SageMakerEntry,
+    Field(discriminator="kind"),
 ]

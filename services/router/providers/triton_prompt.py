@@ -56,7 +56,7 @@ class Prompts:
                 raise ProviderError(Failure.UNSUPPORTED, f"The deployment does not {what}.")
             return await self._conversation(template, body, deadline_s)
         except TurnpikeError as error:
-            raise _failure(error) from error
+            raise prompt_failure(error) from error
 
     async def _conversation(
         self, template: ChatTemplate, body: Body, deadline_s: float
@@ -117,7 +117,7 @@ class Prompts:
         return template.without_bos(await workers.render(job, deadline_s=deadline_s))
 
 
-def _failure(error: TurnpikeError) -> Exception:
+def prompt_failure(error: TurnpikeError) -> Exception:
     """Return what a provider says of a refusal; other troubles are nobody's answer but ours."""
     failures = {
         Reason.INVALID_VALUE: Failure.REJECTED,
