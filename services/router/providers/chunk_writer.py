@@ -100,6 +100,7 @@ class ChunkWriter:
         self._size = 0
         self._said: dict[str, list[str]] = {}
         self._details: list[dict[str, object]] = []
+        self._detail_count = 0
         self._calls: list[_ToolCall] = []
         self.has_content = False
 
@@ -117,7 +118,12 @@ class ChunkWriter:
         self._say("reasoning_content", text)
 
     def reasoning_detail(self, detail: dict[str, object]) -> None:
-        """Say what has to come back with the next turn, an entry of `reasoning_details`."""
+        """Say what has to come back with the next turn, an entry of `reasoning_details`.
+
+        It gets an index: clients that gather a stream's deltas tell list entries apart by it.
+        """
+        detail = {**detail, "index": self._detail_count}
+        self._detail_count += 1
         if self._call.is_streaming:
             self._event(b'"reasoning_details":%b' % _encode([detail]), is_content=False)
         else:

@@ -205,6 +205,9 @@ class Translated:
             return False
         return head.status < 500
 
+    def refused(self, error: ProviderError) -> None:
+        """Learn what the upstream refused with; who has credentials that end may drop them."""
+
     async def _fetched(self, body: Body, deadline_s: float) -> Mapping[str, tuple[str, bytes]]:
         images = self._codec.remote_images(body)
         if not images:
@@ -219,7 +222,9 @@ class Translated:
         head = await exchange.head(deadline_s)
         if head.status != 200:
             answer = await error_body(exchange, deadline_s)
-            raise self._codec.refusal(head, answer, now_unix_s=self._clock.unix_ms() / 1000)
+            error = self._codec.refusal(head, answer, now_unix_s=self._clock.unix_ms() / 1000)
+            self.refused(error)
+            raise error
         wanted = self._codec.stream_type if call.is_streaming else self._codec.whole_type
         if call.is_streaming and head.media_type == self._codec.whole_type != wanted:
             # Where a stream was asked for it may be an error that says why.

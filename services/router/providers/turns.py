@@ -43,7 +43,7 @@ class Image(NamedTuple):
 
 
 class File(NamedTuple):
-    """A document as base64."""
+    """A document or a recording as base64; the media type of a recording begins with `audio/`."""
 
     where: str
     media_type: str
@@ -129,12 +129,18 @@ class _File(msgspec.Struct):
     filename: str | None = None
 
 
+class _Recording(msgspec.Struct):
+    data: str = ""
+    format: str = ""
+
+
 class _Block(msgspec.Struct):
     type: str = ""
     text: str | None = None
     refusal: str | None = None
     image_url: _Url | None = None
     file: _File | None = None
+    input_audio: _Recording | None = None
     cache_control: _CacheControl | None = None
 
 
@@ -296,6 +302,9 @@ class _Reader:
         if block.type == "file" and block.file is not None and block.file.file_data:
             media_type, data = _split(block.file.file_data)
             return File(f"{where}.file", media_type, data, block.file.filename or "")
+        if block.type == "input_audio" and block.input_audio is not None:
+            recording = block.input_audio
+            return File(f"{where}.input_audio", f"audio/{recording.format}", recording.data)
         raise _refused(Failure.UNSUPPORTED, where, "is nothing that this deployment can take")
 
     def _image(self, where: str, url: str) -> Image:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.lib.streaming._deltas import accumulate_delta
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from services.router.providers.chunk_writer import TOOL_CALLS_MAX, ChunkWriter, Counts
@@ -169,7 +170,22 @@ def test_extra_content_and_details_are_kept_in_both_forms() -> None:
     found = chunks(writer.batch())
     message = json.loads(plain.end("tool_calls", None).completion)["choices"][0]["message"]
 
+    detail["index"] = 0
     assert found[1]["choices"][0]["delta"]["reasoning_details"] == [detail]
     assert found[2]["choices"][0]["delta"]["tool_calls"][0]["extra_content"] == extra
     assert message["reasoning_details"] == [detail]
     assert message["tool_calls"][0]["extra_content"] == extra
+
+
+def test_openais_client_gathers_details_of_a_stream() -> None:
+    writer = ChunkWriter(call(is_streaming=True))
+    for signature in "ab":
+        writer.reasoning_detail({"type": "reasoning.text", "signature": signature})
+
+    gathered: dict[object, object] = {}
+    for chunk in chunks(writer.batch()):
+        gathered = accumulate_delta(gathered, chunk["choices"][0]["delta"])
+
+    details = gathered["reasoning_details"]
+    assert isinstance(details, list)
+    assert ["a", "b"] == [detail["signature"] for detail in details]

@@ -166,7 +166,7 @@ def test_what_has_no_place_is_named_and_a_refusal_is_what_was_said() -> None:
 
 
 def test_a_block_that_has_no_place_is_refused_by_its_name() -> None:
-    block = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
+    block = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
 
     with pytest.raises(ProviderError) as caught:
         read({"role": "user", "content": [block]})
@@ -196,3 +196,12 @@ def test_roles_alternate_and_no_text_is_lost(said: list[tuple[str, str]]) -> Non
             inner = part.parts if isinstance(part, ToolResult) else (part,)
             texts += [each.text for each in inner if isinstance(each, Text)]
     assert sorted(texts) == sorted(text for _, text in said)
+
+
+def test_a_recording_is_a_file_of_sound() -> None:
+    block = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+
+    found = read({"role": "user", "content": [block]})
+
+    where = "messages[0].content[0].input_audio"
+    assert found.turns[0].parts == (File(where, "audio/wav", "UklGRg=="),)

@@ -97,8 +97,8 @@ def test_every_kind_of_block_has_its_place() -> None:
     assert message["content"] == "I look twice: "
     assert message["reasoning_content"] == "Let me see"
     assert message["reasoning_details"] == [
-        {"type": "reasoning.text", "text": "Let me see", "signature": "sig", **ours},
-        {"type": "reasoning.encrypted", "data": "sealed", **ours},
+        {"type": "reasoning.text", "text": "Let me see", "signature": "sig", **ours, "index": 0},
+        {"type": "reasoning.encrypted", "data": "sealed", **ours, "index": 1},
     ]
     assert [(c["id"], c["function"]) for c in message["tool_calls"]] == [
         ("toolu_1", {"name": "look", "arguments": '{"at":"sea"}'}),
