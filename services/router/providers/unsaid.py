@@ -1,0 +1,108 @@
+"""What of a request a wire format has no words for: refused, told, or nothing at all; pure.
+
+A codec names the fields that it says itself. Of the others those that change the answer are
+refused, so that another route is tried, and the rest is told to the caller.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from services.router.capabilities import FEATURES, param_of
+from services.router.constraints import CONSTRAINTS
+from services.router.providers.openai_errors import JUNK
+from services.router.providers.port import Body, Failure, ProviderError
+
+SEMANTIC: Final = frozenset(map(param_of, FEATURES)) - {"messages"}
+"""Request fields that change the answer."""
+
+_ELSEWHERE: Final = CONSTRAINTS | {
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "timeout_ms",
+}
+"""What every codec says, or what is said and told in another place."""
+
+_NOTHING: Final = frozenset({b"null", b"[]", b"{}", b'""', b"false"})
+_AT_WILL: Final = frozenset({b"null", b'"auto"', b'"none"'})
+_HARMLESS: Final[Mapping[str, frozenset[bytes]]] = {
+    "n": frozenset({b"null", b"1", b"1.0"}),
+    "parallel_tool_calls": frozenset({b"null", b"true"}),
+    "modalities": frozenset({b"null", b"[]", b'["text"]'}),
+    "function_call": _AT_WILL,
+    "tool_choice": _AT_WILL,
+    "top_logprobs": frozenset({b"null", b"0"}),
+}
+"""Values that ask for nothing, where they are others than `_NOTHING`."""
+
+
+_USUAL_DETAIL: Final = (None, "auto")
+_TOOLS: Final = ("tool", "function")
+
+
+class _Url(msgspec.Struct):
+    detail: str | None = None
+
+
+class _Block(msgspec.Struct):
+    image_url: _Url | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Block] | None = None
+    name: str | None = None
+
+
+_messages: Final = msgspec.json.Decoder(list[_Message]).decode
+
+
+def unsaid(body: Body, said: frozenset[str]) -> tuple[str, ...]:
+    """Return the fields of a request that are left aside, sorted.
+
+    Args:
+        body: The OpenAI request.
+        said: The fields that the codec says.
+
+    Raises:
+        ProviderError: UNSUPPORTED, with `param`: one of the others changes the answer.
+    """
+    if body.keys() <= _ELSEWHERE:
+        return ()
+    left = []
+    for name in sorted(body.keys() - said - _ELSEWHERE):
+        if bytes(body[name]) in _HARMLESS.get(name, _NOTHING):
+            continue
+        if name in SEMANTIC:
+            raise unsupported(name)
+        left.append(name)
+    return tuple(left)
+
+
+def unsaid_of_messages(body: Body) -> list[str]:
+    """Return what messages may say that turns have no place for: names, and how closely to look."""
+    raw = bytes(body.get("messages", b""))
+    if b'"name"' not in raw and b'"detail"' not in raw:
+        return []
+    try:
+        messages = _messages(raw)
+    except JUNK:
+        return []
+    blocks = [b for m in messages if isinstance(m.content, list) for b in m.content]
+    urls = [block.image_url for block in blocks if block.image_url is not None]
+    found = []
+    if any(url.detail not in _USUAL_DETAIL for url in urls):
+        found.append("messages.image_url.detail")
+    if any(message.name and message.role not in _TOOLS for message in messages):
+        found.append("messages.name")
+    return found
+
+
+def unsupported(param: str, what: str = "is not supported by this deployment") -> ProviderError:
+    """Return the refusal of something that another deployment may take."""
+    return ProviderError(Failure.UNSUPPORTED, f"{param} {what}.", status=400, param=param)
