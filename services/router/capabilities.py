@@ -39,6 +39,15 @@ _TRITON: Final = (
 )
 """What a model's own inputs decide is refused by its adapter, which knows them."""
 
+_GEMINI: Final = _SAMPLING | {
+    "top_k",
+    "tools",
+    "tool_choice",
+    "image_url",
+    "file",
+    "input_audio",
+    "dimensions",
+}
 _ANTHROPIC: Final = frozenset(
     {"tools", "tool_choice", "parallel_tool_calls", "image_url", "tool_images", "file"}
     | {"stop", "stop>4", "top_k", "response_format", "guided_json", "guided_choice"}
@@ -55,6 +64,7 @@ BY_ENGINE: Final = {
     "vllm": _VLLM,
     "sglang": _SGLANG,
     "triton": _TRITON,
+    "gemini": _GEMINI,
     "anthropic": _ANTHROPIC,
     "bedrock": _BEDROCK,
     "tgi": _PROMPTED,
