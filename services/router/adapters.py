@@ -14,6 +14,7 @@ from services.router.aws_entries import BedrockEntry, SageMakerEntry
 from services.router.catalog import Catalogue, Deployment
 from services.router.catalog_entries import CatalogueFile
 from services.router.fleet import Wanted
+from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
 from services.router.prompt_tools import PromptTools
 from services.router.provider_entries import (
     AnthropicEntry,
@@ -61,6 +62,8 @@ def opener(parts: Parts) -> Callable[[Wanted], Adapter]:
         entry = item.entry
         if isinstance(entry, TritonEntry):
             return _open_triton(entry, item.deployment, parts)
+        if isinstance(entry, GoogleAiStudioEntry | VertexEntry):
+            return _open_google(entry, item.deployment, parts)
         if isinstance(entry, AnthropicEntry):
             return _open_anthropic(entry, parts)
         if isinstance(entry, BedrockEntry | SageMakerEntry):
@@ -89,6 +92,33 @@ def _open_triton(entry: TritonEntry, deployment: Deployment, parts: Parts) -> Ad
     )
 
     return open_triton_embedder(config, _tensors(deployment), http_pool=parts.pool)
+
+
+def _open_google(
+    entry: GoogleAiStudioEntry | VertexEntry, deployment: Deployment, parts: Parts
+) -> Adapter:
+    from services.router.providers.google import (  # noqa: PLC0415 - seldom used
+        VertexAccount,
+        open_ai_studio,
+        open_vertex,
+    )
+
+    pool, fetcher, clock = parts.pool, parts.tools.fetcher, parts.clock
+    if isinstance(entry, GoogleAiStudioEntry):
+        return open_ai_studio(
+            base_url=entry.base_url,
+            api_key=entry.api_key,
+            pool=pool,
+            fetcher=fetcher,
+            clock=clock,
+        )
+    account = VertexAccount(
+        base_url=entry.base_url_of_project,
+        credentials=entry.credentials,
+        metadata_url=entry.metadata_url,
+    )
+    form = entry.form_of(deployment.upstream_model)
+    return open_vertex(account, form, pool=pool, fetcher=fetcher, clock=clock)
 
 
 @asynccontextmanager

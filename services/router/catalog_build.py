@@ -1,7 +1,7 @@
 """From the catalogue as it is written to the snapshot that is routed by."""
 
 from kit.ids import name_id
-from services.router.aws_entries import BedrockEntry, SageMakerEntry
+from services.router.aws_entries import BedrockEntry
 from services.router.capabilities import NATIVE_FORMAT, capabilities
 from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
 from services.router.catalog_entries import (
@@ -11,12 +11,13 @@ from services.router.catalog_entries import (
     ModelEntry,
     TensorsEntry,
 )
+from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
 from services.router.pricing import ceiling, floor
 from services.router.provider_entries import (
     AnthropicEntry,
     OpenAiCompatEntry,
-    ProviderEntry,
     TritonEntry,
+    engine_of,
 )
 
 
@@ -38,7 +39,7 @@ def build(file: CatalogueFile, *, generation: int) -> Catalogue:
 
 def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> dict[str, str]:
     provider = file.providers[entry.provider]
-    options = {"engine": _engine(provider, entry)}
+    options = {"engine": engine_of(provider, entry.upstream_model, entry.body)}
     if entry.body:
         options["body"] = entry.body
     if entry.chat_template:
@@ -46,6 +47,8 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
     if entry.image_placeholder:
         options["image_placeholder"] = entry.image_placeholder
     if isinstance(provider, OpenAiCompatEntry | AnthropicEntry) and provider.thinking:
+        options["thinking"] = provider.thinking
+    if isinstance(provider, GoogleAiStudioEntry | VertexEntry):
         options["thinking"] = provider.thinking
     if isinstance(provider, AnthropicEntry):
         options["sampling"] = provider.sampling
@@ -62,15 +65,10 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
     return options
 
 
-def _engine(provider: ProviderEntry, entry: DeploymentEntry) -> str:
-    if isinstance(provider, SageMakerEntry):
-        return provider.engine_of(entry.body)
-    return provider.engine
-
-
 def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> Deployment:
     provider = file.providers[entry.provider]
-    capable = capabilities(_engine(provider, entry), supports=entry.supports, lacks=entry.lacks)
+    engine = engine_of(provider, entry.upstream_model, entry.body)
+    capable = capabilities(engine, supports=entry.supports, lacks=entry.lacks)
     return Deployment(
         name=entry.name,
         deployment_id=name_id("deployment", entry.name),

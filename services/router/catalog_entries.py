@@ -15,6 +15,7 @@ from kit.money import (
 )
 from services.router.aws_entries import BodyName, deployment_problem
 from services.router.capabilities import FEATURES
+from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
 from services.router.pricing import PriceRow
 from services.router.provider_entries import Entry, Name, ProviderEntry, TritonEntry
 from turnpike.router.v1 import router_pb2
@@ -238,7 +239,12 @@ class CatalogueFile(Entry):
         for model in self.models.values():
             served = set(model.operations)
             for deployment in model.deployments:
-                is_triton = isinstance(self.providers[deployment.provider], TritonEntry)
+                provider = self.providers[deployment.provider]
+                if isinstance(provider, GoogleAiStudioEntry | VertexEntry) and (
+                    obstacle := provider.obstacle(deployment.upstream_model, served)
+                ):
+                    raise ValueError(f"deployment {deployment.name}: {obstacle}")
+                is_triton = isinstance(provider, TritonEntry)
                 is_embedder = is_triton and "embedding" in served
                 if is_embedder and served != {"embedding"}:
                     raise ValueError(

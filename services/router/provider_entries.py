@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from services.router.aws_entries import BedrockEntry, SageMakerEntry
+from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
 
 RESELLERS: Final = ("openrouter.ai",)
 """Who sells others' capacity; providers there are external unless the file says otherwise."""
@@ -175,10 +176,27 @@ class AnthropicEntry(HttpEntry):
         return self
 
 
-KINDS: Final = frozenset({"triton", "openai_compat", "anthropic", "bedrock", "sagemaker"})
+KINDS: Final = frozenset(
+    {"triton", "openai_compat", "anthropic", "bedrock", "sagemaker", "google_ai_studio", "vertex"}
+)
 """Every `kind` of a provider."""
 
 ProviderEntry = Annotated[
-    TritonEntry | OpenAiCompatEntry | AnthropicEntry | BedrockEntry | SageMakerEntry,
+    TritonEntry
+    | OpenAiCompatEntry
+    | AnthropicEntry
+    | BedrockEntry
+    | SageMakerEntry
+    | GoogleAiStudioEntry
+    | VertexEntry,
     Field(discriminator="kind"),
 ]
+
+
+def engine_of(provider: ProviderEntry, upstream_model: str, body: str) -> str:
+    """Return whose parameters a provider takes for one of its models, with this form of body."""
+    if isinstance(provider, VertexEntry):
+        return provider.form_of(upstream_model)
+    if isinstance(provider, SageMakerEntry):
+        return provider.engine_of(body)
+    return provider.engine
