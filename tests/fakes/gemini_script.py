@@ -42,6 +42,7 @@ class Script:
     cut_after: int = -1  # the connection ends
     end_after: int = -1  # the body ends
     hang_after: int = -1
+    delay_ms: int = 0  # between events
     split: int = 0  # bytes per write; 0: an event per write
     line: str = "\r\n"
     retry_after: str = ""

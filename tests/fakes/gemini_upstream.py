@@ -132,6 +132,8 @@ class _Exchange:
 
     async def _trouble(self, count: int) -> None:
         script = self._script
+        if script.delay_ms:
+            await asyncio.sleep(script.delay_ms / 1000)
         if count == script.hang_after:
             await self._hang()
         if count == script.cut_after:

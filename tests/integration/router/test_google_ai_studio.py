@@ -236,7 +236,7 @@ async def test_broken_stream_is_charged_no_more_than_was_reported(
     provider: Provider, upstream: GeminiUpstream, name: str
 ) -> None:
     fields, wanted = TROUBLES[name]
-    upstream.answers(text("a", "b", "c", "d", **fields))
+    upstream.answers(text("a", "b", "c", "d", delay_ms=5, **fields))
     batches: list[Batch] = []
 
     async def gather() -> None:
