@@ -116,6 +116,7 @@ def _open_google(
         base_url=entry.base_url_of_project,
         credentials=entry.credentials,
         metadata_url=entry.metadata_url,
+        claude_version=entry.claude_version,
     )
     form = entry.form_of(deployment.upstream_model)
     return open_vertex(account, form, pool=pool, fetcher=fetcher, clock=clock)

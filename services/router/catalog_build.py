@@ -49,7 +49,7 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
     if isinstance(provider, OpenAiCompatEntry | AnthropicEntry) and provider.thinking:
         options["thinking"] = provider.thinking
     if isinstance(provider, GoogleAiStudioEntry | VertexEntry):
-        options["thinking"] = provider.thinking
+        options |= provider.options(entry.upstream_model)
     if isinstance(provider, AnthropicEntry):
         options["sampling"] = provider.sampling
     if NATIVE_FORMAT in entry.supports:

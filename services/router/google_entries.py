@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, model_validator
 
 AI_STUDIO_URL: Final = "https://generativelanguage.googleapis.com/v1beta"
 METADATA: Final = "metadata"
@@ -13,9 +13,12 @@ METADATA: Final = "metadata"
 
 _BASE_URL: Final = r"^https?://[^\s?#]+$"
 _PORTS: Final = {"https": 443, "http": 80}
+_WITHOUT_SAMPLING: Final = "2026-10-21"
+"""The first version of Anthropic's API that takes no temperature, top_p and top_k."""
+
 _MULTI_REGIONS: Final = frozenset({"us", "eu"})
 _GEMINI_SERVES: Final = frozenset({"chat", "embedding"})
-_OPENAI_SERVES: Final = frozenset({"chat"})
+_CHAT: Final = frozenset({"chat"})
 
 Form = Literal["gemini", "anthropic", "openai"]
 """What a model on Vertex AI speaks."""
@@ -44,6 +47,11 @@ class GoogleEntry(BaseModel, frozen=True, extra="forbid"):
     def capacity(self) -> _TypeName:
         """Whose capacity it is."""
         return self.type
+
+    def options(self, upstream_model: str) -> dict[str, str]:
+        """Return what its codec is told of a model."""
+        del upstream_model
+        return {"thinking": self.thinking}
 
 
 class GoogleAiStudioEntry(GoogleEntry):
@@ -78,7 +86,8 @@ class VertexEntry(GoogleEntry):
     """Vertex AI of one project in one location.
 
     What a deployment speaks follows from its `upstream_model`: `google/<model>` or a plain name is
-    Gemini's API, `openai/<model>` OpenAI's, with `<model>` such as `meta/llama-4-scout-maas`.
+    Gemini's API, `anthropic/<model>` Claude's, `openai/<model>` OpenAI's, with `<model>` such as
+    `meta/llama-4-scout-maas`.
     """
 
     kind: Literal["vertex"]
@@ -103,6 +112,27 @@ class VertexEntry(GoogleEntry):
         pattern=_BASE_URL,
         description="Where the machine's own account is asked for.",
     )
+
+    claude_version: str = Field(
+        "vertex-2023-10-16",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="Which version of Anthropic's API its Claude models are asked by.",
+    )
+    claude_thinking: Literal["adaptive", "always", "budget", "none"] = Field(
+        "adaptive", description="How its Claude models think, see kind anthropic."
+    )
+    claude_sampling: Literal["sent", "refused", "ignored"] = Field(
+        "sent", description="What its Claude models make of sampling, see kind anthropic."
+    )
+
+    @model_validator(mode="after")
+    def _is_of_one_version(self) -> "VertexEntry":
+        is_late = self.claude_version[:1].isdigit() and self.claude_version >= _WITHOUT_SAMPLING
+        if is_late and self.claude_sampling == "sent":
+            raise ValueError(
+                f"claude_version {self.claude_version} needs claude_sampling refused or ignored"
+            )
+        return self
 
     @property
     def base_url_of_project(self) -> str:
@@ -134,7 +164,8 @@ class VertexEntry(GoogleEntry):
         if publisher == "openai":
             return "openai"
         raise ValueError(
-            "upstream_model on vertex is a plain name or begins with google/, openai/ or endpoints/"
+            "upstream_model on vertex is a plain name or begins with google/, anthropic/, openai/"
+            " or endpoints/"
         )
 
     def obstacle(self, upstream_model: str, operations: Collection[str]) -> str:
@@ -143,9 +174,14 @@ class VertexEntry(GoogleEntry):
             form = self.form_of(upstream_model)
         except ValueError as error:
             return str(error)
+        return _unserved(operations, _GEMINI_SERVES if form == "gemini" else _CHAT)
+
+    def options(self, upstream_model: str) -> dict[str, str]:
+        """Return what its codec is told of a model."""
+        form = self.form_of(upstream_model)
         if form == "anthropic":
-            return "Claude on vertex is not served yet; use kind anthropic"
-        return _unserved(operations, _GEMINI_SERVES if form == "gemini" else _OPENAI_SERVES)
+            return {"thinking": self.claude_thinking, "sampling": self.claude_sampling}
+        return super().options(upstream_model) if form == "gemini" else {}
 
     @property
     def _host(self) -> str:

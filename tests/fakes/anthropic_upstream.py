@@ -23,6 +23,7 @@ from tests.fakes.anthropic_script import (
     odd_body,
 )
 
+VERTEX = "/v1/projects/{project}/locations/{location}/publishers/anthropic/models"
 BODY_BYTES_MAX = 64 * 1024**2
 
 
@@ -86,6 +87,7 @@ async def open_anthropic_upstream() -> AsyncIterator[AnthropicUpstream]:
 
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app.router.add_post("/v1/messages", messages)
+    app.router.add_post(VERTEX + "/{model}", messages)
     app.router.add_get("/v1/models", models)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.0)
     await runner.setup()

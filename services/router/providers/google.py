@@ -18,8 +18,10 @@ from services.router.providers.gcp_token import (
     TokenSource,
 )
 from services.router.providers.gemini_codec import GeminiCodec
+from services.router.providers.key_signer import KeySigner
 from services.router.providers.port import ProviderError
 from services.router.providers.translated import Codec, Outgoing, Translated
+from services.router.providers.vertex_claude import VertexClaudeCodec
 from services.router.providers.vertex_openai import VertexOpenAiCodec
 from services.router.upstream import HttpPool, Target, build_headers
 
@@ -32,31 +34,14 @@ _UNAUTHENTICATED: Final = 401
 class VertexAccount:
     """Where a project's models are, and who we are there.
 
-    `credentials` is the path of a key file or `metadata`.
+    `credentials` is the path of a key file or `metadata`; `claude_version` is that of Anthropic's
+    API there.
     """
 
     base_url: str
     credentials: str
     metadata_url: str
-
-
-class KeySigner:
-    """Shows an API key."""
-
-    def __init__(self, api_key: SecretStr) -> None:
-        key = api_key.get_secret_value()
-        self._fields = {"user-agent": "turnpike"} | ({"x-goog-api-key": key} if key else {})
-
-    async def headers(
-        self, target: Target, outgoing: Outgoing, *, is_streaming: bool, deadline_s: float
-    ) -> bytes:
-        """Return the headers of one POST."""
-        del deadline_s
-        return _headers(target, outgoing, self._fields, is_streaming=is_streaming)
-
-    def probe_headers(self, target: Target) -> bytes:
-        """Return the headers of a probe."""
-        return build_headers(target, self._fields)
+    claude_version: str
 
 
 class TokenSigner:
@@ -106,7 +91,7 @@ async def open_ai_studio(
     """
     yield Translated(
         GeminiCodec("ai_studio"),
-        KeySigner(api_key),
+        KeySigner("x-goog-api-key", api_key),
         base_url=base_url,
         pool=pool,
         fetcher=fetcher,
@@ -121,10 +106,10 @@ async def open_vertex(
     """Open a provider for a model on Vertex AI; pool and fetcher stay the caller's.
 
     Raises:
-        ValueError: A URL cannot be used, or the form is not served.
+        ValueError: A URL cannot be used.
     """
     yield VertexProvider(
-        _codec(form),
+        _codec(form, account),
         TokenSigner(TokenSource(_granter(account, pool, clock))),
         base_url=account.base_url,
         pool=pool,
@@ -133,12 +118,12 @@ async def open_vertex(
     )
 
 
-def _codec(form: Form) -> Codec:
+def _codec(form: Form, account: VertexAccount) -> Codec:
     if form == "gemini":
         return GeminiCodec("vertex")
-    if form == "openai":
-        return VertexOpenAiCodec()
-    raise ValueError("Claude on vertex is not served yet; use kind anthropic.")
+    if form == "anthropic":
+        return VertexClaudeCodec(account.claude_version)
+    return VertexOpenAiCodec()
 
 
 def _granter(account: VertexAccount, pool: HttpPool, clock: Clock) -> Granter:

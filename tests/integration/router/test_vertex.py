@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from anthropic import AsyncAnthropicVertex
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from kit.clock import ManualClock
@@ -15,6 +17,7 @@ from services.router.providers.fetch import FetchRules, ImageFetcher
 from services.router.providers.google import VertexAccount, open_vertex
 from services.router.providers.port import Failure, Provider, ProviderError
 from services.router.upstream import HttpLimits, HttpPool, open_http_pool
+from tests.fakes.anthropic_upstream import AnthropicUpstream
 from tests.fakes.gcp_accounts import GcpAccounts, new_key, open_gcp_accounts
 from tests.fakes.gemini_calls import TOOLS, ask, message_of
 from tests.fakes.gemini_oracle import read_request
@@ -73,6 +76,7 @@ class Opener:
             base_url=entry.base_url_of_project,
             credentials=entry.credentials,
             metadata_url=entry.metadata_url,
+            claude_version=entry.claude_version,
         )
         fetcher = ImageFetcher(FetchRules())
         self.stack.callback(fetcher.close)
@@ -197,9 +201,77 @@ async def test_refusal_of_the_openai_form_is_googles(
     assert Failure.RATE_LIMITED is caught.value.failure
 
 
-async def test_claude_is_not_served_yet(opener: Opener, upstream: GeminiUpstream) -> None:
-    with pytest.raises(ValueError, match="not served yet"):
-        await opener.open(upstream.origin, "anthropic/claude-x")
+@pytest.mark.parametrize("is_streaming", [True, False])
+async def test_claude_is_asked_as_anthropics_own_client_does(
+    opener: Opener, anthropic_upstream: AnthropicUpstream, is_streaming: bool
+) -> None:
+    model = "anthropic/claude-opus-4-6@20260101"
+    provider = await opener.open(
+        anthropic_upstream.base_url,
+        model,
+        claude_version="2026-10-21",
+        claude_sampling="ignored",
+    )
+    options = {"engine": "anthropic", "thinking": "none"}
+
+    batches = await ask(
+        provider, make_body(), upstream_model=model, is_streaming=is_streaming, options=options
+    )
+    async with AsyncAnthropicVertex(
+        region="europe-west1",
+        project_id="my-project",
+        access_token="ya29.x",
+        base_url=f"{anthropic_upstream.base_url}/v1",
+        max_retries=0,
+    ) as client:
+        stream: Any = await client.messages.create(
+            model="claude-opus-4-6@20260101",
+            max_tokens=100,
+            messages=[{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
+            stream=is_streaming,
+        )
+        if is_streaming:
+            assert [event async for event in stream]
+
+    ours, theirs = anthropic_upstream.seen
+    assert message_of(batches)["content"]
+    assert unquote(theirs.path) == unquote(ours.path)
+    assert theirs.body.pop("stream", False) == ours.body.pop("stream", False) == is_streaming
+    assert theirs.body == ours.body
+    assert "Bearer ya29.fake-1" == ours.headers["authorization"]
+    told = anthropic_upstream.seen[0].usage
+    assert told is not None
+    assert told["output_tokens"] == batches[-1].finish.usage.completion_token_count
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (status(429, "RESOURCE_EXHAUSTED"), Failure.RATE_LIMITED),
+        (status(400, "FAILED_PRECONDITION"), Failure.CREDENTIALS),
+        (
+            {"type": "error", "error": {"type": "overloaded_error", "message": "secret"}},
+            Failure.UNAVAILABLE,
+        ),
+    ],
+)
+async def test_claude_is_refused_by_either_maker(
+    opener: Opener, upstream: GeminiUpstream, body: dict[str, Any], wanted: Failure
+) -> None:
+    provider = await opener.open(upstream.origin, "anthropic/claude-x")
+    code = body["error"].get("code", 529)
+    upstream.answers(Script(status=code, error=body))
+
+    with pytest.raises(ProviderError) as caught:
+        await ask(
+            provider,
+            make_body(),
+            upstream_model="anthropic/claude-x",
+            options={"engine": "anthropic"},
+        )
+
+    assert wanted is caught.value.failure
+    assert "secret" not in caught.value.message
 
 
 async def test_vectors_are_predicted(opener: Opener, upstream: GeminiUpstream) -> None:

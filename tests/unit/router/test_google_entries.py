@@ -59,6 +59,7 @@ def test_base_url_takes_the_place_of_the_host() -> None:
         (VERTEX, "google/gemini-2.5-pro", "gemini"),
         (VERTEX, "endpoints/12", "gemini"),
         (VERTEX, "openai/meta/llama-4-scout-maas", "openai"),
+        (VERTEX, "anthropic/claude-opus-4-6", "anthropic"),
     ],
 )
 def test_engine_follows_from_the_model(
@@ -68,13 +69,14 @@ def test_engine_follows_from_the_model(
 
     assert engine == deployment.options["engine"]
     assert BY_ENGINE[engine] == deployment.capabilities
-    assert "auto" == deployment.options["thinking"]
+    thinking = {"gemini": "auto", "anthropic": "adaptive"}
+    assert thinking.get(engine) == deployment.options.get("thinking")
 
 
 @pytest.mark.parametrize(
     ("provider", "upstream_model", "operations", "why"),
     [
-        (VERTEX, "anthropic/claude-x", ["chat"], "Claude"),
+        (VERTEX, "anthropic/claude-x", ["embedding"], "no embedding"),
         (VERTEX, "meta/llama", ["chat"], "begins with google/"),
         (VERTEX, "openai/x", ["embedding"], "no embedding"),
         (STUDIO, "imagen", ["image"], "no image"),
@@ -110,3 +112,8 @@ def test_key_is_not_shown() -> None:
     entry = GoogleAiStudioEntry.model_validate({**STUDIO, "api_key": "AIza-secret"})
 
     assert "secret" not in repr(entry)
+
+
+def test_version_without_sampling_is_sent_none() -> None:
+    with pytest.raises(ValidationError, match="claude_sampling"):
+        VertexEntry.model_validate({**VERTEX, "claude_version": "2026-10-21"})
