@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
-from services.router.aws_entries import BedrockEntry, SageMakerEntry
+from services.router.aws_entries import BedrockEntry, BodyName, SageMakerEntry
 from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
 
 RESELLERS: Final = ("openrouter.ai",)
@@ -193,7 +193,7 @@ ProviderEntry = Annotated[
 ]
 
 
-def engine_of(provider: ProviderEntry, upstream_model: str, body: str) -> str:
+def engine_of(provider: ProviderEntry, upstream_model: str, body: BodyName) -> str:
     """Return whose parameters a provider takes for one of its models, with this form of body."""
     if isinstance(provider, VertexEntry):
         return provider.form_of(upstream_model)
