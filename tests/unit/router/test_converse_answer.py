@@ -221,6 +221,6 @@ def test_thought_is_said_and_its_signature_kept() -> None:
     message = folded(fed(script.messages(), call()))
 
     assert "hm" == message["reasoning_content"]
-    detail = {"type": "reasoning.text", "text": "hm", "signature": "s="}
-    detail["format"] = "anthropic-claude-v1"
+    detail: dict[str, object] = {"type": "reasoning.text", "text": "hm", "signature": "s="}
+    detail |= {"format": "anthropic-claude-v1", "index": 0}
     assert [detail] == message["reasoning_details"]
