@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,11 @@ from services.router.speed import Speed
 CREDENTIALS_COOL_S = 60.0
 """How long a deployment rests after its provider refused our key, seconds."""
 _log = structlog.get_logger("router.fleet")
+
+
+def _ignored(_name: str, _rest_s: float) -> None:
+    """Tell nobody."""
+
 
 OpenProvider = Callable[["Wanted"], AbstractAsyncContextManager[Provider]]
 
@@ -130,7 +136,8 @@ class Fleet:
     something about the deployment, or `abandoned`, when it ended without saying anything about it.
     `invalid_output_counts` are answers by deployment that broke their constraint,
     `unjudged_output_counts` those that could not be held against it. `revision` grows whenever
-    somebody may be called who might not before, or the other way round.
+    somebody may be called who might not before, or the other way round. `on_turn` is told when we
+    find a deployment down, with how long it should rest, or up again, with 0.
     """
 
     def __init__(self, *, open_provider: OpenProvider) -> None:
@@ -138,6 +145,7 @@ class Fleet:
         self._members: dict[str, Member] = {}
         self._dismissed: list[Member] = []
         self.revision = 0
+        self.on_turn: Callable[[str, float], None] = _ignored
         self.attempt_counts: Counter[tuple[str, ...]] = Counter()
         self.invalid_output_counts: Counter[tuple[str, ...]] = Counter()
         self.unjudged_output_counts: Counter[tuple[str, ...]] = Counter()
@@ -145,6 +153,20 @@ class Fleet:
     def member(self, deployment: Deployment) -> Member | None:
         """Return what is known of a deployment; None while it is not open."""
         return self._members.get(deployment.name)
+
+    def heard(self, name: str, rest_s: float) -> None:
+        """Take another router's word about a deployment: how long it should rest, 0 when it is up.
+
+        Who is said to be up may be tried at once; that it is, we find out ourselves.
+        """
+        member = self._members.get(name)
+        if member is None:
+            return
+        now_s = asyncio.get_running_loop().time()
+        if rest_s > 0:
+            member.breaker.cool(now_s + rest_s)
+        else:
+            member.breaker.probed(now_s)
 
     def attempt(self, deployment: Deployment) -> Attempt:
         """Return a context in which the deployment is called once.
@@ -182,7 +204,7 @@ class Fleet:
             if name not in self._members:
                 stack = AsyncExitStack()
                 provider = await stack.enter_async_context(self._open_provider(item))
-                breaker = Breaker(self._changed)
+                breaker = Breaker(self._changed, partial(self._turned, name))
                 self._members[name] = Member(provider, stack, item.fingerprint, breaker)
                 self._changed()
 
@@ -208,6 +230,9 @@ class Fleet:
 
     def _changed(self) -> None:
         self.revision += 1
+
+    def _turned(self, name: str, rest_s: float) -> None:
+        self.on_turn(name, rest_s)
 
     async def _close_dismissed(self) -> None:
         while self._dismissed:

@@ -26,10 +26,15 @@ def _ignored() -> None:
     """Tell nobody."""
 
 
+def _ignored_turn(_rest_s: float) -> None:
+    """Tell nobody."""
+
+
 class Breaker:
     """Says whether a deployment may be called; times are loop seconds.
 
-    `on_change` is called whenever the answer changes but by time.
+    `on_change` is called whenever the answer changes but by time; `on_turn` when it does so by our
+    own experience, with how long no call should be made, 0 for none.
     """
 
     __slots__ = (
@@ -38,12 +43,18 @@ class Breaker:
         "_in_a_row",
         "_is_probing",
         "_on_change",
+        "_on_turn",
         "_open_s",
         "_open_until",
     )
 
-    def __init__(self, on_change: Callable[[], None] = _ignored) -> None:
+    def __init__(
+        self,
+        on_change: Callable[[], None] = _ignored,
+        on_turn: Callable[[float], None] = _ignored_turn,
+    ) -> None:
         self._on_change = on_change
+        self._on_turn = on_turn
         self._calls: deque[tuple[float, bool]] = deque(maxlen=WINDOW_CALLS_MAX)
         self._failed = 0
         self._in_a_row = 0
@@ -90,9 +101,12 @@ class Breaker:
             self._on_change()
 
     def cool(self, until_s: float) -> None:
-        """Take another router's word that the deployment is down, until this loop time at most."""
+        """Take another router's word: no call until this loop time; the longest one counts."""
         if self._open_s == 0.0:
             self._open_s, self._open_until = OPEN_FIRST_S, until_s
+            self._on_change()
+        elif until_s > self._open_until:
+            self._open_until = until_s
             self._on_change()
 
     def abandoned(self) -> None:
@@ -121,6 +135,7 @@ class Breaker:
         self._open_s = open_s
         self._open_until = max(self._open_until, now_s + max(open_s, cool_s))
         self._on_change()
+        self._on_turn(self._open_until - now_s)
 
     def _reset(self) -> None:
         self._open_s = 0.0
@@ -129,6 +144,7 @@ class Breaker:
         self._calls.clear()
         self._failed = 0
         self._on_change()
+        self._on_turn(0.0)
 
     def _count(self, now_s: float, *, is_failure: bool) -> None:
         calls = self._calls

@@ -1,16 +1,17 @@
 """Opens the router: catalogue, upstreams, journal, publisher and servicer."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.ids import Uuid7Source
-from kit.journal import open_journal
+from kit.journal import Journal, open_journal
 from kit.journal_files import adopt_orphans
 from kit.tasks import background
 from kit.telemetry import Telemetry
@@ -23,6 +24,7 @@ from services.router.prompt_tools import open_prompt_tools
 from services.router.reload import CatalogueKeeper
 from services.router.servicer import RouterServicer
 from services.router.settings import CATALOGUE_SUBJECT, RouterSettings
+from services.router.shared_health import SharedHealth
 from services.router.upstream import open_http_pool
 from services.router.upstream_types import HttpLimits
 from services.router.usage_events import recover
@@ -61,13 +63,7 @@ async def open_router(
     router_id = Uuid7Source().new(clock.unix_ms())
     journal_dir = state_dir / "journal"
     async with AsyncExitStack() as stack:
-        journal = stack.enter_context(
-            open_journal(
-                journal_dir,
-                bytes_max=settings.journal_bytes_max,
-                is_synced=settings.journal_is_synced,
-            )
-        )
+        journal = stack.enter_context(_journal(journal_dir, settings))
         usage = UsageLog(
             router_id=router_id, journal=journal, bus=bus, clock=clock, settings=settings
         )
@@ -86,13 +82,18 @@ async def open_router(
         _adopt(journal_dir, usage, clock)
         telemetry = telemetry or Telemetry()
         watch(telemetry.registry, fleet=fleet, usage=usage, journal=journal)
-        loops = {
-            "usage": usage.run,
-            "fleet": lambda: fleet.tend(settings.probe_interval_s),
-            "catalogue": lambda: keeper.watch(settings.reload_poll_s, _announcer(bus, router_id)),
-        }
-        for name, loop in loops.items():
-            await stack.enter_async_context(background(loop, name=f"router-{name}"))
+        health = SharedHealth(fleet, bus, router_id)
+        announce = _announcer(bus, router_id)
+        await _run(
+            stack,
+            {
+                "usage": usage.run,
+                "health-told": health.tell,
+                "health-heard": health.listen,
+                "fleet": lambda: fleet.tend(settings.probe_interval_s),
+                "catalogue": lambda: keeper.watch(settings.reload_poll_s, announce),
+            },
+        )
         dispatcher = Dispatcher(
             settings=settings,
             catalogue=lambda: keeper.current,
@@ -109,6 +110,19 @@ async def open_router(
         finally:
             if not await usage.drained(wait_s=settings.drain_s):
                 _log.warning("usage_left_in_journal", backlog=usage.backlog_count)
+
+
+def _journal(folder: Path, settings: RouterSettings) -> AbstractContextManager[Journal]:
+    return open_journal(
+        folder, bytes_max=settings.journal_bytes_max, is_synced=settings.journal_is_synced
+    )
+
+
+async def _run(
+    stack: AsyncExitStack, loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
+) -> None:
+    for name, loop in loops.items():
+        await stack.enter_async_context(background(loop, name=f"router-{name}"))
 
 
 def _http_limits(settings: RouterSettings) -> HttpLimits:

@@ -349,6 +349,36 @@ class CatalogueChanged(_message.Message):
 Global___CatalogueChanged: _TypeAlias = CatalogueChanged  # noqa: Y015
 
 @_typing.final
+class DeploymentHealth(_message.Message):
+    """A router found a deployment down, or up again; the others believe it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTER_ID_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    REST_S_FIELD_NUMBER: _builtins.int
+    router_id: _builtins.str
+    """Router process that found out."""
+    deployment: _builtins.str
+    """Name of the deployment."""
+    rest_s: _builtins.float
+    """Seconds that it should be left alone; 0 when it is up again."""
+    def __init__(
+        self,
+        *,
+        router_id: _builtins.str = ...,
+        deployment: _builtins.str = ...,
+        rest_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "rest_s", b"rest_s", "router_id", b"router_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeploymentHealth: _TypeAlias = DeploymentHealth  # noqa: Y015
+
+@_typing.final
 class LeaseRecall(_message.Message):
     """Holders of leases of this account are asked to return what they have not drawn."""
 
