@@ -23,9 +23,12 @@ from services.router.provider_entries import (
     TritonEntry,
 )
 from services.router.providers.openai_compat import OpenAiCompatSettings, open_openai_compat
+from services.router.providers.openai_profiles import PROFILES
+from services.router.providers.openai_vendor import Vendor, open_openai_vendor
 from services.router.providers.port import Provider
 from services.router.settings import RouterSettings
 from services.router.upstream import HttpPool
+from services.router.vendor_entries import VendorEntry
 
 if TYPE_CHECKING:
     from services.router.providers.triton_port import TritonConfig
@@ -50,7 +53,8 @@ def wanted(file: CatalogueFile, catalogue: Catalogue) -> Iterator[Wanted]:
         for deployment in model.deployments:
             entry = file.providers[deployment.provider]
             options = repr(sorted(deployment.options.items()))
-            parts = (repr(entry), deployment.upstream_model, options, *_secrets(entry))
+            known = repr(sorted(deployment.capabilities))
+            parts = (repr(entry), deployment.upstream_model, options, known, *_secrets(entry))
             digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
             yield Wanted(deployment, entry, digest)
 
@@ -68,7 +72,7 @@ def opener(parts: Parts) -> Callable[[Wanted], Adapter]:
             return _open_anthropic(entry, parts)
         if isinstance(entry, BedrockEntry | SageMakerEntry):
             return _open_aws(entry, item.deployment, parts)
-        return open_openai_compat(_openai(entry), pool=parts.pool, clock=parts.clock)
+        return _open_openai(entry, item.deployment, parts)
 
     return open_adapter
 
@@ -157,13 +161,25 @@ def _open_aws(
     return open_sagemaker(entry, deployment, pool=pool, fetcher=fetcher, clock=clock)
 
 
-def _openai(entry: OpenAiCompatEntry) -> OpenAiCompatSettings:
-    return OpenAiCompatSettings(
+def _open_openai(
+    entry: OpenAiCompatEntry | VendorEntry, deployment: Deployment, parts: Parts
+) -> Adapter:
+    """Open who speaks OpenAI; who has no words of its own pays for nobody else's."""
+    reasons = bool(deployment.options.get("reasons"))
+    think_tags = bool(deployment.options.get("think_tags"))
+    profile = PROFILES[entry.engine].for_deployment(reasons=reasons, think_tags=think_tags)
+    if isinstance(entry, OpenAiCompatEntry):
+        profile = replace(profile, max_tokens_field=entry.max_tokens_field)
+    settings = OpenAiCompatSettings(
         base_url=entry.base_url,
         api_key=entry.api_key if entry.api_key.get_secret_value() else None,
-        max_tokens_field=entry.max_tokens_field,
-        headers=entry.headers,
+        max_tokens_field=profile.max_tokens_field,
+        headers=entry.all_headers,
     )
+    if profile.is_plain and not reasons:
+        return open_openai_compat(settings, pool=parts.pool, clock=parts.clock)
+    vendor = Vendor(profile=profile, capabilities=deployment.capabilities, reasons=reasons)
+    return open_openai_vendor(settings, vendor, pool=parts.pool, clock=parts.clock)
 
 
 def _triton(

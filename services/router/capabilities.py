@@ -59,11 +59,54 @@ _BEDROCK: Final = frozenset(
 _PROMPTED: Final = frozenset({"top_k", "repetition_penalty", "temperature>1"})
 """What containers take that are given a prompt."""
 
+_TOOLS: Final = frozenset({"tools", "tool_choice"})
+_LOGPROBS: Final = frozenset({"logprobs", "top_logprobs"})
+_PENALTIES: Final = frozenset({"frequency_penalty", "presence_penalty"})
+_FILTERS: Final = frozenset({"top_k", "min_p", "repetition_penalty"})
+_TRTLLM: Final = (_VLLM | {"structural_tag"}) - {
+    "chat_template",
+    "bad_words",
+    "parallel_tool_calls",
+}
+_TOGETHER: Final = (
+    _SAMPLING | _TOOLS | _FILTERS | {"n", "logit_bias", "image_url", "guided_regex", "echo"}
+)
+_DEEPSEEK: Final = (
+    (_SAMPLING - {"guided_json", "guided_choice"}) | _TOOLS | _LOGPROBS | {"stop>4"}
+) | {"top_logprobs>5", "suffix", "echo"}
+_FIREWORKS: Final = (
+    _SAMPLING | _CHAT | _FILTERS | {"ignore_eos", "guided_grammar", "prediction", "echo"}
+) | {"dimensions"}
+_MISTRAL: Final = (
+    (_SAMPLING - {"temperature>1"})
+    | _TOOLS
+    | {"parallel_tool_calls", "n", "image_url", "top_k", "repetition_penalty", "min_tokens"}
+    | {"prediction", "suffix", "dimensions"}
+)
+_HYPERBOLIC: Final = _SAMPLING | {"top_k", "image_url"}
+_XAI: Final = (
+    (_SAMPLING - _PENALTIES) | _TOOLS | _LOGPROBS | {"parallel_tool_calls", "n", "image_url"}
+)
+_OPENROUTER: Final = (
+    _SAMPLING
+    | (_CHAT - {"n"})
+    | _FILTERS
+    | {"top_logprobs>5", "file", "input_audio", "prediction", "dimensions"}
+)
+
 BY_ENGINE: Final = {
     "openai": _OPENAI,
     "vllm": _VLLM,
     "sglang": _SGLANG,
+    "trtllm": _TRTLLM,
     "triton": _TRITON,
+    "together": _TOGETHER,
+    "deepseek": _DEEPSEEK,
+    "fireworks": _FIREWORKS,
+    "mistral": _MISTRAL,
+    "hyperbolic": _HYPERBOLIC,
+    "xai": _XAI,
+    "openrouter": _OPENROUTER,
     "gemini": _GEMINI,
     "anthropic": _ANTHROPIC,
     "bedrock": _BEDROCK,
@@ -72,6 +115,16 @@ BY_ENGINE: Final = {
     "llama-jumpstart": frozenset({"temperature>1"}),
     "embedder": frozenset[str](),
 }
+_WHERE_IT_REASONS: Final = {
+    "openai": _PENALTIES
+    | _LOGPROBS
+    | {"temperature>1", "top_logprobs>5", "n", "logit_bias"}
+    | {"stop", "stop>4"},
+    "deepseek": _PENALTIES | _LOGPROBS | {"top_logprobs>5"},
+    "xai": frozenset({"stop", "stop>4"}),
+}
+"""What models that reason refuse, or leave unheard, where others of the same engine do not."""
+
 NATIVE_FORMAT: Final = "response_format>native"
 """What a deployment supports whose model can be held to a schema by itself; nothing asks for it."""
 
@@ -98,10 +151,20 @@ _CONTENT: Final = frozenset({"image_url", "file", "input_audio", "tool_images"})
 
 
 def capabilities(
-    engine: str, *, supports: Iterable[str] = (), lacks: Iterable[str] = ()
+    engine: str,
+    *,
+    supports: Iterable[str] = (),
+    lacks: Iterable[str] = (),
+    reasons: bool = False,
 ) -> frozenset[str]:
-    """Return the features of a deployment: its engine's, with what its owner knows better."""
-    return BY_ENGINE[engine].union(supports).difference(lacks)
+    """Return the features of a deployment: its engine's, with what its owner knows better.
+
+    `reasons` tells that its model does so by itself, which costs features at some vendors.
+    """
+    found = BY_ENGINE[engine]
+    if reasons:
+        found -= _WHERE_IT_REASONS.get(engine, frozenset())
+    return found.union(supports).difference(lacks)
 
 
 def parameters(features: Iterable[str]) -> list[str]:

@@ -52,6 +52,7 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
         options |= provider.options(entry.upstream_model)
     if isinstance(provider, AnthropicEntry):
         options["sampling"] = provider.sampling
+    options |= {name: "yes" for name in ("reasons", "think_tags") if getattr(entry, name)}
     if NATIVE_FORMAT in entry.supports:
         options["output_format"] = "native"
     if isinstance(provider, BedrockEntry):
@@ -68,7 +69,9 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
 def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> Deployment:
     provider = file.providers[entry.provider]
     engine = engine_of(provider, entry.upstream_model, entry.body)
-    capable = capabilities(engine, supports=entry.supports, lacks=entry.lacks)
+    capable = capabilities(
+        engine, supports=entry.supports, lacks=entry.lacks, reasons=entry.reasons
+    )
     return Deployment(
         name=entry.name,
         deployment_id=name_id("deployment", entry.name),

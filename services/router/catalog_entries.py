@@ -1,7 +1,7 @@
 """The form of the `catalogue` section of `turnpike.yaml`: providers, models, prices, functions."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Final, Literal
 
@@ -17,7 +17,15 @@ from services.router.aws_entries import BodyName, deployment_problem
 from services.router.capabilities import FEATURES
 from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
 from services.router.pricing import PriceRow
-from services.router.provider_entries import Entry, Name, ProviderEntry, TritonEntry
+from services.router.provider_entries import (
+    Entry,
+    Name,
+    OpenAiCompatEntry,
+    ProviderEntry,
+    TritonEntry,
+)
+from services.router.providers.openai_profiles import PROFILES
+from services.router.vendor_entries import VendorEntry
 from turnpike.router.v1 import router_pb2
 
 _SOLD_BY: Final = {"image": "image", "character": "speech", "second": "transcription"}
@@ -115,6 +123,16 @@ class DeploymentEntry(Entry):
     facts: list[Fact] = Field(
         default_factory=list,
         description="What callers may ask for: zdr, no_data_collection, quantization:fp8.",
+    )
+    reasons: bool = Field(
+        default=False,
+        description="Whether the model reasons by itself: what its vendor does not let such a model"
+        " be told is refused. For kinds that speak OpenAI.",
+    )
+    think_tags: bool = Field(
+        default=False,
+        description="Whether the model writes thoughts into its text, as <think>...</think>; they"
+        " become reasoning_content. For kinds that speak OpenAI.",
     )
     forwards_unknown: bool = Field(
         default=False, description="Whether fields that Turnpike does not know are sent on."
@@ -240,6 +258,7 @@ class CatalogueFile(Entry):
             served = set(model.operations)
             for deployment in model.deployments:
                 provider = self.providers[deployment.provider]
+                _check_profile(deployment, provider, served)
                 if isinstance(provider, GoogleAiStudioEntry | VertexEntry) and (
                     obstacle := provider.obstacle(deployment.upstream_model, served)
                 ):
@@ -272,3 +291,20 @@ class CatalogueFile(Entry):
         kind = self.providers[deployment.provider].kind
         if kind == "triton" and not _MEDIA.isdisjoint(model.operations):
             raise ValueError(f"deployment {deployment.name}: triton serves no images or sound here")
+
+
+def _check_profile(
+    deployment: DeploymentEntry, provider: ProviderEntry, served: Iterable[OperationName]
+) -> None:
+    """Check what is asked of a deployment against what its vendor has."""
+    if not isinstance(provider, OpenAiCompatEntry | VendorEntry):
+        if deployment.reasons or deployment.think_tags:
+            raise ValueError(
+                f"deployment {deployment.name}: reasons and think_tags are for kinds that speak"
+                " OpenAI"
+            )
+        return
+    if missing := sorted(set(served) - PROFILES[provider.engine].operations):
+        raise ValueError(
+            f"deployment {deployment.name}: {provider.engine} does not serve {missing[0]}"
+        )

@@ -19,28 +19,22 @@ class LocalTriton:
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """A provider that is added when its usual variable holds a key; prices are USD per million.
+    """A vendor that is added when its usual variable holds a key; prices are USD per million.
 
     List prices of the provider, to be checked before they are sold at: `turnpike.yaml` overrides.
     """
 
     variable: str
-    base_url: str
-    max_tokens_field: str
     models: tuple[tuple[str, int, str, str], ...]
 
 
 STARTERS: Final[Mapping[str, Starter]] = {
     "openai": Starter(
         "OPENAI_API_KEY",
-        "https://api.openai.com/v1",
-        "max_completion_tokens",
         (("gpt-4o-mini", 128_000, "0.15", "0.60"), ("gpt-4o", 128_000, "2.50", "10.00")),
     ),
     "deepseek": Starter(
         "DEEPSEEK_API_KEY",
-        "https://api.deepseek.com/v1",
-        "max_tokens",
         (("deepseek-chat", 64_000, "0.27", "1.10"),),
     ),
 }
@@ -74,13 +68,7 @@ def default_catalogue(variables: Mapping[str, str], triton: LocalTriton | None) 
         models["tiny-embed"] = _TINY_EMBED
     for name, starter in STARTERS.items():
         if key := variables.get(starter.variable):
-            providers[name] = {
-                "kind": "openai_compat",
-                "base_url": starter.base_url,
-                "api_key": key,
-                "max_tokens_field": starter.max_tokens_field,
-                "backend": name,
-            }
+            providers[name] = {"kind": name, "api_key": key}
             models |= {entry[0]: _started(name, entry) for entry in starter.models}
     return CatalogueFile.model_validate({"providers": providers, "models": models})
 

@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from services.router.aws_entries import BedrockEntry, BodyName, SageMakerEntry
 from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
+from services.router.providers.openai_profiles import VENDORS
+from services.router.vendor_entries import VendorEntry
 
 RESELLERS: Final = ("openrouter.ai",)
 """Who sells others' capacity; providers there are external unless the file says otherwise."""
@@ -101,7 +103,7 @@ class OpenAiCompatEntry(HttpEntry):
         "", description="How enable_thinking of chat_template_kwargs is said to engine openai."
     )
     headers: dict[str, str] = Field(default_factory=dict, description="More headers to send.")
-    engine: Literal["openai", "vllm", "sglang"] = Field(
+    engine: Literal["openai", "vllm", "sglang", "trtllm"] = Field(
         "openai", description="Whose parameters it takes beyond OpenAI's."
     )
     type: TypeName | None = Field(
@@ -109,6 +111,11 @@ class OpenAiCompatEntry(HttpEntry):
         description="Whose capacity it is; a reseller is external, an engine of your own native.",
     )
     backend: str = Field("openai", description="What X-Backend shows.")
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """Headers of each request."""
+        return self.headers
 
     @property
     def capacity(self) -> TypeName:
@@ -177,13 +184,23 @@ class AnthropicEntry(HttpEntry):
 
 
 KINDS: Final = frozenset(
-    {"triton", "openai_compat", "anthropic", "bedrock", "sagemaker", "google_ai_studio", "vertex"}
+    {
+        "triton",
+        "openai_compat",
+        *VENDORS,
+        "anthropic",
+        "bedrock",
+        "sagemaker",
+        "google_ai_studio",
+        "vertex",
+    }
 )
 """Every `kind` of a provider."""
 
 ProviderEntry = Annotated[
     TritonEntry
     | OpenAiCompatEntry
+    | VendorEntry
     | AnthropicEntry
     | BedrockEntry
     | SageMakerEntry

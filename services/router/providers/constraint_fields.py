@@ -1,8 +1,10 @@
 """How each kind of upstream is told a constraint; pure.
 
-Source: vLLM `docs/features/structured_outputs` (0.12 and later); triton-inference-server
-vllm_backend `src/utils/request.py`; SGLang `structured outputs` and its chat protocol; OpenAI API
-reference, `response_format` (all read 2026-11).
+Vendors that are not named take OpenAI's fields. Source: vLLM `docs/features/structured_outputs`
+(0.12 and later); triton-inference-server vllm_backend `src/utils/request.py`; SGLang `structured
+outputs` and its chat protocol; OpenAI API reference, `response_format`; TensorRT-LLM
+`tensorrt_llm/serve/openai_protocol.py`; Together and Fireworks, structured outputs (all read
+2026-11).
 """
 
 import re
@@ -19,12 +21,18 @@ CHOICE_KEY: Final = "choice"
 _METACHARACTERS: Final = re.compile(r"([\\.^$|?*+()\[\]{}])")
 _WHITESPACE: Final = "guided_whitespace_pattern"
 _TRUE: Final = msgspec.Raw(b"true")
-_WRAPPING: Final = frozenset({"openai", "anthropic", "bedrock"})
+_WRAPPING: Final = frozenset(
+    {"openai", "anthropic", "bedrock"} | {"fireworks", "hyperbolic", "mistral", "openrouter", "xai"}
+)
 """Engines that know schemas and no choices."""
 
 _SERVED: Final = {
-    "openai": JSON_KINDS | {Kind.FREE, Kind.CHOICE},
+    **dict.fromkeys(_WRAPPING, JSON_KINDS | {Kind.FREE, Kind.CHOICE}),
+    "deepseek": frozenset({Kind.FREE, Kind.JSON_OBJECT}),
+    "fireworks": JSON_KINDS | {Kind.FREE, Kind.CHOICE, Kind.GRAMMAR},
     "sglang": frozenset(Kind),
+    "together": JSON_KINDS | {Kind.FREE, Kind.CHOICE, Kind.REGEX},
+    "trtllm": frozenset(Kind),
     "vllm": frozenset(Kind),
 }
 
@@ -47,7 +55,7 @@ def put_constraint(request: dict[str, object], constraint: Constraint, engine: s
     elif constraint.response_format is not None:
         request["response_format"] = constraint.response_format
     else:
-        request |= (_sglang_fields if engine == "sglang" else _openai_fields)(constraint)
+        request |= _FIELDS.get(engine, _openai_fields)(constraint)
 
 
 def structured_outputs(constraint: Constraint) -> dict[str, object]:
@@ -106,13 +114,44 @@ def _sglang_fields(constraint: Constraint) -> dict[str, object]:
     if kind is Kind.JSON_SCHEMA:
         return _json_schema(constraint.param, constraint.json)
     if kind is Kind.CHOICE:
-        escaped = (_METACHARACTERS.sub(r"\\\1", choice) for choice in constraint.choices)
-        return {"regex": f"({'|'.join(escaped)})"}
+        return {"regex": _alternatives(constraint)}
     if kind is Kind.STRUCTURAL_TAG:
         return {"response_format": constraint.json}
     if kind is Kind.FREE:
         return {}
     return {"regex" if kind is Kind.REGEX else "ebnf": constraint.text}
+
+
+def _alternatives(constraint: Constraint) -> str:
+    """Return the regular expression of a choice."""
+    escaped = (_METACHARACTERS.sub(r"\\\1", choice) for choice in constraint.choices)
+    return f"({'|'.join(escaped)})"
+
+
+def _trtllm_fields(constraint: Constraint) -> dict[str, object]:
+    kind = constraint.kind
+    if kind is Kind.STRUCTURAL_TAG:
+        return {"response_format": constraint.json}
+    if kind is Kind.GRAMMAR:
+        return {"response_format": {"type": "ebnf", "ebnf": constraint.text}}
+    if kind in (Kind.REGEX, Kind.CHOICE):
+        regex = _alternatives(constraint) if kind is Kind.CHOICE else constraint.text
+        return {"response_format": {"type": "regex", "regex": regex}}
+    return _openai_fields(constraint)
+
+
+def _together_fields(constraint: Constraint) -> dict[str, object]:
+    kind = constraint.kind
+    if kind in (Kind.REGEX, Kind.CHOICE):
+        regex = _alternatives(constraint) if kind is Kind.CHOICE else constraint.text
+        return {"response_format": {"type": "regex", "pattern": regex}}
+    return _openai_fields(constraint)
+
+
+def _fireworks_fields(constraint: Constraint) -> dict[str, object]:
+    if constraint.kind is Kind.GRAMMAR:
+        return {"response_format": {"type": "grammar", "grammar": constraint.text}}
+    return _openai_fields(constraint)
 
 
 def _openai_fields(constraint: Constraint) -> dict[str, object]:
@@ -121,6 +160,14 @@ def _openai_fields(constraint: Constraint) -> dict[str, object]:
     if constraint.kind is Kind.JSON_SCHEMA:
         return _json_schema(constraint.param, constraint.json)
     return _json_schema(constraint.param, choice_schema(constraint))
+
+
+_FIELDS: Final = {
+    "fireworks": _fireworks_fields,
+    "sglang": _sglang_fields,
+    "together": _together_fields,
+    "trtllm": _trtllm_fields,
+}
 
 
 def unsupported(constraint: Constraint) -> ProviderError:

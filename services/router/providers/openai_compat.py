@@ -94,6 +94,8 @@ class OpenAiCompatProvider:
         )
         self._plain_headers = build_headers(self._target, {**sent, "accept": _JSON.decode()})
         self._probe_headers = build_headers(self._models, fields)
+        self._forwarder = _forwarder
+        self._readers = _READERS
         self._media = OpenAiMedia(settings.base_url, fields, pool=pool, clock=clock, loop=loop)
 
     def stream(self, call: Call, body: Body, *, deadline_s: float) -> AsyncGenerator[Batch, None]:
@@ -116,10 +118,10 @@ class OpenAiCompatProvider:
                 raise await refusal(exchange, head, deadline_s, now_unix_s=now_unix_s)
             if not call.is_streaming:
                 answer = await self._plain(call, exchange, head, deadline_s)
-                yield _READERS[call.operation](call, body, answer)
+                yield self._readers[call.operation](call, body, answer)
                 return
             await self._check_stream(exchange, head, deadline_s)
-            forwarder, read = _forwarder(call, body), exchange.reader()
+            forwarder, read = self._forwarder(call, body), exchange.reader()
             now_s, idle_s = self._loop.time, call.idle_s
             while not forwarder.is_done:
                 wait_s = now_s() + idle_s if forwarder.has_content else deadline_s

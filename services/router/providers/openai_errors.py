@@ -20,7 +20,30 @@ JUNK: Final = (ValueError, RecursionError)
 """What msgspec raises for bytes that are no JSON, no UTF-8 or nested too deep."""
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]]{0,39}")
-_CONTEXT_TEXT: Final = re.compile(r"maximum context length (?:is|of) (\d{1,9}) tokens")
+_CONTEXT_TEXTS: Final = (
+    re.compile(r"maximum context length (?:is|of) (\d{1,9}) tokens"),
+    re.compile(r"maximum prompt length is (\d{1,9}) but"),
+    re.compile(r"too large for model with (\d{1,9}) maximum context length"),
+    re.compile(r"model maximum context length: (\d{1,9})"),
+    re.compile(r"`?max_new_tokens`? must be <= (\d{1,9})"),
+)
+_ACCOUNT_TEXT: Final = re.compile(
+    r"(?:incorrect|invalid) api key|insufficient (?:balance|credits|quota)|your account has"
+    r"|your team .{1,80} has (?:either )?used all available credits"
+    r"|you exceeded your current quota",
+    re.IGNORECASE,
+)
+"""Beginnings of what is said to us about our account with a status that blames the request."""
+
+_UNKNOWN_TEXT: Final = re.compile(
+    r"Argument not supported on this model: ([A-Za-z_]{1,40})"
+    r"|Model \S{1,99} does not support parameter ([A-Za-z_]{1,40})"
+    r"|Extra inputs are not permitted, field: '([A-Za-z_]{1,40})"
+)
+"""Beginnings of what is said where a model does not know a parameter."""
+
+_EXTRA: Final = "extra_forbidden"
+_CAPITAL: Final = re.compile(r"([A-Z])")
 _SECONDS: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 _CONTEXT_CODES: Final = frozenset(
@@ -59,17 +82,20 @@ _FAILURES: Final = {
     403: Failure.CREDENTIALS,
     404: Failure.NOT_FOUND,
     408: Failure.UNAVAILABLE,
+    412: Failure.CREDENTIALS,
     413: Failure.REJECTED,
     422: Failure.REJECTED,
     425: Failure.UNAVAILABLE,
     429: Failure.RATE_LIMITED,
 }
+_ABOUT_A_FIELD: Final = (Failure.REJECTED, Failure.UNSUPPORTED)
 _SENTENCES: Final = {
     Failure.CREDENTIALS: "The upstream did not accept the gateway's account",
     Failure.NOT_FOUND: "The upstream does not know the model or the path",
     Failure.UNAVAILABLE: "The upstream is unavailable",
     Failure.RATE_LIMITED: "The upstream limits the rate of requests",
     Failure.REJECTED: "The upstream refused the request",
+    Failure.UNSUPPORTED: "The upstream does not know a parameter",
     Failure.INVALID_RESPONSE: "The upstream's answer makes no sense",
 }
 
@@ -81,6 +107,9 @@ class _Detail:
     param: str = ""
     status: int = 0
     context_tokens: str = ""
+    is_account: bool = False
+    is_flagged: bool = False
+    unknown: str = ""
 
 
 def error_of_status(
@@ -130,23 +159,27 @@ def _error(status: int, detail: _Detail, *, shown_status: int, wait_s: float) ->
             return ProviderError(
                 Failure.CONTEXT_LENGTH, _context_sentence(detail), status=shown_status
             )
-        if detail.code in _POLICY_CODES or detail.kind in _POLICY_CODES:
+        if detail.is_flagged or detail.code in _POLICY_CODES or detail.kind in _POLICY_CODES:
             return ProviderError(
                 Failure.CONTENT_POLICY,
                 "The upstream refused the content by its policy.",
                 status=shown_status,
             )
-    is_account = status in _REFUSING and detail.code in _ACCOUNT_CODES
-    failure = Failure.CREDENTIALS if is_account else _failure(status)
+    failure = _failure(status)
+    is_blamed = failure is Failure.REJECTED
+    if status in _REFUSING and (detail.is_account or detail.code in _ACCOUNT_CODES):
+        failure = Failure.CREDENTIALS
+    elif is_blamed and detail.unknown:
+        failure = Failure.UNSUPPORTED
     facts = [f"HTTP {status}"]
-    if failure is Failure.REJECTED:
+    if failure in _ABOUT_A_FIELD:
         facts += [f"{name} {value}" for name, value in _named(detail) if value]
     return ProviderError(
         failure,
         f"{_SENTENCES[failure]} ({', '.join(facts)}).",
         status=shown_status,
         retry_after_s=wait_s,
-        param=(detail.param or "") if failure is Failure.REJECTED else "",
+        param=(detail.unknown or detail.param) if failure in _ABOUT_A_FIELD else "",
     )
 
 
@@ -157,7 +190,7 @@ def _failure(status: int) -> Failure:
 
 
 def _named(detail: _Detail) -> tuple[tuple[str, str], ...]:
-    return (("code", detail.code), ("param", detail.param))
+    return (("code", detail.code), ("param", detail.unknown or detail.param))
 
 
 def _context_sentence(detail: _Detail) -> str:
@@ -167,7 +200,10 @@ def _context_sentence(detail: _Detail) -> str:
 
 
 def _detail(body: bytes) -> _Detail:
-    """Read the shapes in use: an error object, bare, in an array, or spread over the body."""
+    """Read the shapes in use: an error object, bare, in an array, or spread over the body.
+
+    Texts are looked at for their beginnings: further on they may quote the request.
+    """
     try:
         found: Any = msgspec.json.decode(body)
     except JUNK:
@@ -179,18 +215,38 @@ def _detail(body: bytes) -> _Detail:
     inner = found.get("error")
     if isinstance(inner, dict):
         found = inner
-    code = found.get("code")
-    text = found.get("message")
+    code, text = found.get("code"), found.get("message")
     if not isinstance(text, str):
-        text = inner if isinstance(inner, str) else ""
-    context = _CONTEXT_TEXT.search(text)
+        text = next((one for one in (inner, found.get("detail")) if isinstance(one, str)), "")
+    kind, field = _of_validation(found)
+    contexts = (pattern.search(text) for pattern in _CONTEXT_TEXTS)
+    context = next((one for one in contexts if one is not None), None)
+    metadata = found.get("metadata")
+    unknown = _UNKNOWN_TEXT.match(text)
     return _Detail(
         code=_identifier(code),
         kind=_identifier(found.get("type")),
-        param=_identifier(found.get("param")),
+        param=_identifier(found.get("param")) or field,
         status=code if isinstance(code, int) and 400 <= code <= 599 else 0,
         context_tokens=context[1] if context else "",
+        is_account=_ACCOUNT_TEXT.match(text) is not None,
+        is_flagged=isinstance(metadata, dict) and "flagged_input" in metadata,
+        unknown=_CAPITAL.sub(r"_\1", unknown[unknown.lastindex or 0]).lower()
+        if unknown
+        else (field if kind == _EXTRA else ""),
     )
+
+
+def _of_validation(found: dict[str, Any]) -> tuple[str, str]:
+    """Return kind and field of the first fault of a body, as FastAPI tells of it."""
+    message = found.get("message")
+    faults = message.get("detail") if isinstance(message, dict) else found.get("detail")
+    first = faults[0] if isinstance(faults, list) and faults else None
+    if not isinstance(first, dict):
+        return "", ""
+    where = first.get("loc")
+    steps = [step for step in where if step != "body"] if isinstance(where, list) else []
+    return _identifier(first.get("type")), _identifier(steps[0] if steps else None)
 
 
 def _identifier(value: object) -> str:

@@ -39,6 +39,8 @@ class _Usage(msgspec.Struct):
     prompt_cache_hit_tokens: _Number = None
 
 
+_MAIN: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+_DETAILS: Final = ("audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens")
 _NULL: Final = msgspec.Raw(b"null")
 _typed: Final = msgspec.json.Decoder(_Usage)
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -101,6 +103,32 @@ def read_usage(raw: bytes) -> Usage | None:
     return Usage(tokens, msgspec.json.encode({**main, **_others(fields)}))
 
 
+def openais_own(usage: Usage) -> Usage:
+    """Return a usage with the members of OpenAI's object alone.
+
+    What a vendor says of its own price, its cache or its searches is not for callers; tokens that
+    were cached are said as OpenAI does.
+    """
+    tokens, fields = usage.tokens, _fields.decode(usage.json)
+    found: dict[str, object] = {name: fields[name] for name in _MAIN}
+    counts = {"cached_tokens": tokens.cached_prompt_token_count}
+    found |= _details(fields, "prompt_tokens_details", counts)
+    counts = {"reasoning_tokens": tokens.reasoning_token_count}
+    found |= _details(fields, "completion_tokens_details", counts)
+    return Usage(tokens, msgspec.json.encode(found))
+
+
+def _details(
+    fields: dict[str, msgspec.Raw], name: str, counts: dict[str, int]
+) -> dict[str, object]:
+    """Return the details of a usage; nothing where there is nothing to tell."""
+    if name not in fields and not any(counts.values()):
+        return {}
+    said = _fields.decode(fields.get(name, b"{}"))
+    known = {n: raw for n, raw in said.items() if n in _DETAILS and raw != _NULL}
+    return {name: {**known, **counts}}
+
+
 def estimate(completion_token_count: int) -> usage_pb2.TokenUsage:
     """Return the usage of an answer whose upstream gave none; the prompt is left to the caller."""
     return usage_pb2.TokenUsage(completion_token_count=completion_token_count, source=ESTIMATED)
@@ -141,8 +169,7 @@ def _cached(usage: _Usage) -> int:
 
 def _others(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     """Return what else the upstream says; details that it has not are left out, as by OpenAI."""
-    main = ("prompt_tokens", "completion_tokens", "total_tokens")
-    return {name: raw for name, raw in fields.items() if name not in main and raw != _NULL}
+    return {name: raw for name, raw in fields.items() if name not in _MAIN and raw != _NULL}
 
 
 def _impossible() -> ProviderError:

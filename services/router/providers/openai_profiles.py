@@ -1,0 +1,285 @@
+"""How each vendor and engine that speaks OpenAI's API differs from OpenAI; a table, pure.
+
+One `Profile` each; what it means for a request is in `openai_vendor_request`, for an answer in
+`openai_vendor_answer`. Which features a vendor honours is in `services.router.capabilities`.
+Source: the vendors' API references and guides as they were found in 2026-11: DeepSeek (thinking
+mode, chat and FIM completions), Fireworks (chat and text completions, inference error codes),
+Hyperbolic (OpenAPI of its chat and text completions), Mistral (types of its Python SDK 3.7),
+OpenRouter (reasoning tokens, usage accounting, errors), Together (structured outputs, its OpenAPI
+document), xAI (chat completions), TensorRT-LLM `tensorrt_llm/serve/openai_protocol.py`, OpenAI
+(reasoning models); and what their users report: Mistral's ids of tool calls (jackmpcollins/magentic
+276), members it refuses (charmbracelet/crush 1590, editor-code-assistant/eca 231), DeepSeek's
+`response_format` (llm-exe/llm-exe 662), xAI's penalties (miaoxworld/NativeTavern 83), Fireworks'
+members of messages (earendil-works/pi 4514).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+Names = frozenset[str]
+Operation = Literal["chat", "completion", "embedding", "image", "speech", "transcription"]
+
+VENDORS: Final = (
+    "openai",
+    "together",
+    "deepseek",
+    "fireworks",
+    "mistral",
+    "hyperbolic",
+    "xai",
+    "openrouter",
+)
+"""Kinds of providers that are a vendor of their own."""
+
+BEST_EFFORT: Final = frozenset(
+    {"metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention", "store", "user"}
+    | {"safety_identifier", "reasoning_effort", "verbosity", "chat_template_kwargs", "seed"}
+    | {"include_reasoning", "reasoning"}
+)
+"""Request fields that may be left aside if the caller is told."""
+
+_TEXTS: Final[frozenset[Operation]] = frozenset({"chat", "completion", "embedding"})
+_ALL: Final[frozenset[Operation]] = _TEXTS | {"image", "speech", "transcription"}
+_NOTHING: Final[Names] = frozenset()
+_EFFORT: Final = "reasoning_effort"
+_ONE: Final = frozenset({b"null", b"1", b"1.0"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRules:
+    """How a conversation is spelled.
+
+    `roles` are exchanged; of the members of a message `renamed` get another name and `dropped` are
+    left out, for the caller to know. A refusal that is dropped is said as text if nothing else is.
+    `has_short_ids`: ids of tool calls are nine letters and digits. `drops_strict`: a tool has no
+    `strict`. `needs_parameters`: a tool without parameters says so.
+    """
+
+    roles: Mapping[bytes, bytes] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    dropped: Names = _NOTHING
+    has_short_ids: bool = False
+    drops_strict: bool = False
+    needs_parameters: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingRules:
+    """What is different where a deployment is said to reason.
+
+    `takes` are best-effort fields that mean something then. `fixed` fields have one of these values
+    or the request is refused; `unheard` ones are taken and change nothing. `switch` is what
+    `enable_thinking` is called, by its value; `is_none_a_switch` tells that a `reasoning_effort` of
+    none is said by it.
+    """
+
+    takes: Names = frozenset({_EFFORT})
+    fixed: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
+    unheard: Names = _NOTHING
+    switch: Mapping[bool, Mapping[str, object]] = field(default_factory=dict)
+    is_none_a_switch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRules:
+    """How an answer is spelled.
+
+    A read of a stream that holds one of `marks` is looked at chunk by chunk, and a whole answer
+    always is: `reasoning` is called `reasoning_content`, content in parts becomes text, and what
+    is not OpenAI's is left out. `finish_reasons` are exchanged. `has_own_usage` tells that usage
+    has members that are not for callers. Of `think_tags` see `openai_think`.
+    """
+
+    marks: tuple[bytes, ...] = ()
+    finish_reasons: Mapping[str, str] = field(default_factory=dict)
+    has_own_usage: bool = False
+    think_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One vendor or engine.
+
+    `operations` is what it serves, `paths` where, if elsewhere than OpenAI. `takes` are the
+    best-effort fields that it knows; None for all. `renamed` fields have another name there;
+    `values` are exchanged, as JSON; `forced` stands in each request for a chat or a text.
+    `image_fields` is all that a request for images may hold; None for OpenAI's.
+    """
+
+    base_url: str = ""
+    capacity: Literal["native", "quota", "external"] = "quota"
+    operations: frozenset[Operation] = _ALL
+    paths: Mapping[Operation, str] = field(default_factory=dict)
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    has_stream_options: bool = True
+    takes: Names | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[bytes, bytes]] = field(default_factory=dict)
+    forced: Mapping[str, object] = field(default_factory=dict)
+    image_fields: Names | None = None
+    messages: MessageRules = MessageRules()
+    answer: AnswerRules = AnswerRules()
+    thinking: ThinkingRules = ThinkingRules()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a request and an answer are just OpenAI's."""
+        spelling = (
+            self.paths,
+            self.has_stream_options,
+            self.takes,
+            self.renamed,
+            self.values,
+            self.forced,
+            self.image_fields,
+            self.messages,
+            self.answer,
+        )
+        return spelling == ({}, True, None, {}, {}, {}, None, MessageRules(), AnswerRules())
+
+    def for_deployment(self, *, reasons: bool, think_tags: bool) -> "Profile":
+        """Return the profile of a deployment: one that reasons, or thinks in its text."""
+        found = self
+        if reasons and self.takes is not None:
+            found = replace(found, takes=self.takes | self.thinking.takes)
+        if think_tags:
+            found = replace(found, answer=replace(found.answer, think_tags=True))
+        return found
+
+
+_SYSTEM: Final = {b'"developer"': b'"system"'}
+_THOUGHTS: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
+_SWITCH: Final = {True: {_EFFORT: "medium"}, False: {_EFFORT: "none"}}
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    "openai": Profile(
+        base_url="https://api.openai.com/v1",
+        max_tokens_field="max_completion_tokens",
+        thinking=ThinkingRules(fixed={"temperature": _ONE, "top_p": _ONE}, switch=_SWITCH),
+    ),
+    "vllm": Profile(capacity="native"),
+    "sglang": Profile(capacity="native"),
+    "trtllm": Profile(
+        capacity="native",
+        operations=_TEXTS,
+        takes=frozenset({"user", "seed", "chat_template_kwargs"}),
+        messages=MessageRules(roles=_SYSTEM, dropped=frozenset({"reasoning_details"})),
+        answer=AnswerRules(marks=(b'"reasoning":', b'"avg_decoded_tokens_per_iter":')),
+    ),
+    "together": Profile(
+        base_url="https://api.together.xyz/v1",
+        operations=_TEXTS,
+        takes=frozenset({"seed"}),
+        messages=MessageRules(
+            roles=_SYSTEM,
+            renamed={"reasoning_content": "reasoning"},
+            dropped=frozenset({"reasoning_details", "refusal"}),
+            drops_strict=True,
+        ),
+        answer=AnswerRules(
+            marks=(b'"text":', b'"token_id":', b'"reasoning":', b'"seed":'),
+            finish_reasons={"eos": "stop"},
+            has_own_usage=True,
+        ),
+        thinking=ThinkingRules(
+            switch={
+                True: {"reasoning": {"enabled": True}},
+                False: {"reasoning": {"enabled": False}},
+            }
+        ),
+    ),
+    "deepseek": Profile(
+        base_url="https://api.deepseek.com",
+        operations=frozenset({"chat", "completion"}),
+        paths={"completion": "/beta/completions"},
+        takes=_NOTHING,
+        messages=MessageRules(
+            roles=_SYSTEM, dropped=frozenset({"reasoning", "reasoning_details", "refusal"})
+        ),
+        answer=AnswerRules(has_own_usage=True),
+        thinking=ThinkingRules(
+            unheard=frozenset({"temperature", "top_p"}),
+            switch={
+                True: {"thinking": {"type": "enabled"}},
+                False: {"thinking": {"type": "disabled"}},
+            },
+            is_none_a_switch=True,
+        ),
+    ),
+    "fireworks": Profile(
+        base_url="https://api.fireworks.ai/inference/v1",
+        operations=_TEXTS,
+        takes=frozenset({"user", "seed", "metadata"}),
+        forced={"context_length_exceeded_behavior": "error"},
+        messages=MessageRules(
+            roles=_SYSTEM,
+            dropped=frozenset({"reasoning", "reasoning_details", "refusal"}),
+            drops_strict=True,
+        ),
+        answer=AnswerRules(
+            marks=(b'"perf_metrics":', b'"token_ids":', b'"raw_output":'), has_own_usage=True
+        ),
+        thinking=ThinkingRules(switch=_SWITCH),
+    ),
+    "mistral": Profile(
+        base_url="https://api.mistral.ai/v1",
+        operations=_TEXTS,
+        paths={"completion": "/fim/completions"},
+        has_stream_options=False,
+        takes=frozenset({"metadata", "prompt_cache_key", "seed"}),
+        renamed={"seed": "random_seed", "dimensions": "output_dimension"},
+        values={"tool_choice": {b'"required"': b'"any"'}},
+        messages=MessageRules(
+            roles=_SYSTEM,
+            dropped=_THOUGHTS | {"refusal", "name", "audio", "function_call"},
+            has_short_ids=True,
+            needs_parameters=True,
+        ),
+        answer=AnswerRules(
+            marks=(b'"content":[', b'"p":', b'"tool_calls":[', b'"message":'),
+            finish_reasons={"model_length": "length"},
+            has_own_usage=True,
+        ),
+        thinking=ThinkingRules(
+            switch={True: {_EFFORT: "high"}, False: {_EFFORT: "none"}},
+        ),
+    ),
+    "hyperbolic": Profile(
+        base_url="https://api.hyperbolic.xyz/v1",
+        operations=frozenset({"chat", "completion"}),
+        takes=frozenset({"seed", "user"}),
+        messages=MessageRules(roles=_SYSTEM, dropped=_THOUGHTS | {"refusal"}),
+        answer=AnswerRules(finish_reasons={"eos": "stop"}, has_own_usage=True),
+    ),
+    "xai": Profile(
+        base_url="https://api.x.ai/v1",
+        operations=frozenset({"chat", "image"}),
+        image_fields=frozenset({"model", "prompt", "n", "response_format", "user"}),
+        takes=frozenset({"user", "seed"}),
+        messages=MessageRules(
+            dropped=frozenset({"reasoning", "reasoning_details", "refusal"}), drops_strict=True
+        ),
+        answer=AnswerRules(has_own_usage=True),
+        thinking=ThinkingRules(switch=_SWITCH),
+    ),
+    "openrouter": Profile(
+        base_url="https://openrouter.ai/api/v1",
+        capacity="external",
+        operations=_TEXTS,
+        takes=BEST_EFFORT - {"chat_template_kwargs", "store", "prompt_cache_retention"},
+        forced={"provider": {"require_parameters": True}, "usage": {"include": True}},
+        messages=MessageRules(renamed={"reasoning_content": "reasoning"}),
+        answer=AnswerRules(
+            marks=(b'"reasoning":', b'"native_finish_reason":', b'"provider":'),
+            has_own_usage=True,
+        ),
+        thinking=ThinkingRules(
+            switch={
+                True: {"reasoning": {"enabled": True}},
+                False: {"reasoning": {"enabled": False}},
+            }
+        ),
+    ),
+}
+"""By the name of the vendor or the engine."""

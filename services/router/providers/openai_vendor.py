@@ -1,0 +1,124 @@
+"""The transport for vendors that speak OpenAI with words of their own; their profiles are data.
+
+Only a deployment whose profile is not plain is opened here; all others stay with `openai_compat`.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from kit.clock import Clock
+from services.router.providers.openai_compat import OpenAiCompatProvider, OpenAiCompatSettings
+from services.router.providers.openai_embeddings import read_embeddings
+from services.router.providers.openai_forward import StreamForwarder
+from services.router.providers.openai_media import MEDIA
+from services.router.providers.openai_profiles import Operation, Profile
+from services.router.providers.openai_vendor_answer import (
+    VendorForwarder,
+    VendorTextForwarder,
+    read_vendor_chat,
+    read_vendor_text,
+)
+from services.router.providers.openai_vendor_request import VendorRequest
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.telling import tell
+from services.router.upstream import HttpPool, Target
+from turnpike.router.v1 import router_pb2
+
+_CHAT: Final = router_pb2.OPERATION_UNSPECIFIED
+_TEXT: Final = router_pb2.OPERATION_COMPLETION
+_EMBEDDING: Final = router_pb2.OPERATION_EMBEDDING
+_IMAGE: Final = router_pb2.OPERATION_IMAGE
+_NAMES: Final[Mapping[int, Operation]] = {_TEXT: "completion", _EMBEDDING: "embedding"}
+_MEDIA_NAMES: Final[Mapping[int, Operation]] = {
+    _IMAGE: "image",
+    router_pb2.OPERATION_SPEECH: "speech",
+    router_pb2.OPERATION_TRANSCRIPTION: "transcription",
+}
+_PATHS: Final[Mapping[Operation, str]] = {"completion": "/completions", "embedding": "/embeddings"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """What is known of one deployment: its profile, and its features; whether it `reasons`."""
+
+    profile: Profile
+    capabilities: frozenset[str]
+    reasons: bool = False
+
+
+class VendorProvider(OpenAiCompatProvider):
+    """One deployment at a vendor; opened by `open_openai_vendor`."""
+
+    def __init__(
+        self,
+        settings: OpenAiCompatSettings,
+        vendor: Vendor,
+        *,
+        pool: HttpPool,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(settings, pool=pool, clock=clock, loop=loop)
+        profile = vendor.profile
+        rules = profile.answer
+        self._request = VendorRequest(profile, vendor.capabilities, reasons=vendor.reasons)
+        self._operations = profile.operations
+        self._others = {
+            operation: Target.of(settings.base_url, profile.paths.get(name, _PATHS[name]))
+            for operation, name in _NAMES.items()
+            if name in profile.operations
+        }
+        self._readers = {
+            _CHAT: partial(read_vendor_chat, rules=rules),
+            _TEXT: partial(read_vendor_text, rules=rules),
+            _EMBEDDING: read_embeddings,
+        }
+
+        def forwarder(call: Call, body: Body) -> StreamForwarder:
+            kind = VendorTextForwarder if call.operation else VendorForwarder
+            return kind(call, body, rules)
+
+        self._forwarder = forwarder
+
+    def stream(self, call: Call, body: Body, *, deadline_s: float) -> AsyncGenerator[Batch, None]:
+        """Return the answer's batches; see `services.router.providers.port.Provider`."""
+        return self._told(call, body, deadline_s)
+
+    async def _told(self, call: Call, body: Body, deadline_s: float) -> AsyncGenerator[Batch, None]:
+        """Yield the answer's batches; the caller is told what was left aside."""
+        if call.operation in MEDIA:
+            if _MEDIA_NAMES[call.operation] not in self._operations:
+                raise ProviderError(Failure.UNSUPPORTED, "The deployment does not serve this.")
+            if call.operation == _IMAGE:
+                body = self._request.image(body)
+            stream = self._media.stream(call, body, deadline_s=deadline_s)
+            ignored: tuple[str, ...] = ()
+        else:
+            spelled = self._request.encode(call, body)
+            ignored = spelled.ignored
+            stream = self._chat(call._replace(form=spelled.body), body, deadline_s)
+        async with aclosing(stream) as batches:
+            async for batch in batches:
+                if ignored and tell(batch, ignored):
+                    ignored = ()
+                yield batch
+
+    def _encoded(self, call: Call, body: Body) -> bytes:
+        return call.form
+
+
+@asynccontextmanager
+async def open_openai_vendor(
+    settings: OpenAiCompatSettings, vendor: Vendor, *, pool: HttpPool, clock: Clock
+) -> AsyncIterator[VendorProvider]:
+    """Open a provider for one deployment at a vendor; the pool stays the caller's.
+
+    Raises:
+        ValueError: The base URL or a header cannot be sent.
+    """
+    loop = asyncio.get_running_loop()
+    yield VendorProvider(settings, vendor, pool=pool, clock=clock, loop=loop)
