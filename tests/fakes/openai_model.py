@@ -70,7 +70,7 @@ def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-class _Turn:
+class Turn:
     """What the model says to one request."""
 
     def __init__(self, request: dict[str, Any], *, is_lying: bool) -> None:
@@ -227,7 +227,7 @@ async def open_openai_model() -> AsyncIterator[OpenAiModel]:
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.json()
         model.seen.append(body)
-        turn = _Turn(body, is_lying=model.is_lying)
+        turn = Turn(body, is_lying=model.is_lying)
         if not body.get("stream"):
             model.usages.append(turn.usage())
             whole = model.spell(turn.completion())

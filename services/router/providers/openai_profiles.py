@@ -101,7 +101,8 @@ class AnswerRules:
 class Profile:
     """One vendor or engine.
 
-    `operations` is what it serves, `paths` where, if elsewhere than OpenAI. `takes` are the
+    `operations` is what it serves, `paths` where, if elsewhere than OpenAI; `text_lacks` are the
+    fields of a chat that a text completion does not have there. `takes` are the
     best-effort fields that it knows; None for all. `renamed` fields have another name there;
     `values` are exchanged, as JSON; `forced` stands in each request for a chat or a text.
     `image_fields` is all that a request for images may hold; None for OpenAI's.
@@ -112,6 +113,7 @@ class Profile:
     operations: frozenset[Operation] = _ALL
     paths: Mapping[Operation, str] = field(default_factory=dict)
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    text_lacks: Names = _NOTHING
     has_stream_options: bool = True
     takes: Names | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -226,6 +228,9 @@ PROFILES: Final[Mapping[str, Profile]] = {
         base_url="https://api.mistral.ai/v1",
         operations=_TEXTS,
         paths={"completion": "/fim/completions"},
+        text_lacks=frozenset(
+            {"n", "frequency_penalty", "presence_penalty", "top_k", "repetition_penalty"}
+        ),
         has_stream_options=False,
         takes=frozenset({"metadata", "prompt_cache_key", "seed"}),
         renamed={"seed": "random_seed", "dimensions": "output_dimension"},

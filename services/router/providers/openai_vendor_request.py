@@ -25,18 +25,23 @@ from services.router.providers.openai_vendor_messages import (
 from services.router.providers.port import Body, Call
 from turnpike.router.v1 import router_pb2
 
-_SEMANTIC: Final = frozenset(map(param_of, FEATURES)) - {"messages"} - CONSTRAINTS
+_SEMANTIC: Final = frozenset(name for name in FEATURES if param_of(name) == name) - CONSTRAINTS
 _EMPTY: Final = frozenset({b"null", b"[]", b"{}", b'""', b"false", b"0", b"0.0"})
+_ONE: Final = frozenset({b"null", b"1", b"1.0"})
+_TRUE: Final = frozenset({b"null", b"true"})
+_CHOOSING: Final = frozenset({b"null", b'"auto"', b'"none"'})
 _ASKS_NOTHING: Final[Mapping[str, frozenset[bytes]]] = {
-    "n": frozenset({b"1", b"1.0"}),
-    "best_of": frozenset({b"1", b"1.0"}),
-    "parallel_tool_calls": frozenset({b"true", b"null"}),
-    "tool_choice": frozenset({b'"auto"', b'"none"'}),
-    "function_call": frozenset({b'"auto"', b'"none"'}),
-    "modalities": frozenset({b'["text"]'}),
-    "repetition_penalty": frozenset({b"1", b"1.0"}),
-    "skip_special_tokens": frozenset({b"true"}),
+    "n": _ONE,
+    "best_of": _ONE,
+    "repetition_penalty": _ONE,
+    "parallel_tool_calls": _TRUE,
+    "skip_special_tokens": _TRUE,
+    "tool_choice": _CHOOSING,
+    "function_call": _CHOOSING,
+    "modalities": _EMPTY | {b'["text"]'},
 }
+"""Values that ask for nothing; of fields that are not named, those that are nothing."""
+
 _UNSAID: Final = frozenset({b"null", b'"auto"'})
 _BOUNDS: Final = ("stream_options", "max_tokens", "max_completion_tokens")
 _KWARGS: Final = "chat_template_kwargs"
@@ -63,7 +68,7 @@ class VendorRequest:
 
     def __init__(self, profile: Profile, capabilities: Iterable[str], *, reasons: bool) -> None:
         self._profile = profile
-        self._lacking = _SEMANTIC - set(map(param_of, capabilities))
+        self._lacking = _SEMANTIC.difference(capabilities)
         self._reasons = reasons
         takes = BEST_EFFORT if profile.takes is None else profile.takes
         self._dropped: Names = BEST_EFFORT - takes
@@ -78,8 +83,13 @@ class VendorRequest:
         ignored: list[str] = []
         for name in _BOUNDS:
             request.pop(name, None)
-        self._switch_thinking(request, ignored)
-        self._leave_aside(request, ignored)
+        switched = self._switched(request, ignored)
+        is_text = call.operation == router_pb2.OPERATION_COMPLETION
+        lacking = self._lacking | self._profile.text_lacks if is_text else self._lacking
+        self._leave_aside(request, lacking, ignored)
+        if self._reasons:
+            request = {**switched, **request}
+            self._check_thinking(request, ignored)
         self._respell(request, ignored)
         request["model"] = call.adapter or call.upstream_model
         if call.operation != router_pb2.OPERATION_EMBEDDING:
@@ -111,16 +121,16 @@ class VendorRequest:
         if call.is_streaming and self._profile.has_stream_options:
             request["stream_options"] = {"include_usage": True}
 
-    def _leave_aside(self, request: dict[str, object], ignored: list[str]) -> None:
+    def _leave_aside(self, request: dict[str, object], lacking: Names, ignored: list[str]) -> None:
         """Take out what means nothing there; refuse what would mean something."""
         dropped = self._dropped.intersection(request)
         ignored += [name for name in dropped if request.pop(name) != NULL]
-        for name in self._lacking.intersection(request):
-            value = bytes(_raw(request.pop(name)))
-            if value not in _EMPTY and value not in _ASKS_NOTHING.get(name, ()):
+        for name in lacking.intersection(request):
+            if bytes(_raw(request.pop(name))) not in _ASKS_NOTHING.get(name, _EMPTY):
                 raise unsupported(name)
-        if not self._reasons:
-            return
+
+    def _check_thinking(self, request: dict[str, object], ignored: list[str]) -> None:
+        """Refuse or tell of what a model that reasons does not let itself be told."""
         thinking = self._profile.thinking
         for name, values in thinking.fixed.items():
             if name in request and bytes(_raw(request.pop(name))) not in values:
@@ -144,27 +154,22 @@ class VendorRequest:
             raw = _raw(request["messages"])
             request["messages"] = respelled_messages(raw, profile.messages, ignored)
 
-    def _switch_thinking(self, request: dict[str, object], ignored: list[str]) -> None:
-        """Say whether to think first, where the vendor has words for it."""
+    def _switched(self, request: dict[str, object], ignored: list[str]) -> Mapping[str, object]:
+        """Take out what says whether to think first, and return it in the vendor's words."""
         thinking = self._profile.thinking
         if not self._reasons:
-            return
+            return {}
         if thinking.is_none_a_switch and bytes(_raw(request.get(_EFFORT))) == b'"none"':
             del request[_EFFORT]
-            request |= thinking.switch[False]
+            return thinking.switch[False]
         if _KWARGS not in self._dropped or _KWARGS not in request:
-            return
+            return {}
         raw = _raw(request.pop(_KWARGS))
         wanted, is_all = _wanted(raw)
-        if wanted is None or wanted not in thinking.switch:
-            ignored += [_KWARGS] if raw != NULL else []
-            return
-        said = thinking.switch[wanted]
-        is_said = request.keys().isdisjoint(said)
-        for name, value in said.items():
-            request.setdefault(name, value)
-        if not (is_all and is_said):
+        said = thinking.switch.get(wanted, {}) if wanted is not None else {}
+        if raw != NULL and not (said and is_all and request.keys().isdisjoint(said)):
             ignored.append(_KWARGS)
+        return said
 
 
 def _wanted(raw: msgspec.Raw) -> tuple[bool | None, bool]:
