@@ -176,8 +176,25 @@ async def open_vendor(name: str) -> AsyncIterator[VendorUpstream]:
             {"object": "list", "model": body["model"], "data": data, "usage": usage}
         )
 
+    async def media(request: web.Request) -> web.Response:
+        """Answer with a picture, a sound or a text, as the path asks for."""
+        upstream.paths.append(request.path)
+        if request.path.endswith("transcriptions"):
+            form = await request.post()
+            upstream.seen.append({name: str(form[name]) for name in form})
+            return web.json_response({"text": "Hello.", "duration": 2.5, "segments": []})
+        body = await request.json()
+        upstream.seen.append(body)
+        if request.path.endswith("speech"):
+            return web.Response(body=b"sound" * 20, content_type="audio/mpeg")
+        name = "b64_json" if body.get("response_format") != "url" else "url"
+        pictures = [{"index": at, name: "aGk=", "type": "x"} for at in range(body.get("n", 1))]
+        return web.json_response({"id": "o", "model": "m", "object": "list", "data": pictures})
+
     app = web.Application(client_max_size=64 * 1024**2)
     app.router.add_post("/v1/embeddings", embed)
+    for path in ("/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions"):
+        app.router.add_post(path, media)
     app.router.add_post("/v1/{tail:.*}", answer)
     runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()

@@ -5,12 +5,12 @@ One `Profile` each; what it means for a request is in `openai_vendor_request`, f
 Source: the vendors' API references and guides as they were found in 2026-11: DeepSeek (thinking
 mode, chat and FIM completions), Fireworks (chat and text completions, inference error codes),
 Hyperbolic (OpenAPI of its chat and text completions), Mistral (types of its Python SDK 3.7),
-OpenRouter (reasoning tokens, usage accounting, errors), Together (structured outputs, its OpenAPI
-document), xAI (chat completions), TensorRT-LLM `tensorrt_llm/serve/openai_protocol.py`, OpenAI
-(reasoning models); and what their users report: Mistral's ids of tool calls (jackmpcollins/magentic
-276), members it refuses (charmbracelet/crush 1590, editor-code-assistant/eca 231), DeepSeek's
-`response_format` (llm-exe/llm-exe 662), xAI's penalties (miaoxworld/NativeTavern 83), Fireworks'
-members of messages (earendil-works/pi 4514).
+OpenAI (reasoning models), OpenRouter (reasoning tokens, usage accounting, errors), TensorRT-LLM
+`tensorrt_llm/serve/openai_protocol.py`, Together (structured outputs, its OpenAPI document, audio),
+xAI (chat completions). And what their users report: Mistral's ids of tool calls
+(jackmpcollins/magentic 276), members it refuses (charmbracelet/crush 1590,
+editor-code-assistant/eca 231), DeepSeek's `response_format` (llm-exe/llm-exe 662), xAI's penalties
+(miaoxworld/NativeTavern 83), Fireworks' members of messages (earendil-works/pi 4514).
 """
 
 from collections.abc import Mapping
@@ -98,6 +98,24 @@ class AnswerRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MediaRules:
+    """How images, speech and transcriptions are spelled; None for OpenAI's fields.
+
+    `image_formats` are exchanged, as JSON; `has_sides`: a size is said as width and height.
+    `speech_formats` are what a wanted format is said by, names and JSON. A transcription may have
+    `sound_fields` beside its file, in one of `sound_formats`.
+    """
+
+    image_fields: Names | None = None
+    image_formats: Mapping[bytes, bytes] = field(default_factory=dict)
+    has_sides: bool = False
+    speech_fields: Names | None = None
+    speech_formats: Mapping[bytes, Mapping[str, bytes]] = field(default_factory=dict)
+    sound_fields: Names = _NOTHING
+    sound_formats: Names = _NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """One vendor or engine.
 
@@ -105,7 +123,6 @@ class Profile:
     fields of a chat that a text completion does not have there. `takes` are the
     best-effort fields that it knows; None for all. `renamed` fields have another name there;
     `values` are exchanged, as JSON; `forced` stands in each request for a chat or a text.
-    `image_fields` is all that a request for images may hold; None for OpenAI's.
     """
 
     base_url: str = ""
@@ -119,7 +136,7 @@ class Profile:
     renamed: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Mapping[bytes, bytes]] = field(default_factory=dict)
     forced: Mapping[str, object] = field(default_factory=dict)
-    image_fields: Names | None = None
+    media: MediaRules = MediaRules()
     messages: MessageRules = MessageRules()
     answer: AnswerRules = AnswerRules()
     thinking: ThinkingRules = ThinkingRules()
@@ -134,11 +151,11 @@ class Profile:
             self.renamed,
             self.values,
             self.forced,
-            self.image_fields,
+            self.media,
             self.messages,
             self.answer,
         )
-        return spelling == ({}, True, None, {}, {}, {}, None, MessageRules(), AnswerRules())
+        return spelling == ({}, True, None, {}, {}, {}, MediaRules(), MessageRules(), AnswerRules())
 
     def for_deployment(self, *, reasons: bool, think_tags: bool) -> "Profile":
         """Return the profile of a deployment: one that reasons, or thinks in its text."""
@@ -150,6 +167,7 @@ class Profile:
         return found
 
 
+_IMAGE: Final = frozenset({"model", "prompt", "n", "response_format"})
 _SYSTEM: Final = {b'"developer"': b'"system"'}
 _THOUGHTS: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 _SWITCH: Final = {True: {_EFFORT: "medium"}, False: {_EFFORT: "none"}}
@@ -171,8 +189,27 @@ PROFILES: Final[Mapping[str, Profile]] = {
     ),
     "together": Profile(
         base_url="https://api.together.xyz/v1",
-        operations=_TEXTS,
         takes=frozenset({"seed"}),
+        media=MediaRules(
+            image_fields=_IMAGE | {"size"},
+            image_formats={b'"b64_json"': b'"base64"'},
+            has_sides=True,
+            speech_fields=frozenset({"model", "input", "voice", "response_format"}),
+            speech_formats={
+                b'"mp3"': {"response_format": b'"mp3"'},
+                b'"wav"': {"response_format": b'"wav"', "response_encoding": b'"pcm_s16le"'},
+                b'"pcm"': {
+                    "response_format": b'"raw"',
+                    "response_encoding": b'"pcm_s16le"',
+                    "sample_rate": b"24000",
+                },
+            },
+            sound_fields=frozenset(
+                {"model", "language", "prompt", "response_format", "temperature"}
+                | {"timestamp_granularities[]"}
+            ),
+            sound_formats=frozenset({"json", "text", "verbose_json"}),
+        ),
         messages=MessageRules(
             roles=_SYSTEM,
             renamed={"reasoning_content": "reasoning"},
@@ -242,7 +279,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             needs_parameters=True,
         ),
         answer=AnswerRules(
-            marks=(b'"content":[', b'"p":', b'"tool_calls":[', b'"message":'),
+            marks=(b'"content":[', b'"p":', b'"tool_calls":['),
             finish_reasons={"model_length": "length"},
             has_own_usage=True,
         ),
@@ -260,7 +297,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
     "xai": Profile(
         base_url="https://api.x.ai/v1",
         operations=frozenset({"chat", "image"}),
-        image_fields=frozenset({"model", "prompt", "n", "response_format", "user"}),
+        media=MediaRules(image_fields=_IMAGE | {"user"}),
         takes=frozenset({"user", "seed"}),
         messages=MessageRules(
             dropped=frozenset({"reasoning", "reasoning_details", "refusal"}), drops_strict=True

@@ -22,6 +22,12 @@ from services.router.providers.openai_vendor_answer import (
     read_vendor_chat,
     read_vendor_text,
 )
+from services.router.providers.openai_vendor_media import (
+    check_sound,
+    image_body,
+    own_images,
+    speech_body,
+)
 from services.router.providers.openai_vendor_request import VendorRequest
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.providers.telling import tell
@@ -32,10 +38,11 @@ _CHAT: Final = router_pb2.OPERATION_UNSPECIFIED
 _TEXT: Final = router_pb2.OPERATION_COMPLETION
 _EMBEDDING: Final = router_pb2.OPERATION_EMBEDDING
 _IMAGE: Final = router_pb2.OPERATION_IMAGE
+_SPEECH: Final = router_pb2.OPERATION_SPEECH
 _NAMES: Final[Mapping[int, Operation]] = {_TEXT: "completion", _EMBEDDING: "embedding"}
 _MEDIA_NAMES: Final[Mapping[int, Operation]] = {
     _IMAGE: "image",
-    router_pb2.OPERATION_SPEECH: "speech",
+    _SPEECH: "speech",
     router_pb2.OPERATION_TRANSCRIPTION: "transcription",
 }
 _PATHS: Final[Mapping[Operation, str]] = {"completion": "/completions", "embedding": "/embeddings"}
@@ -67,6 +74,7 @@ class VendorProvider(OpenAiCompatProvider):
         rules = profile.answer
         self._request = VendorRequest(profile, vendor.capabilities, reasons=vendor.reasons)
         self._operations = profile.operations
+        self._rules = profile.media
         self._others = {
             operation: Target.of(settings.base_url, profile.paths.get(name, _PATHS[name]))
             for operation, name in _NAMES.items()
@@ -93,9 +101,7 @@ class VendorProvider(OpenAiCompatProvider):
         if call.operation in MEDIA:
             if _MEDIA_NAMES[call.operation] not in self._operations:
                 raise ProviderError(Failure.UNSUPPORTED, "The deployment does not serve this.")
-            if call.operation == _IMAGE:
-                body = self._request.image(body)
-            stream = self._media.stream(call, body, deadline_s=deadline_s)
+            stream = self._pictured(call, body, deadline_s)
             ignored: tuple[str, ...] = ()
         else:
             spelled = self._request.encode(call, body)
@@ -105,6 +111,23 @@ class VendorProvider(OpenAiCompatProvider):
             async for batch in batches:
                 if ignored and tell(batch, ignored):
                     ignored = ()
+                yield batch
+
+    async def _pictured(
+        self, call: Call, body: Body, deadline_s: float
+    ) -> AsyncGenerator[Batch, None]:
+        """Yield the answer's batches of images, speech or a transcription."""
+        rules, operation = self._rules, call.operation
+        if operation == _IMAGE:
+            body = image_body(body, rules)
+        elif operation == _SPEECH:
+            body = speech_body(body, rules)
+        elif rules.sound_formats:
+            check_sound(call, rules)
+        async with aclosing(self._media.stream(call, body, deadline_s=deadline_s)) as batches:
+            async for batch in batches:
+                if operation == _IMAGE and rules.image_fields is not None:
+                    own_images(call, batch)
                 yield batch
 
     def _encoded(self, call: Call, body: Body) -> bytes:

@@ -42,7 +42,6 @@ _ASKS_NOTHING: Final[Mapping[str, frozenset[bytes]]] = {
 }
 """Values that ask for nothing; of fields that are not named, those that are nothing."""
 
-_UNSAID: Final = frozenset({b"null", b'"auto"'})
 _BOUNDS: Final = ("stream_options", "max_tokens", "max_completion_tokens")
 _KWARGS: Final = "chat_template_kwargs"
 _EFFORT: Final = "reasoning_effort"
@@ -99,20 +98,6 @@ class VendorRequest:
         if call.constraint is not None:
             put_constraint(request, call.constraint, call.options.get("engine", "openai"))
         return Spelled(msgspec.json.encode(request), tuple(sorted(ignored)))
-
-    def image(self, body: Body) -> Body:
-        """Return a request for images that holds only what the vendor knows.
-
-        Raises:
-            ProviderError: `UNSUPPORTED`, with `param`: there is more, and it means something.
-        """
-        takes = self._profile.image_fields
-        if takes is None:
-            return body
-        for name, raw in body.items():
-            if name not in takes and bytes(raw) not in _UNSAID:
-                raise unsupported(name)
-        return {name: raw for name, raw in body.items() if name in takes}
 
     def _bound(self, call: Call, request: dict[str, object]) -> None:
         is_chat = not call.operation

@@ -264,17 +264,6 @@ def test_what_cannot_be_read_is_rejected(name: str) -> None:
     assert (Failure.REJECTED, name) == (caught.value.failure, caught.value.param)
 
 
-def test_images_are_asked_for_in_what_the_vendor_knows() -> None:
-    request = VendorRequest(PROFILES["xai"], capabilities("xai"), reasons=False)
-    body = make_body(n=2, size="auto", quality=None)
-    del body["messages"]
-
-    assert {"model", "n"} == request.image(body).keys()
-    with pytest.raises(ProviderError) as caught:
-        request.image(make_body(size="1024x1024"))
-    assert (Failure.UNSUPPORTED) == caught.value.failure
-
-
 def test_a_plain_profile_says_what_openai_is_told() -> None:
     body = make_body(seed=1, user="u", temperature=0.5, tools=[TOOL], store=True)
     call = make_call(options={"engine": "openai"})
