@@ -105,7 +105,7 @@ _FIREWORKS: Final = frozenset(
     {"model", "messages", "prompt", "tools", "tool_choice", "parallel_tool_calls", "n", "stop"}
     | {"max_tokens", "max_completion_tokens", "temperature", "top_k", "top_p", "min_p", "stream"}
     | {"frequency_penalty", "presence_penalty", "repetition_penalty", "seed", "user", "metadata"}
-    | {"logprobs", "top_logprobs", "logit_bias", "response_format", "stream_options", "prediction"}
+    | {"logprobs", "top_logprobs", "logit_bias", "response_format", "prediction"}
     | {"context_length_exceeded_behavior", "reasoning_effort", "ignore_eos", "echo"}
 )
 

@@ -70,3 +70,21 @@ async def test_every_chat_answer_is_openais(
         if is_streaming:
             check_stream(found)
     assert completed > 4
+    # What only the vendor's codec can refuse has been journalled by then.
+    is_late = vendor.name == "deepseek"
+    outcomes = [record.outcome for record in await site.settled(key, completed + is_late)]
+    assert ["completed"] * completed + ["refused"] * is_late == sorted(outcomes)
+
+
+@pytest.mark.parametrize("is_streaming", [True, False], ids=["streamed", "whole"])
+async def test_what_a_vendor_leaves_aside_is_told_in_a_header(
+    vendor: VendorUpstream, site: Site, key: Key, *, is_streaming: bool
+) -> None:
+    body = CHATS["text"].body(model="sea", stream=is_streaming, store=True)
+
+    call = site.http.post(f"{site.url}/v1/chat/completions", json=body, headers=key.headers)
+    answer = await answer_of(call)
+
+    ignored = "" if vendor.name in ("openai", "vllm") else "store"
+    assert ignored == answer.headers.get("X-Turnpike-Ignored", "")
+    assert ("store" in vendor.seen[-1]) == (not ignored)

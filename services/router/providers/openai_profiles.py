@@ -52,6 +52,7 @@ class MessageRules:
 
     `roles` are exchanged; of the members of a message `renamed` get another name and `dropped` are
     left out, for the caller to know. A refusal that is dropped is said as text if nothing else is.
+    `has_thoughts_in_parts`: what an assistant thought stands in its content, before the text.
     `has_short_ids`: ids of tool calls are nine letters and digits. `drops_strict`: a tool has no
     `strict`. `needs_parameters`: a tool without parameters says so.
     """
@@ -59,6 +60,7 @@ class MessageRules:
     roles: Mapping[bytes, bytes] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     dropped: Names = _NOTHING
+    has_thoughts_in_parts: bool = False
     has_short_ids: bool = False
     drops_strict: bool = False
     needs_parameters: bool = False
@@ -71,7 +73,7 @@ class ThinkingRules:
     `takes` are best-effort fields that mean something then. `fixed` fields have one of these values
     or the request is refused; `unheard` ones are taken and change nothing. `switch` is what
     `enable_thinking` is called, by its value; `is_none_a_switch` tells that a `reasoning_effort` of
-    none is said by it.
+    none is said by it. `has_parts`: earlier thoughts are taken as parts of content.
     """
 
     takes: Names = frozenset({_EFFORT})
@@ -79,6 +81,7 @@ class ThinkingRules:
     unheard: Names = _NOTHING
     switch: Mapping[bool, Mapping[str, object]] = field(default_factory=dict)
     is_none_a_switch: bool = False
+    has_parts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,8 @@ class Profile:
     """One vendor or engine.
 
     `operations` is what it serves, `paths` where, if elsewhere than OpenAI; `text_lacks` are the
-    fields of a chat that a text completion does not have there. `takes` are the
+    fields of a chat that a text completion does not have there. `has_template`: prompts are made
+    by a template of its own, which takes arguments. `takes` are the
     best-effort fields that it knows; None for all. `renamed` fields have another name there;
     `values` are exchanged, as JSON; `forced` stands in each request for a chat or a text.
     """
@@ -132,6 +136,7 @@ class Profile:
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     text_lacks: Names = _NOTHING
     has_stream_options: bool = True
+    has_template: bool = False
     takes: Names | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Mapping[bytes, bytes]] = field(default_factory=dict)
@@ -162,6 +167,10 @@ class Profile:
         found = self
         if reasons and self.takes is not None:
             found = replace(found, takes=self.takes | self.thinking.takes)
+        if reasons and self.thinking.has_parts:
+            dropped = self.messages.dropped - {"reasoning_content"}
+            spelling = replace(self.messages, dropped=dropped, has_thoughts_in_parts=True)
+            found = replace(found, messages=spelling)
         if think_tags:
             found = replace(found, answer=replace(found.answer, think_tags=True))
         return found
@@ -178,11 +187,12 @@ PROFILES: Final[Mapping[str, Profile]] = {
         max_tokens_field="max_completion_tokens",
         thinking=ThinkingRules(fixed={"temperature": _ONE, "top_p": _ONE}, switch=_SWITCH),
     ),
-    "vllm": Profile(capacity="native"),
-    "sglang": Profile(capacity="native"),
+    "vllm": Profile(capacity="native", has_template=True),
+    "sglang": Profile(capacity="native", has_template=True),
     "trtllm": Profile(
         capacity="native",
         operations=_TEXTS,
+        has_template=True,
         takes=frozenset({"user", "seed", "chat_template_kwargs"}),
         messages=MessageRules(roles=_SYSTEM, dropped=frozenset({"reasoning_details"})),
         answer=AnswerRules(marks=(b'"reasoning":', b'"avg_decoded_tokens_per_iter":')),
@@ -249,6 +259,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
     "fireworks": Profile(
         base_url="https://api.fireworks.ai/inference/v1",
         operations=_TEXTS,
+        has_stream_options=False,
         takes=frozenset({"user", "seed", "metadata"}),
         forced={"context_length_exceeded_behavior": "error"},
         messages=MessageRules(
@@ -284,7 +295,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             has_own_usage=True,
         ),
         thinking=ThinkingRules(
-            switch={True: {_EFFORT: "high"}, False: {_EFFORT: "none"}},
+            switch={True: {_EFFORT: "high"}, False: {_EFFORT: "none"}}, has_parts=True
         ),
     ),
     "hyperbolic": Profile(
@@ -309,7 +320,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
         base_url="https://openrouter.ai/api/v1",
         capacity="external",
         operations=_TEXTS,
-        takes=BEST_EFFORT - {"chat_template_kwargs", "store", "prompt_cache_retention"},
+        takes=BEST_EFFORT - {"store", "prompt_cache_retention"},
         forced={"provider": {"require_parameters": True}, "usage": {"include": True}},
         messages=MessageRules(renamed={"reasoning_content": "reasoning"}),
         answer=AnswerRules(

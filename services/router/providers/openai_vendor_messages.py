@@ -97,6 +97,8 @@ def _respell(message: Fields, rules: MessageRules, ignored: list[str]) -> None:
         if name in message:
             message.setdefault(other, message.pop(name))
             message.pop(name, None)
+    if rules.has_thoughts_in_parts and "reasoning_content" in message:
+        _say_thoughts(message)
     if rules.has_short_ids:
         _shorten_ids(message)
 
@@ -115,6 +117,21 @@ def _say_refusals(message: Fields) -> None:
             block["type"] = msgspec.Raw(b'"text"')
             block["text"] = block.pop("refusal", msgspec.Raw(b'""'))
     message["content"] = msgspec.Raw(_encode(blocks))
+
+
+def _say_thoughts(message: Fields) -> None:
+    """Say as a part of its content what an assistant thought."""
+    thought = message.pop("reasoning_content")
+    if thought == NULL:
+        return
+    content = message.get("content", NULL)
+    blocks: list[object] = []
+    if bytes(content).startswith(b"["):
+        blocks = [*_list(content)]
+    elif content != NULL:
+        blocks = [{"type": "text", "text": content}]
+    part = {"type": "thinking", "thinking": [{"type": "text", "text": thought}]}
+    message["content"] = msgspec.Raw(_encode([part, *blocks]))
 
 
 def _shorten_ids(message: Fields) -> None:

@@ -71,6 +71,8 @@ class VendorRequest:
         self._reasons = reasons
         takes = BEST_EFFORT if profile.takes is None else profile.takes
         self._dropped: Names = BEST_EFFORT - takes
+        if not profile.has_template:
+            self._dropped |= {_KWARGS}
 
     def encode(self, call: Call, body: Body) -> Spelled:
         """Return the request of a chat, a text or an embedding.
@@ -82,12 +84,14 @@ class VendorRequest:
         ignored: list[str] = []
         for name in _BOUNDS:
             request.pop(name, None)
-        switched = self._switched(request, ignored)
+        switched = self._switched(call, request, ignored)
         is_text = call.operation == router_pb2.OPERATION_COMPLETION
         lacking = self._lacking | self._profile.text_lacks if is_text else self._lacking
         self._leave_aside(request, lacking, ignored)
+        if is_text and "completion" in self._profile.paths and _has_several(request):
+            raise unsupported("prompt")
+        request = {**switched, **request}
         if self._reasons:
-            request = {**switched, **request}
             self._check_thinking(request, ignored)
         self._respell(request, ignored)
         request["model"] = call.adapter or call.upstream_model
@@ -139,10 +143,12 @@ class VendorRequest:
             raw = _raw(request["messages"])
             request["messages"] = respelled_messages(raw, profile.messages, ignored)
 
-    def _switched(self, request: dict[str, object], ignored: list[str]) -> Mapping[str, object]:
+    def _switched(
+        self, call: Call, request: dict[str, object], ignored: list[str]
+    ) -> Mapping[str, object]:
         """Take out what says whether to think first, and return it in the vendor's words."""
         thinking = self._profile.thinking
-        if not self._reasons:
+        if not (self._reasons or call.options.get("thinking")):
             return {}
         if thinking.is_none_a_switch and bytes(_raw(request.get(_EFFORT))) == b'"none"':
             del request[_EFFORT]
@@ -155,6 +161,11 @@ class VendorRequest:
         if raw != NULL and not (said and is_all and request.keys().isdisjoint(said)):
             ignored.append(_KWARGS)
         return said
+
+
+def _has_several(request: Mapping[str, object]) -> bool:
+    """Return whether the prompt is more than one text, which nobody fills in the middle of."""
+    return bytes(_raw(request.get("prompt"))).startswith(b"[")
 
 
 def _wanted(raw: msgspec.Raw) -> tuple[bool | None, bool]:

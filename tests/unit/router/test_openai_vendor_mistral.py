@@ -39,6 +39,7 @@ TALK = [
     CALLED,
     {"role": "tool", "tool_call_id": "call_1", "content": "1"},
 ]
+PART = {"type": "text", "text": "no"}
 REQUEST = VendorRequest(PROFILES["mistral"], capabilities("mistral"), reasons=False)
 
 
@@ -86,6 +87,22 @@ def test_messages_hold_what_mistral_takes() -> None:
     assert assistant.keys() <= set(AssistantMessage.model_fields)
     assert tool.keys() <= set(ToolMessage.model_fields)
     assert assistant["tool_calls"][0]["id"] == tool["tool_call_id"]
+
+
+def test_earlier_thoughts_are_parts_where_the_model_reasons() -> None:
+    profile = PROFILES["mistral"].for_deployment(reasons=True, think_tags=False)
+    request = VendorRequest(profile, capabilities("mistral"), reasons=True)
+    said = {"role": "assistant", "content": "yes", "reasoning_content": "hm"}
+    body = make_body(messages=[TALK[0], TALK[1], {**said}, {**said, "content": [PART]}])
+
+    found = request.encode(make_call(), body)
+
+    _, _, one, other = json.loads(found.body)["messages"]
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    assert [thought, {"type": "text", "text": "yes"}] == one["content"]
+    assert [thought, PART] == other["content"]
+    AssistantMessage.model_validate(one, strict=True)
+    assert ("messages.name",) == found.ignored
 
 
 def test_the_fake_answers_as_mistral_does() -> None:

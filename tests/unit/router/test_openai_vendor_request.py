@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,6 +138,9 @@ REASONING: list[tuple[str, dict[str, Any], Any]] = [
     ("openai", {"stop": ["a"]}, REFUSED),
     ("openai", {"logprobs": True}, REFUSED),
     ("openai", {"reasoning_effort": "low"}, ({"reasoning_effort": "low"}, [])),
+    ("openai", THINK, ({"reasoning_effort": "medium"}, [])),
+    ("openai", {KWARGS: {"x": 1}}, ({}, [KWARGS])),
+    ("vllm", THINK, (THINK, [])),
     ("xai", {"stop": ["a"]}, REFUSED),
     ("xai", {"reasoning_effort": "low"}, ({"reasoning_effort": "low"}, [])),
     ("deepseek", THINK, ({"thinking": {"type": "enabled"}}, [])),
@@ -187,7 +191,7 @@ def test_some_say_more_in_each_request() -> None:
     streamed = {**base, "stream_options": {"include_usage": True}}
     assert base == usual("mistral")
     assert streamed == usual("deepseek")
-    assert {**streamed, "context_length_exceeded_behavior": "error"} == usual("fireworks")
+    assert {**base, "context_length_exceeded_behavior": "error"} == usual("fireworks")
     assert {
         **streamed,
         "provider": {"require_parameters": True},
@@ -244,6 +248,19 @@ def test_messages_are_in_the_vendors_words(engine: str, expected: Any, ignored: 
 
     assert expected == json.loads(found.body)["messages"]
     assert ignored == list(found.ignored)
+
+
+def test_fill_in_the_middle_takes_one_prompt() -> None:
+    body = make_body(suffix="b")
+    del body["messages"]
+    body["prompt"] = msgspec.Raw(b'["a","b"]')
+    call = make_call(operation=router_pb2.OPERATION_COMPLETION)
+
+    for engine in ("mistral", "deepseek"):
+        request = VendorRequest(PROFILES[engine], capabilities(engine), reasons=False)
+        with pytest.raises(ProviderError) as caught:
+            request.encode(call, body)
+        assert (Failure.UNSUPPORTED, "prompt") == (caught.value.failure, caught.value.param)
 
 
 @given(st.text(min_size=1, max_size=256))
