@@ -53,7 +53,8 @@ def wanted(file: CatalogueFile, catalogue: Catalogue) -> Iterator[Wanted]:
         for deployment in model.deployments:
             entry = file.providers[deployment.provider]
             options = repr(sorted(deployment.options.items()))
-            known = repr(sorted(deployment.capabilities))
+            # What a vendor is told depends on what the deployment can.
+            known = repr(sorted(deployment.capabilities) if entry.engine in PROFILES else [])
             parts = (repr(entry), deployment.upstream_model, options, known, *_secrets(entry))
             digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
             yield Wanted(deployment, entry, digest)

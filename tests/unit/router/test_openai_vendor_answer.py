@@ -1,6 +1,8 @@
 """Answers of vendors in OpenAI's own form: thoughts, parts, reasons, usage."""
 
+import dataclasses
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -214,3 +216,36 @@ def test_junk_is_no_answer(junk: bytes) -> None:
         read_vendor_chat(make_call(), make_body(), junk, MISTRAL)
 
     assert Failure.INVALID_RESPONSE is caught.value.failure
+
+
+NAMES = ["type", "text", "thinking", "content", "role", "reasoning", "tool_calls", "id"]
+NAMES += ["function", "arguments"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "text", "thinking"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+CHOICE = st.fixed_dictionaries(
+    {
+        "index": st.sampled_from([0, 1, "x"]),
+        "finish_reason": st.sampled_from(["stop", "eos", "error", "", None, 7]),
+        "message": JSON,
+        "delta": JSON,
+    }
+)
+VENDOR = st.sampled_from(["mistral", "openrouter", "together", "deepseek"])
+
+
+@given(choice=JSON | CHOICE, vendor=VENDOR, think_tags=st.booleans())
+def test_anything_is_an_answer_or_a_failure(choice: Any, vendor: str, *, think_tags: bool) -> None:
+    rules = dataclasses.replace(PROFILES[vendor].answer, think_tags=think_tags)
+    answer = msgspec.json.encode({**HEAD, "choices": [choice]})
+
+    with suppress(ProviderError):
+        read_vendor_chat(make_call(), make_body(), answer, rules)
+    with suppress(ProviderError):
+        read_vendor_text(make_call(operation=1), make_body(), answer, rules)
+    with suppress(ProviderError):
+        VendorForwarder(make_call(), make_body(), rules).feed(b"data: %b\n\n" % answer)
