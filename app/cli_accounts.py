@@ -27,6 +27,9 @@ def create(
     name: Annotated[str, typer.Argument(help="What people call it.")],
     *,
     credit: Annotated[str | None, typer.Option(help="USD to start with, such as 10.00.")] = None,
+    strategy: Annotated[
+        str, typer.Option(help="cheapest, fastest or balanced, unless key or request say.")
+    ] = "",
     admin: AdminOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -34,7 +37,7 @@ def create(
     """Make an account."""
     amount = nusd(credit) if credit is not None else 0
     client = connect(admin, config)
-    request = {"name": name, "request_id": new_request_id()}
+    request = {"name": name, "request_id": new_request_id(), "routing_strategy": strategy}
     answer = client.call("auth", "CreateAccount", request)
     account_id = answer["account"]["account_id"]
     if amount:

@@ -58,6 +58,13 @@ class NewKey(Reach):
         bool, typer.Option("--strict", help="Refuse request fields that Turnpike does not know.")
     ] = False
 
+    strategy: Annotated[
+        str, typer.Option(help="cheapest, fastest or balanced, unless a request says; account's.")
+    ] = ""
+    allow_external: Annotated[
+        bool | None, typer.Option(help="Whether resellers may serve, unless a request says.")
+    ] = None
+
     def request(self, account_id: str) -> Json:
         """Return the request that asks for it; what is absent is left to the key's tier."""
         wish = {
@@ -72,6 +79,8 @@ class NewKey(Reach):
             "tokens_per_minute": self.tokens_per_minute,
             "concurrent_requests": self.concurrency,
             "is_strict": self.is_strict,
+            "routing_strategy": self.strategy,
+            "is_external_allowed": self.allow_external,
             "request_id": new_request_id(),
         }
         return {name: value for name, value in wish.items() if value is not None}

@@ -117,6 +117,8 @@ class Admission:
             caller.principal.is_strict,
             headers.get("X-Episode-Id", ""),
             self._models.presets,
+            caller.principal.routing_strategy,
+            caller.principal.is_external_allowed,
         )
 
     def order(self, caller: Caller, call: ModelCall) -> Ticket:

@@ -16,7 +16,8 @@ class ReadRules(NamedTuple):
     """What holds for reading one request.
 
     `unix_ms` is the clock, `new_id` mints UUIDv7s, `episode_id` is what the header says. `presets`
-    are the functions by name.
+    are the functions by name. `routing_strategy` and `is_external_allowed` hold for requests that
+    do not say; empty and None mean the usual.
     """
 
     dialect: Dialect
@@ -27,6 +28,8 @@ class ReadRules(NamedTuple):
     is_strict: bool = False
     episode_id: str = ""
     presets: Mapping[str, Preset] = {}
+    routing_strategy: str = ""
+    is_external_allowed: bool | None = None
 
 
 class PromptSize(NamedTuple):

@@ -17,6 +17,8 @@ class Principal:
     tokens_per_minute: int = 0
     concurrent_requests: int = 0
     is_strict: bool = False
+    routing_strategy: str = ""
+    is_external_allowed: bool | None = None
 
     @classmethod
     def of(cls, message: principal_pb2.Principal) -> "Principal":
@@ -30,4 +32,8 @@ class Principal:
             tokens_per_minute=message.tokens_per_minute,
             concurrent_requests=message.concurrent_requests,
             is_strict=message.is_strict,
+            routing_strategy=message.routing_strategy,
+            is_external_allowed=(
+                message.is_external_allowed if message.HasField("is_external_allowed") else None
+            ),
         )

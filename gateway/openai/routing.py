@@ -43,7 +43,8 @@ def take_wishes(request: RoutedRequest, fields: dict[str, msgspec.Raw], rules: R
     Raises:
         TurnpikeError: As `episode_of` and `routing_of`.
     """
-    if not rules.episode_id and ROUTING.isdisjoint(fields):
+    has_defaults = rules.routing_strategy or rules.is_external_allowed is not None
+    if not (rules.episode_id or has_defaults) and ROUTING.isdisjoint(fields):
         fields.pop("timeout_ms", None)
         return (rules.new_id(), None, ()) if rules.dialect.has_empty_fields else _NO_WISHES
     episode_id = episode_of(request, rules)
@@ -75,9 +76,14 @@ def routing_of(
             missing.
     """
     wanted = router_pb2.Routing()
-    wanted.strategy = _strategy_of(request)
-    if request.allow_external is not None:
-        wanted.is_external_allowed = request.allow_external
+    wanted.strategy = _strategy_of(request) or _STRATEGIES.get(
+        rules.routing_strategy, router_pb2.STRATEGY_UNSPECIFIED
+    )
+    is_allowed = request.allow_external
+    if is_allowed is None:
+        is_allowed = rules.is_external_allowed
+    if is_allowed is not None:
+        wanted.is_external_allowed = is_allowed
     low, high = request.max_input_price_per_million, request.max_output_price_per_million
     if (low is None) != (high is None):
         given, missing = (_INPUT, _OUTPUT) if high is None else (_OUTPUT, _INPUT)

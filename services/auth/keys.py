@@ -12,6 +12,7 @@ from typing import Final
 
 from kit.errors import Reason, TurnpikeError
 from kit.secrets import RANDOM_BYTES, mint_token, token_digest
+from services.auth.accounts import NO_DEFAULTS, RoutingDefaults
 from services.auth.limits import Limits
 
 SCOPES: Final = ("chat", "models", "usage", "admin", "chat_template")
@@ -30,7 +31,8 @@ class KeySpec:
     """What a key may do.
 
     Limits of its own override its tier's: None means the tier's, 0 none. `is_strict` refuses
-    request fields that Turnpike does not know.
+    request fields that Turnpike does not know. `routing_strategy` and `is_external_allowed` are for
+    requests that do not say; empty and None mean the account's.
     """
 
     account_id: str
@@ -44,6 +46,8 @@ class KeySpec:
     tokens_per_minute: int | None
     concurrent_requests: int | None = None
     is_strict: bool = False
+    routing_strategy: str = ""
+    is_external_allowed: bool | None = None
 
     def limits(self, tier: Limits) -> Limits:
         """Return the limits in force, given those of the tier."""
@@ -56,13 +60,27 @@ class KeySpec:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key without its secret; `hint` shows the ends of the newest one."""
+    """A key without its secret.
+
+    `hint` shows the ends of the newest one, `defaults` are its account's.
+    """
 
     key_id: str
     spec: KeySpec
     hint: str
     create_unix_ms: int
     revoke_unix_ms: int | None = None
+    defaults: RoutingDefaults = NO_DEFAULTS
+
+    @property
+    def routing(self) -> RoutingDefaults:
+        """What holds for requests that do not say: the key's own, else its account's."""
+        spec, account = self.spec, self.defaults
+        is_allowed = spec.is_external_allowed
+        return RoutingDefaults(
+            spec.routing_strategy or account.strategy,
+            account.is_external_allowed if is_allowed is None else is_allowed,
+        )
 
     @property
     def is_revoked(self) -> bool:

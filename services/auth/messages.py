@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
-from services.auth.accounts import Account, check_name
+from services.auth.accounts import Account, RoutingDefaults, check_name, check_strategy
 from services.auth.keys import (
     Key,
     KeySpec,
@@ -146,12 +146,29 @@ def holder_message(lease_ms: int | None) -> pb.RenewHolderResponse:
     return pb.RenewHolderResponse(duration=duration, is_lost=lease_ms is None)
 
 
+def defaults_of(request: pb.CreateAccountRequest) -> RoutingDefaults:
+    """Return how a new account's requests are routed when they do not say.
+
+    Raises:
+        TurnpikeError: INVALID_VALUE with `param=routing_strategy`.
+    """
+    strategy = check_strategy(request.routing_strategy)
+    return RoutingDefaults(strategy, is_external_allowed(request))
+
+
+def is_external_allowed(request: pb.CreateAccountRequest | pb.CreateKeyRequest) -> bool | None:
+    """Return whether resellers may serve; None when the request does not say."""
+    return request.is_external_allowed if request.HasField("is_external_allowed") else None
+
+
 def account_message(account: Account) -> pb.Account:
     """Return an account's message."""
     return pb.Account(
         account_id=account.account_id,
         name=account.name,
         create_time=_timestamp(account.create_unix_ms),
+        routing_strategy=account.defaults.strategy,
+        is_external_allowed=account.defaults.is_external_allowed,
     )
 
 
@@ -198,6 +215,8 @@ class KeyMessages:
             tokens_per_minute=_limit_of(request, "tokens_per_minute"),
             concurrent_requests=_limit_of(request, "concurrent_requests"),
             is_strict=request.is_strict,
+            routing_strategy=check_strategy(request.routing_strategy),
+            is_external_allowed=is_external_allowed(request),
         )
 
     def overlap_ms_of(self, request: pb.RotateKeyRequest) -> int:
@@ -240,6 +259,8 @@ class KeyMessages:
             expire_time=None if expire_unix_ms is None else _timestamp(expire_unix_ms),
             concurrent_requests=limits.concurrent_requests,
             is_strict=key.spec.is_strict,
+            routing_strategy=key.routing.strategy,
+            is_external_allowed=key.routing.is_external_allowed,
         )
 
     def _expire_of(self, request: pb.CreateKeyRequest) -> int | None:

@@ -38,6 +38,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         account = await self._store.create_account(
             name=check_name(request.name, is_required=True),
             request_id=request_id_of(request.request_id),
+            defaults=messages.defaults_of(request),
         )
         return pb.CreateAccountResponse(account=messages.account_message(account))
 

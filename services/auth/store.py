@@ -6,7 +6,7 @@ then the head of the audit chain.
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from sqlalchemy import Row, Table, select
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit.clock import Clock
 from kit.db import Database
 from kit.errors import Reason, TurnpikeError
-from services.auth.accounts import Account
+from services.auth.accounts import NO_DEFAULTS, Account, RoutingDefaults
 from services.auth.audit import Entry, Facts, facts_json
 from services.auth.keys import KeptSecret, Key, KeySpec, check_rotatable, retire
 from services.auth.limits import Ask, Grant, Limits, Window, grant, window_at
@@ -45,14 +45,26 @@ class AuthStore:
         self._clock = clock
         self._new_id = new_id
 
-    async def create_account(self, *, name: str, request_id: str | None) -> Account:
+    async def create_account(
+        self, *, name: str, request_id: str | None, defaults: RoutingDefaults = NO_DEFAULTS
+    ) -> Account:
         """Create an account, or return the one that `request_id` created before."""
         now = self._clock.unix_ms()
-        account = Account(self._new_id(now), name, now)
-        values = {**asdict(account), "request_id": request_id}
+        account = Account(self._new_id(now), name, now, defaults)
+        routing = {
+            "routing_strategy": defaults.strategy,
+            "is_external_allowed": defaults.is_external_allowed,
+        }
+        values = {
+            "account_id": account.account_id,
+            "name": name,
+            "create_unix_ms": now,
+            "request_id": request_id,
+            **routing,
+        }
         async with self._write() as connection:
             if await self._insert_new(connection, ACCOUNTS, values):
-                after = {"name": name}
+                after = {"name": name, **routing} if defaults != NO_DEFAULTS else {"name": name}
                 await self._audit(connection, "account.create", account.account_id, after=after)
                 return account
             repeated = select(ACCOUNTS).where(ACCOUNTS.c.request_id == request_id)
@@ -127,15 +139,20 @@ class AuthStore:
                 KEYS,
                 SECRETS.c.generation,
                 SECRETS.c.expire_unix_ms.label("secret_expire_unix_ms"),
+                ACCOUNTS.c.routing_strategy.label("account_strategy"),
+                ACCOUNTS.c.is_external_allowed.label("is_account_external"),
             )
             .join(SECRETS, SECRETS.c.key_id == KEYS.c.key_id)
+            .join(ACCOUNTS, ACCOUNTS.c.account_id == KEYS.c.account_id)
             .where(SECRETS.c.secret_hash == secret_hash)
         )
         async with self._read() as connection:
             row = (await connection.execute(found)).one_or_none()
         if row is None:
             return None
-        return _key(row), KeptSecret(secret_hash, row.generation, row.secret_expire_unix_ms)
+        defaults = RoutingDefaults(row.account_strategy, row.is_account_external)
+        key = replace(_key(row), defaults=defaults)
+        return key, KeptSecret(secret_hash, row.generation, row.secret_expire_unix_ms)
 
     async def revoke_key(self, key_id: str) -> Key:
         """Revoke a key for ever; a repeat changes nothing.
@@ -289,7 +306,8 @@ async def _insert_secret(
 
 
 def _account(row: Row[Any]) -> Account:
-    return Account(row.account_id, row.name, row.create_unix_ms)
+    defaults = RoutingDefaults(row.routing_strategy, row.is_external_allowed)
+    return Account(row.account_id, row.name, row.create_unix_ms, defaults)
 
 
 def _key(row: Row[Any]) -> Key:
@@ -305,6 +323,8 @@ def _key(row: Row[Any]) -> Key:
         tokens_per_minute=row.tokens_per_minute,
         concurrent_requests=row.concurrent_requests,
         is_strict=row.is_strict,
+        routing_strategy=row.routing_strategy,
+        is_external_allowed=row.is_external_allowed,
     )
     return Key(row.key_id, spec, row.hint, row.create_unix_ms, row.revoke_unix_ms)
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Boolean, Index, LargeBinary, MetaData, Text, false
+from sqlalchemy import JSON, BigInteger, Boolean, Index, LargeBinary, MetaData, Text, false, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -30,6 +30,8 @@ class AccountRow(_Rows, table=True):
     name: str = Field(max_length=120)
     request_id: str | None = Field(unique=True, max_length=_ID_CHARS)
     create_unix_ms: int = Field(sa_type=BigInteger)
+    routing_strategy: str = Field(max_length=40, sa_column_kwargs={"server_default": text("''")})
+    is_external_allowed: bool | None = Field(sa_type=Boolean)
 
 
 class KeyRow(_Rows, table=True):
@@ -50,6 +52,8 @@ class KeyRow(_Rows, table=True):
     tokens_per_minute: int | None = Field(sa_type=BigInteger)
     concurrent_requests: int | None = Field(sa_type=BigInteger)
     is_strict: bool = Field(sa_type=Boolean, sa_column_kwargs={"server_default": false()})
+    routing_strategy: str = Field(max_length=40, sa_column_kwargs={"server_default": text("''")})
+    is_external_allowed: bool | None = Field(sa_type=Boolean)
     hint: str = Field(max_length=40)
     request_id: str | None = Field(unique=True, max_length=_ID_CHARS)
     create_unix_ms: int = Field(sa_type=BigInteger)

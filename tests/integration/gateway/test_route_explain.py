@@ -10,9 +10,10 @@ from app.replay import replay_decisions
 from gateway.openai.schema import encode
 from kit.money import nusd_from_usd
 from tests.fixtures.catalogues import SMALL, TWICE, chat, price_nusd, usual_catalogue
-from tests.fixtures.gateway import Key, OpenSite, Site, Wish
+from tests.fixtures.gateway import Key, OpenSite, Site, Wish, until
 from tests.fixtures.grpc_caller import SERVED, caller_of, shown
 from tests.integration.gateway.wire import Answer, answer_of
+from turnpike.auth.v1 import auth_pb2
 from turnpike.metering.v1 import metering_pb2
 from turnpike.router.v1 import route_pb2, router_pb2
 
@@ -168,3 +169,44 @@ async def test_what_was_decided_is_stored_and_made_again(open_site: OpenSite) ->
     assert several == {each["request_id"] for each in found}
     assert (30, [], []) == (report.same_count, report.different, report.lost)
     assert not any(b"secret" in base64.b64decode(each["data"]) for each in found)
+
+
+async def test_key_and_account_say_how_their_requests_are_routed(site: Site) -> None:
+    thrifty = await site.auth.CreateAccount(
+        auth_pb2.CreateAccountRequest(name="Thrift", routing_strategy="cheapest")
+    )
+    account_id = thrifty.account.account_id
+    plain = await site.key(account_id=account_id)
+    hasty = await site.key(account_id=account_id, routing_strategy="fastest")
+
+    strategies = [
+        (await explain(site, plain)).json["strategy"],
+        (await explain(site, hasty)).json["strategy"],
+        (await explain(site, hasty, routing_strategy="balanced")).json["strategy"],
+        (await explain(site, await site.key())).json["strategy"],
+    ]
+
+    assert ["cheapest", "fastest", "balanced", "balanced"] == strategies
+    assert "cheapest" == thrifty.account.routing_strategy
+
+
+async def test_key_keeps_resellers_out_unless_a_request_lets_them_in(open_site: OpenSite) -> None:
+    site = await open_site()
+    catalogue = usual_catalogue(site.main, site.spare)
+    catalogue["providers"]["main"]["type"] = "external"
+    site.write_catalogue(catalogue)
+    key = await site.key(is_external_allowed=False)
+
+    async def is_kept_out() -> bool:
+        return bool((await explain(site, key)).json["excluded"] == {"external": 1})
+
+    await until(is_kept_out)
+
+    assert {} == (await explain(site, key, allow_external=True)).json["excluded"]
+
+
+async def test_strategy_that_is_none_is_refused(site: Site) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        await site.key(routing_strategy="luck")
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -31,10 +31,16 @@ class Account(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ROUTING_STRATEGY_FIELD_NUMBER: _builtins.int
+    IS_EXTERNAL_ALLOWED_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """UUID."""
     name: _builtins.str
     """What people call it."""
+    routing_strategy: _builtins.str
+    """How routes are chosen for its requests that do not say; empty means the usual."""
+    is_external_allowed: _builtins.bool
+    """Whether resellers may serve its requests that do not say; absent means as the strategy has it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -45,12 +51,16 @@ class Account(_message.Message):
         account_id: _builtins.str = ...,
         name: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        routing_strategy: _builtins.str = ...,
+        is_external_allowed: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed", "create_time", b"create_time", "is_external_allowed", b"is_external_allowed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "create_time", b"create_time", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed", "account_id", b"account_id", "create_time", b"create_time", "is_external_allowed", b"is_external_allowed", "name", b"name", "routing_strategy", b"routing_strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__is_external_allowed: _TypeAlias = _typing.Literal["is_external_allowed"]  # noqa: Y015
+    _WhichOneofArgType__is_external_allowed: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_external_allowed) -> _WhichOneofReturnType__is_external_allowed | None: ...
 
 Global___Account: _TypeAlias = Account  # noqa: Y015
 
@@ -127,21 +137,31 @@ class CreateAccountRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ROUTING_STRATEGY_FIELD_NUMBER: _builtins.int
+    IS_EXTERNAL_ALLOWED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What people call it. Required, 1 to 120 characters."""
     request_id: _builtins.str
     """Makes retries safe: a repeat returns the first answer. UUID; absent means no protection."""
+    routing_strategy: _builtins.str
+    """How routes are chosen for its requests that do not say: cheapest, fastest, balanced; empty means the usual."""
+    is_external_allowed: _builtins.bool
+    """Whether resellers may serve its requests that do not say; absent means as the strategy has it."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        routing_strategy: _builtins.str = ...,
+        is_external_allowed: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed", "is_external_allowed", b"is_external_allowed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed", "is_external_allowed", b"is_external_allowed", "name", b"name", "request_id", b"request_id", "routing_strategy", b"routing_strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__is_external_allowed: _TypeAlias = _typing.Literal["is_external_allowed"]  # noqa: Y015
+    _WhichOneofArgType__is_external_allowed: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_external_allowed) -> _WhichOneofReturnType__is_external_allowed | None: ...
 
 Global___CreateAccountRequest: _TypeAlias = CreateAccountRequest  # noqa: Y015
 
@@ -287,6 +307,8 @@ class CreateKeyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
     IS_STRICT_FIELD_NUMBER: _builtins.int
+    ROUTING_STRATEGY_FIELD_NUMBER: _builtins.int
+    IS_EXTERNAL_ALLOWED_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that owns it. Required."""
     name: _builtins.str
@@ -305,6 +327,10 @@ class CreateKeyRequest(_message.Message):
     """Requests at once, 0 means no limit; absent means the tier's."""
     is_strict: _builtins.bool
     """Whether a field of a request that Turnpike does not know is refused."""
+    routing_strategy: _builtins.str
+    """How routes are chosen for requests that do not say: cheapest, fastest, balanced; empty means the account's."""
+    is_external_allowed: _builtins.bool
+    """Whether resellers may serve requests that do not say; absent means the account's."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """chat, models, usage, admin, chat_template; empty means chat, models, usage."""
@@ -332,19 +358,25 @@ class CreateKeyRequest(_message.Message):
         request_id: _builtins.str = ...,
         concurrent_requests: _builtins.int | None = ...,
         is_strict: _builtins.bool = ...,
+        routing_strategy: _builtins.str = ...,
+        is_external_allowed: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrent_requests", b"_concurrent_requests", "_requests_per_minute", b"_requests_per_minute", "_tokens_per_minute", b"_tokens_per_minute", "concurrent_requests", b"concurrent_requests", "expire_time", b"expire_time", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrent_requests", b"_concurrent_requests", "_is_external_allowed", b"_is_external_allowed", "_requests_per_minute", b"_requests_per_minute", "_tokens_per_minute", b"_tokens_per_minute", "concurrent_requests", b"concurrent_requests", "expire_time", b"expire_time", "is_external_allowed", b"is_external_allowed", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrent_requests", b"_concurrent_requests", "_requests_per_minute", b"_requests_per_minute", "_tokens_per_minute", b"_tokens_per_minute", "account_id", b"account_id", "concurrent_requests", b"concurrent_requests", "dialect", b"dialect", "expire_time", b"expire_time", "is_strict", b"is_strict", "models", b"models", "name", b"name", "request_id", b"request_id", "requests_per_minute", b"requests_per_minute", "scopes", b"scopes", "tier", b"tier", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrent_requests", b"_concurrent_requests", "_is_external_allowed", b"_is_external_allowed", "_requests_per_minute", b"_requests_per_minute", "_tokens_per_minute", b"_tokens_per_minute", "account_id", b"account_id", "concurrent_requests", b"concurrent_requests", "dialect", b"dialect", "expire_time", b"expire_time", "is_external_allowed", b"is_external_allowed", "is_strict", b"is_strict", "models", b"models", "name", b"name", "request_id", b"request_id", "requests_per_minute", b"requests_per_minute", "routing_strategy", b"routing_strategy", "scopes", b"scopes", "tier", b"tier", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrent_requests: _TypeAlias = _typing.Literal["concurrent_requests"]  # noqa: Y015
     _WhichOneofArgType__concurrent_requests: _TypeAlias = _typing.Literal["_concurrent_requests", b"_concurrent_requests"]  # noqa: Y015
+    _WhichOneofReturnType__is_external_allowed: _TypeAlias = _typing.Literal["is_external_allowed"]  # noqa: Y015
+    _WhichOneofArgType__is_external_allowed: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed"]  # noqa: Y015
     _WhichOneofReturnType__requests_per_minute: _TypeAlias = _typing.Literal["requests_per_minute"]  # noqa: Y015
     _WhichOneofArgType__requests_per_minute: _TypeAlias = _typing.Literal["_requests_per_minute", b"_requests_per_minute"]  # noqa: Y015
     _WhichOneofReturnType__tokens_per_minute: _TypeAlias = _typing.Literal["tokens_per_minute"]  # noqa: Y015
     _WhichOneofArgType__tokens_per_minute: _TypeAlias = _typing.Literal["_tokens_per_minute", b"_tokens_per_minute"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrent_requests) -> _WhichOneofReturnType__concurrent_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_external_allowed) -> _WhichOneofReturnType__is_external_allowed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_per_minute) -> _WhichOneofReturnType__requests_per_minute | None: ...
     @_typing.overload

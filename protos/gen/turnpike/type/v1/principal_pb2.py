@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n turnpike/type/v1/principal.proto\x12\x10turnpike.type.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x02\n\tPrincipal\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x0e\n\x06models\x18\x04 \x03(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\x0f\n\x07\x64ialect\x18\x06 \x01(\t\x12\x1b\n\x13requests_per_minute\x18\x07 \x01(\x03\x12\x19\n\x11tokens_per_minute\x18\x08 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13\x63oncurrent_requests\x18\n \x01(\x03\x12\x11\n\tis_strict\x18\x0b \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n turnpike/type/v1/principal.proto\x12\x10turnpike.type.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x02\n\tPrincipal\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x0e\n\x06models\x18\x04 \x03(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\x0f\n\x07\x64ialect\x18\x06 \x01(\t\x12\x1b\n\x13requests_per_minute\x18\x07 \x01(\x03\x12\x19\n\x11tokens_per_minute\x18\x08 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13\x63oncurrent_requests\x18\n \x01(\x03\x12\x11\n\tis_strict\x18\x0b \x01(\x08\x12\x18\n\x10routing_strategy\x18\x0c \x01(\t\x12 \n\x13is_external_allowed\x18\r \x01(\x08H\x00\x88\x01\x01\x42\x16\n\x14_is_external_allowedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnpike.type.v1.principal_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PRINCIPAL']._serialized_start=88
-  _globals['_PRINCIPAL']._serialized_end=351
+  _globals['_PRINCIPAL']._serialized_end=435
 # @@protoc_insertion_point(module_scope)

@@ -12,10 +12,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -36,6 +36,8 @@ class Principal(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
     IS_STRICT_FIELD_NUMBER: _builtins.int
+    ROUTING_STRATEGY_FIELD_NUMBER: _builtins.int
+    IS_EXTERNAL_ALLOWED_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account (workspace) that pays. UUID."""
     key_id: _builtins.str
@@ -52,6 +54,10 @@ class Principal(_message.Message):
     """Requests at once; 0 means no limit."""
     is_strict: _builtins.bool
     """Whether a field that Turnpike does not know is refused."""
+    routing_strategy: _builtins.str
+    """How routes are chosen for requests that do not say: cheapest, fastest, balanced; empty means the usual."""
+    is_external_allowed: _builtins.bool
+    """Whether resellers may serve requests that do not say; absent means as the strategy has it."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the key may do: chat, models, usage, admin, chat_template."""
@@ -78,11 +84,15 @@ class Principal(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         concurrent_requests: _builtins.int = ...,
         is_strict: _builtins.bool = ...,
+        routing_strategy: _builtins.str = ...,
+        is_external_allowed: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed", "expire_time", b"expire_time", "is_external_allowed", b"is_external_allowed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "concurrent_requests", b"concurrent_requests", "dialect", b"dialect", "expire_time", b"expire_time", "is_strict", b"is_strict", "key_id", b"key_id", "models", b"models", "requests_per_minute", b"requests_per_minute", "scopes", b"scopes", "tier", b"tier", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed", "account_id", b"account_id", "concurrent_requests", b"concurrent_requests", "dialect", b"dialect", "expire_time", b"expire_time", "is_external_allowed", b"is_external_allowed", "is_strict", b"is_strict", "key_id", b"key_id", "models", b"models", "requests_per_minute", b"requests_per_minute", "routing_strategy", b"routing_strategy", "scopes", b"scopes", "tier", b"tier", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__is_external_allowed: _TypeAlias = _typing.Literal["is_external_allowed"]  # noqa: Y015
+    _WhichOneofArgType__is_external_allowed: _TypeAlias = _typing.Literal["_is_external_allowed", b"_is_external_allowed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_external_allowed) -> _WhichOneofReturnType__is_external_allowed | None: ...
 
 Global___Principal: _TypeAlias = Principal  # noqa: Y015
