@@ -5,6 +5,7 @@ use of a key, a new rate window or a new credit lease.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -50,6 +51,7 @@ class Ticket(msgspec.Struct, eq=False):
     hold_nusd: int
     deployments: tuple[str, ...] = ()
     adapter: str = ""
+    fallbacks: tuple[router_pb2.FallbackModel, ...] = ()
     rate: RateDraw | None = None
     credit: Draw | None = None
     slot: SlotDraw | None = None
@@ -127,6 +129,8 @@ class Admission:
         Raises:
             TurnpikeError: The refusal.
         """
+        if call.fallback_models:
+            return _with_fallbacks(partial(self.order, caller), call)
         if not self._models.is_loaded:
             raise TurnpikeError(
                 Reason.NO_PROVIDERS_AVAILABLE, "The catalogue is not there yet.", retry_after_s="1"
@@ -149,7 +153,7 @@ class Admission:
             if ticket.slot is None:
                 return False
         if principal.requests_per_minute or principal.tokens_per_minute:
-            ticket.rate = self._rates.try_draw(principal, _tokens(ticket.bounds))
+            ticket.rate = self._rates.try_draw(principal, _tokens(ticket))
             if ticket.rate is None:
                 return False
         if ticket.hold_nusd:
@@ -177,7 +181,7 @@ class Admission:
         if ticket.slot is None and principal.concurrent_requests:
             ticket.slot = await self._slots.draw(principal)
         if ticket.rate is None and (principal.requests_per_minute or principal.tokens_per_minute):
-            ticket.rate = await self._rates.draw(principal, _tokens(ticket.bounds))
+            ticket.rate = await self._rates.draw(principal, _tokens(ticket))
         if ticket.credit is None and ticket.hold_nusd:
             ticket.credit = await self._leases.draw(principal, ticket.hold_nusd)
 
@@ -212,8 +216,50 @@ def _caller(verdict: Verdict, dialect: Dialect, scope: str) -> Caller:
     return Caller(principal, verdict, DIALECTS.get(principal.dialect) or dialect)
 
 
-def _tokens(limit: Bounds) -> int:
-    return limit.prompt_tokens_max + limit.completion_tokens_max
+def _tokens(ticket: Ticket) -> int:
+    """Return the most tokens that a request may use, of any of its models."""
+    limit = ticket.bounds
+    tokens = limit.prompt_tokens_max + limit.completion_tokens_max
+    for other in ticket.fallbacks:
+        tokens = max(tokens, other.prompt_tokens_max + other.completion_tokens_max)
+    return tokens
+
+
+def _with_fallbacks(order: Callable[[ModelCall], Ticket], call: ModelCall) -> Ticket:
+    """Return one ticket for several models: the dearest of them decides what is held.
+
+    A model whose context the prompt fills is passed over; the first that is left leads.
+    """
+    tickets: list[Ticket] = []
+    refusals: list[TurnpikeError] = []
+    for place, name in enumerate((call.model, *call.fallback_models)):
+        try:
+            tickets.append(order(msgspec.structs.replace(call, model=name, fallback_models=())))
+        except TurnpikeError as error:
+            if error.reason is not Reason.CONTEXT_LENGTH_EXCEEDED:
+                if place:
+                    error.metadata["param"] = f"models[{place - 1}]"
+                raise
+            refusals.append(error)
+    if not tickets:
+        raise refusals[0]
+    lead, *others = tickets
+    lead.call = call
+    lead.hold_nusd = max(ticket.hold_nusd for ticket in tickets)
+    lead.fallbacks = tuple(map(_fallback, others))
+    return lead
+
+
+def _fallback(ticket: Ticket) -> router_pb2.FallbackModel:
+    limit = ticket.bounds
+    return router_pb2.FallbackModel(
+        model_id=ticket.model.model_id,
+        max_tokens=limit.max_tokens,
+        prompt_tokens_max=limit.prompt_tokens_max,
+        completion_tokens_max=limit.completion_tokens_max,
+        deployments=ticket.deployments,
+        adapter=ticket.adapter,
+    )
 
 
 def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
@@ -241,6 +287,8 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         envelope.routing.deployments.extend(ticket.deployments)
     if ticket.adapter:
         envelope.adapter = ticket.adapter
+    if ticket.fallbacks:
+        envelope.fallback_models.extend(ticket.fallbacks)
     return router_pb2.RunRequest(envelope=envelope, body=call.form or encode(call.fields))
 
 

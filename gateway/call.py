@@ -64,6 +64,7 @@ class ModelCall(msgspec.Struct, frozen=True):
     with `has_empty_fields` messages show as empty what they would leave out. `prompts` are the
     sizes of prompts that stand for themselves, each with a context of its own; it is empty for a
     conversation.
+    `fallback_models` are names that are tried in this order when the model gives no answer.
     `unit_count_max` bounds the images, characters or seconds. A request that is no JSON is in
     `form`, of the media type `content_type`; `fields` is empty then.
     """
@@ -89,6 +90,7 @@ class ModelCall(msgspec.Struct, frozen=True):
     content_type: str = ""
     form: bytes = b""
     media: Media | None = None
+    fallback_models: tuple[str, ...] = ()
 
 
 class Bounds(NamedTuple):

@@ -44,8 +44,8 @@ async def inquire(
         if exchange.long_body is not None:
             exchange.long_body.check(len(body), call.media)
         ticket = admission.order(caller, changed(call))
-        bounds, hold_nusd = ticket.bounds, ticket.hold_nusd
-        ticket.bounds, ticket.hold_nusd = _NOTHING, 0
+        kept = ticket.bounds, ticket.hold_nusd, ticket.fallbacks
+        ticket.bounds, ticket.hold_nusd, ticket.fallbacks = _NOTHING, 0, ()
         if not admission.try_draw(ticket):
             await admission.draw(ticket)
     except asyncio.CancelledError:
@@ -55,7 +55,7 @@ async def inquire(
         if exchange.long_body is not None:
             exchange.long_body.close()
     admission.settle(ticket, None, 0)
-    ticket.bounds, ticket.hold_nusd = bounds, hold_nusd
+    ticket.bounds, ticket.hold_nusd, ticket.fallbacks = kept
     exchange.model_id = ticket.model.model_id
     exchange.report.request_id = deps.new_id()
     return ticket

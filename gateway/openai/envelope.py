@@ -77,6 +77,7 @@ def read_chat(body: bytes, rules: ReadRules) -> ModelCall:
         episode_id=episode_id,
         answer_defaults=answer_defaults(dialect, episode_id) if episode_id else b"",
         has_empty_fields=dialect.has_empty_fields,
+        fallback_models=() if request.models is None else _others(request),
     )
 
 
@@ -149,6 +150,13 @@ def _looked_at(
     if not CONSTRAINTS.isdisjoint(fields):
         found += read_constraints(fields)
     return (*features, *found), unknown
+
+
+def _others(request: ChatRequest) -> tuple[str, ...]:
+    """Return the models behind the first one, each once."""
+    names = dict.fromkeys(request.models or ())
+    names.pop(request.model, None)
+    return tuple(names)
 
 
 def _asked_max_tokens(request: ChatRequest) -> int | None:

@@ -21,7 +21,7 @@ PLAIN: Final = frozenset(
 TURNPIKE: Final = frozenset(
     {"timeout_ms", "routing_strategy", "allow_external"}
     | {"max_input_price_per_million", "max_output_price_per_million"}
-    | {"episode_id", "tensorzero::episode_id", "session_id", "provider"}
+    | {"episode_id", "tensorzero::episode_id", "session_id", "provider", "models"}
 )
 """Turnpike's own, which no upstream gets to see."""
 

@@ -13,6 +13,7 @@ from gateway.openai.messages import Message
 from gateway.openai.provider_wishes import ProviderWishes
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 Label = Annotated[str, Meta(max_length=512)]
 
 
@@ -46,8 +47,9 @@ class RoutedRequest(msgspec.Struct, kw_only=True):
 class ChatRequest(RoutedRequest, kw_only=True):
     """`POST /v1/chat/completions`."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: ModelName
     messages: Annotated[list[Message], Meta(min_length=1)]
+    models: Annotated[list[ModelName], Meta(max_length=8)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Whole | None = None

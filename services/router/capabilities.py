@@ -144,6 +144,7 @@ EVERY_ROUTE: Final = (
     "max_input_price_per_million",
     "max_output_price_per_million",
     "provider",
+    "models",
 )
 """Parameters that do not depend on the route."""
 

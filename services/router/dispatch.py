@@ -12,16 +12,16 @@ from random import Random
 import msgspec
 
 from kit.clock import Clock
-from kit.errors import Reason, TurnpikeError
+from kit.errors import TurnpikeError
 from kit.ids import Uuid7Source
 from services.router.attempts import BREAKING, broken_off
-from services.router.candidates import none_available
-from services.router.catalog import Catalogue, Deployment, Model
+from services.router.catalog import Catalogue, Deployment
 from services.router.constrained import constrained
 from services.router.constraints import CONSTRAINTS, Constraint, constraint_of
-from services.router.decisions import Decision, features_of
+from services.router.decisions import Decision
 from services.router.delivery import Delivered, counted, counted_units
 from services.router.fleet import Attempt, Fleet
+from services.router.legs import Legs, Try
 from services.router.providers.port import (
     Batch,
     Body,
@@ -32,7 +32,7 @@ from services.router.providers.port import (
 )
 from services.router.run import Run, chunk_head, held, intent, measure, members, usage_json
 from services.router.settings import RouterSettings
-from services.router.snapshot_keeper import SnapshotKeeper, Taken
+from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
 from services.router.usage_events import UsageEvent
 from services.router.usage_log import UsageLog
@@ -56,13 +56,18 @@ class Dispatcher:
         random: Random | None = None,
     ) -> None:
         self._settings = settings
-        self._catalogue = catalogue
         self._fleet = fleet
         self._usage = usage
         self._clock = clock
         self._ids = Uuid7Source()
         self._snapshots = SnapshotKeeper(fleet, clock)
-        self._seed = (random or Random()).getrandbits  # noqa: S311 - no secret
+        self._legs = Legs(
+            catalogue=catalogue,
+            snapshots=self._snapshots,
+            in_flight=fleet.load,
+            seed=(random or Random()).getrandbits,  # noqa: S311 - no secret
+            attempts_max=settings.attempts_max,
+        )
 
     async def run(
         self, request: router_pb2.RunRequest, trace: Trace | None = None
@@ -75,14 +80,16 @@ class Dispatcher:
             TurnpikeError: Before the first batch, for everything that went wrong until then.
         """
         loop = asyncio.get_running_loop()
-        run, deployments, count = self._start(request, loop.time())
+        run, tries = self._start(request, loop.time())
         run.trace = trace
         outcome = UsageEvent.OUTCOME_CLIENT_CLOSED
         try:
-            for number, deployment in enumerate(deployments, 1):
-                left = count - number + 1
-                with self._fleet.attempt(deployment) as attempt:
-                    stream = self._stream(run, attempt, deployment, number, left)
+            for number, turn in enumerate(tries, 1):
+                deployment = turn.deployment
+                if (attempted := self._attempt(run, deployment)) is None:
+                    continue
+                with attempted as attempt:
+                    stream = self._stream(run, attempt, turn, number)
                     try:
                         async for batch in stream:
                             now_s = loop.time()
@@ -97,7 +104,7 @@ class Dispatcher:
                 if run.last is not None:
                     yield run.last
                     return
-                if left == 1 or run.is_refused or loop.time() >= run.deadline_s:
+                if run.is_refused or loop.time() >= run.deadline_s:
                     break
             raise run.attempts.verdict()
         except TurnpikeError as error:
@@ -115,87 +122,69 @@ class Dispatcher:
             TurnpikeError: `MODEL_NOT_FOUND` or `INVALID_VALUE`.
         """
         envelope, now_s = request.envelope, asyncio.get_running_loop().time()
-        model = self._model(envelope)
         body = {} if envelope.content_type else _decode_body(request.body)
         is_constrained = _constraint(envelope, body) is not None
-        return self._decided(
-            self._snapshots.of(model, now_s), envelope, now_s, is_constrained=is_constrained
-        )
+        return self._legs.decided(envelope, now_s, is_constrained=is_constrained).decision
 
-    def _model(self, envelope: router_pb2.Envelope) -> Model:
-        model = self._catalogue().find(envelope.model_id)
-        if model is None:
-            raise TurnpikeError(
-                Reason.MODEL_NOT_FOUND, f"There is no model {envelope.model_id}.", param="model"
-            )
-        if envelope.operation not in model.operations:
-            raise TurnpikeError(
-                Reason.INVALID_VALUE, f"{model.model_id} does not serve this.", param="model"
-            )
-        return model
-
-    def _start(
-        self, request: router_pb2.RunRequest, now_s: float
-    ) -> tuple[Run, Iterator[Deployment], int]:
+    def _start(self, request: router_pb2.RunRequest, now_s: float) -> tuple[Run, Iterator[Try]]:
         envelope = request.envelope
-        model = self._model(envelope)
         form = request.body if envelope.content_type else b""
         body = {} if form else _decode_body(request.body)
         constraint = _constraint(envelope, body)
-        prompt_tokens_max = envelope.prompt_tokens_max
-        taken = self._snapshots.of(model, now_s)
-        decision = self._decided(taken, envelope, now_s, is_constrained=constraint is not None)
-        if decision.first is None:
-            raise none_available(taken.snapshot, decision.features, decision.eligible)
-        tries = decision.tries()
-        first = taken.deployments[next(tries).name]
+        tries = self._legs.tries(envelope, now_s, is_constrained=constraint is not None)
+        first = next(tries)
+        leg, deployment = first.leg, first.deployment
         unix_ms = self._clock.unix_ms()
         request_id = self._ids.new(unix_ms)
-        event = intent(request_id, envelope, first, unix_ms)
-        if len(model.deployments) > 1:
-            event.decision = decision.message(first.name).SerializeToString()
-            self._usage.keep_snapshot(taken.snapshot.snapshot_id, taken.snapshot.data)
-        usage = self._usage.open(event, first.price, now_s)
+        event = intent(request_id, leg.envelope, deployment, unix_ms)
+        self._remember(event, first)
         run = Run(
             request_id=request_id,
-            envelope=envelope,
+            envelope=leg.envelope,
             body=body,
-            model=model,
+            model=leg.model,
             start_s=now_s,
             deadline_s=now_s + envelope.timeout_ms / 1000,
             create_unix_s=unix_ms // 1000,
             delivered=Delivered(
-                prompt_tokens_max=prompt_tokens_max,
-                completion_tokens_max=envelope.completion_tokens_max,
+                prompt_tokens_max=leg.envelope.prompt_tokens_max,
+                completion_tokens_max=leg.envelope.completion_tokens_max,
             ),
-            usage=usage,
+            usage=self._usage.open(event, deployment.price, now_s),
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
             constraint=constraint,
             form=form,
         )
-        following = (taken.deployments[candidate.name] for candidate in tries)
-        count = min(decision.count, self._settings.attempts_max)
-        return run, chain((first,), following), count
+        return run, chain((first,), tries)
 
-    def _decided(
-        self, taken: Taken, envelope: router_pb2.Envelope, now_s: float, *, is_constrained: bool
-    ) -> Decision:
-        features = features_of(envelope, is_constrained=is_constrained)
-        return Decision(
-            taken.snapshot,
-            features,
-            seed=self._seed(64),
-            age_s=now_s - taken.taken_s,
-            in_flight=self._fleet.load,
-        )
+    def _attempt(self, run: Run, deployment: Deployment) -> Attempt | None:
+        """Return an attempt; None when a reload took the deployment away meanwhile."""
+        try:
+            return self._fleet.attempt(deployment)
+        except ProviderError as error:
+            run.attempts.add(deployment.name, error)
+            return None
+
+    def _remember(self, event: UsageEvent, turn: Try) -> None:
+        """Store how a model's deployment was chosen, where there was a choice."""
+        leg = turn.leg
+        if len(leg.model.deployments) < 2:
+            if event.decision:
+                event.decision = b""
+            return
+        event.decision = leg.decision.message(turn.deployment.name).SerializeToString()
+        self._usage.keep_snapshot(leg.taken.snapshot.snapshot_id, leg.taken.snapshot.data)
 
     def _stream(
-        self, run: Run, attempt: Attempt, deployment: Deployment, number: int, left: int
+        self, run: Run, attempt: Attempt, turn: Try, number: int
     ) -> AsyncGenerator[Batch, None]:
-        """Return the batches of attempt `number`; `left` candidates share the time that is left."""
-        deadline_s = run.deadline_s
+        """Return the batches of attempt `number`."""
+        deadline_s, deployment, left = run.deadline_s, turn.deployment, turn.left
         if number > 1:
+            if turn.leg.model is not run.model:
+                run.change_model(turn.leg.model, turn.leg.envelope)
+                self._remember(run.usage.event, turn)
             run.usage.reroute(deployment, number)
         if left > 1:
             now_s = asyncio.get_running_loop().time()

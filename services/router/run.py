@@ -45,6 +45,15 @@ class Run(msgspec.Struct):
     constraint: Constraint | None = None
     form: bytes = b""
 
+    def change_model(self, model: Model, envelope: router_pb2.Envelope) -> None:
+        """Go on with another model; nothing was handed over yet."""
+        self.model, self.envelope = model, envelope
+        self.usage.event.model_id = model.model_id
+        self.delivered = Delivered(
+            prompt_tokens_max=envelope.prompt_tokens_max,
+            completion_tokens_max=envelope.completion_tokens_max,
+        )
+
     def check_ended(self) -> None:
         """Refuse an upstream that just stopped.
 

@@ -144,10 +144,14 @@ def other_fields() -> list[tuple[str, Any]]:
     for field in Envelope.DESCRIPTOR.fields:
         if field.name in MAY_SET:
             continue
-        value: Any = router_pb2.Routing(sticky_key="k")
-        if field.message_type is None:
+        value: Any = "x" if field.is_repeated else None
+        if field.name == "routing":
+            value = router_pb2.Routing(sticky_key="k")
+        elif field.name == "fallback_models":
+            value = router_pb2.FallbackModel(model_id="m")
+        elif value is None:
             value = {str: "x", bytes: b"x", bool: True, int: 1}.get(type(field.default_value))
-        values.append((field.name, ["x"] if field.is_repeated else value))
+        values.append((field.name, [value] if field.is_repeated else value))
     return values
 
 

@@ -404,6 +404,50 @@ class Routing(_message.Message):
 Global___Routing: _TypeAlias = Routing  # noqa: Y015
 
 @_typing.final
+class FallbackModel(_message.Message):
+    """Another model that may answer when the one before cannot; what the envelope says of its model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """Canonical model id."""
+    max_tokens: _builtins.int
+    """Effective output bound."""
+    prompt_tokens_max: _builtins.int
+    """Prompt tokens by the upper bound that the hold was sized with."""
+    completion_tokens_max: _builtins.int
+    """Completion tokens of all choices by the upper bound that the hold was sized with."""
+    adapter: _builtins.str
+    """Adapter (LoRA) on the model; empty for none."""
+    @_builtins.property
+    def deployments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these deployments may serve; empty means any."""
+
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        max_tokens: _builtins.int = ...,
+        prompt_tokens_max: _builtins.int = ...,
+        completion_tokens_max: _builtins.int = ...,
+        deployments: _abc.Iterable[_builtins.str] | None = ...,
+        adapter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "completion_tokens_max", b"completion_tokens_max", "deployments", b"deployments", "max_tokens", b"max_tokens", "model_id", b"model_id", "prompt_tokens_max", b"prompt_tokens_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FallbackModel: _TypeAlias = FallbackModel  # noqa: Y015
+
+@_typing.final
 class Envelope(_message.Message):
     """What Turnpike reads of a request; what it forwards is in `body`."""
 
@@ -431,6 +475,7 @@ class Envelope(_message.Message):
     UNIT_COUNT_MAX_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELDS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that pays. Required."""
     key_id: _builtins.str
@@ -481,6 +526,10 @@ class Envelope(_message.Message):
     def unknown_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Top-level fields of the body that Turnpike does not know."""
 
+    @_builtins.property
+    def fallback_models(self) -> _containers.RepeatedCompositeFieldContainer[Global___FallbackModel]:
+        """Models that are tried in this order when nobody of `model_id` gives an answer."""
+
     def __init__(
         self,
         *,
@@ -506,10 +555,11 @@ class Envelope(_message.Message):
         unit_count_max: _builtins.int = ...,
         unknown_fields: _abc.Iterable[_builtins.str] | None = ...,
         completion_tokens_max: _builtins.int = ...,
+        fallback_models: _abc.Iterable[Global___FallbackModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "fallback_models", b"fallback_models", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
