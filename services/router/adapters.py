@@ -1,7 +1,7 @@
 """From a deployment's configuration to an open adapter."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +27,12 @@ from services.router.providers.openai_profiles import PROFILES
 from services.router.providers.openai_vendor import Vendor, open_openai_vendor
 from services.router.providers.port import Provider
 from services.router.settings import RouterSettings
+from services.router.tensor_entries import ChatTensorsEntry
 from services.router.upstream import HttpPool
 from services.router.vendor_entries import VendorEntry
 
 if TYPE_CHECKING:
+    from services.router.providers.triton_contracts import ContractWish
     from services.router.providers.triton_port import TritonConfig
     from services.router.providers.triton_vectors import EmbeddingTensors
 
@@ -197,6 +199,7 @@ def _triton(
         )
     return TritonConfig(
         model_name=deployment.upstream_model,
+        contract=contract_wish(options),
         template=template,
         grpc_address=entry.grpc_address,
         http_address=entry.http_address,
@@ -204,6 +207,39 @@ def _triton(
         connections_max=settings.connections_max,
         connect_s=settings.connect_timeout_s,
     )
+
+
+def contract_wish(options: Mapping[str, str]) -> "ContractWish":
+    """Return what a deployment's options say of its model's contract on Triton."""
+    from services.router.providers.triton_contracts import (  # noqa: PLC0415 - seldom used
+        ContractName,
+        ContractWish,
+    )
+    from services.router.providers.triton_custom import ChatTensors  # noqa: PLC0415
+    from services.router.providers.triton_reader import OutputNames  # noqa: PLC0415
+
+    form = options.get("text_form", "auto")
+    is_whole = None if form == "auto" else form == "whole"
+    name = ContractName(options.get("contract", "auto"))
+    tensors = None
+    if given := options.get("chat_tensors"):
+        entry = ChatTensorsEntry.model_validate_json(given)
+        outputs = OutputNames(
+            text=entry.output,
+            finish_reason=entry.finish_reason,
+            prompt_tokens=entry.prompt_tokens,
+            completion_tokens=entry.completion_tokens,
+            is_whole=bool(is_whole),
+            are_totals=entry.counts_are_totals,
+        )
+        tensors = ChatTensors(
+            text=entry.input,
+            max_tokens=entry.max_tokens,
+            outputs=outputs,
+            flags=[name for name in (entry.stream, *entry.flags) if name],
+            parameters=entry.parameters,
+        )
+    return ContractWish(name, is_whole, tensors)
 
 
 def _tensors(deployment: Deployment) -> "EmbeddingTensors":

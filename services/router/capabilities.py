@@ -94,6 +94,18 @@ _OPENROUTER: Final = (
     | {"top_logprobs>5", "file", "input_audio", "prediction", "dimensions"}
 )
 
+_TRITON_TEXT: Final = frozenset({"chat_template", "echo", "stop", "stop>4", "temperature>1"})
+_TRITON_BLS: Final = _TRITON_TEXT | {
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "top_k",
+    "min_tokens",
+    "bad_words",
+    "include_stop_str_in_output",
+}
+_TRITON_API: Final = _TRITON_TEXT | {"frequency_penalty", "presence_penalty", "top_k"}
+
 BY_ENGINE: Final = {
     "openai": _OPENAI,
     "vllm": _VLLM,
@@ -114,7 +126,12 @@ BY_ENGINE: Final = {
     "lmi": _PROMPTED,
     "llama-jumpstart": frozenset({"temperature>1"}),
     "embedder": frozenset[str](),
+    "triton/trtllm_bls": _TRITON_BLS,
+    "triton/trtllm_llmapi": _TRITON_API,
+    "triton/custom": _TRITON_TEXT | {"include_stop_str_in_output"},
 }
+"""By engine; behind a slash is the contract of a model on Triton, where its owner tells it."""
+
 _WHERE_IT_REASONS: Final = {
     "openai": _PENALTIES
     | _LOGPROBS

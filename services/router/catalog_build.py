@@ -2,14 +2,13 @@
 
 from kit.ids import name_id
 from services.router.aws_entries import BedrockEntry
-from services.router.capabilities import NATIVE_FORMAT, capabilities
+from services.router.capabilities import FEATURES, NATIVE_FORMAT, capabilities
 from services.router.catalog import Catalogue, Deployment, DeploymentType, Function, Model
 from services.router.catalog_entries import (
     OPERATIONS,
     CatalogueFile,
     DeploymentEntry,
     ModelEntry,
-    TensorsEntry,
 )
 from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
 from services.router.pricing import ceiling, floor
@@ -19,6 +18,7 @@ from services.router.provider_entries import (
     TritonEntry,
     engine_of,
 )
+from services.router.tensor_entries import TensorsEntry
 
 
 def build(file: CatalogueFile, *, generation: int) -> Catalogue:
@@ -57,7 +57,20 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
         options["output_format"] = "native"
     if isinstance(provider, BedrockEntry):
         options |= provider.options
-    if "embedding" in model.operations and isinstance(provider, TritonEntry):
+    if isinstance(provider, TritonEntry):
+        options |= _triton_options(model, entry)
+    return options
+
+
+def _triton_options(model: ModelEntry, entry: DeploymentEntry) -> dict[str, str]:
+    options: dict[str, str] = {}
+    if entry.contract != "auto":
+        options["contract"] = entry.contract
+    if entry.text_form != "auto":
+        options["text_form"] = entry.text_form
+    if entry.chat_tensors is not None:
+        options["chat_tensors"] = entry.chat_tensors.model_dump_json()
+    if "embedding" in model.operations:
         tensors = entry.tensors or TensorsEntry.model_validate({})
         options["embedding_input"] = tensors.input
         options["embedding_output"] = tensors.output
@@ -68,10 +81,13 @@ def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> 
 
 def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> Deployment:
     provider = file.providers[entry.provider]
+    supports = [*entry.supports]
+    if entry.chat_tensors is not None:
+        supports += FEATURES.intersection(entry.chat_tensors.parameters)
     engine = engine_of(provider, entry.upstream_model, entry.body)
-    capable = capabilities(
-        engine, supports=entry.supports, lacks=entry.lacks, reasons=entry.reasons
-    )
+    if entry.contract not in ("auto", "vllm"):
+        engine = f"{engine}/{entry.contract}"
+    capable = capabilities(engine, supports=supports, lacks=entry.lacks, reasons=entry.reasons)
     return Deployment(
         name=entry.name,
         deployment_id=name_id("deployment", entry.name),

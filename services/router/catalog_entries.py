@@ -25,6 +25,12 @@ from services.router.provider_entries import (
     TritonEntry,
 )
 from services.router.providers.openai_profiles import PROFILES
+from services.router.tensor_entries import (
+    ChatTensorsEntry,
+    ContractChoice,
+    TensorsEntry,
+    TextForm,
+)
 from services.router.vendor_entries import VendorEntry
 from turnpike.router.v1 import router_pb2
 
@@ -87,19 +93,6 @@ class PriceEntry(Entry):
         )
 
 
-class TensorsEntry(Entry):
-    """What the tensors of an embedding model on Triton are called."""
-
-    input: str = Field("text", min_length=1, description="BYTES, the texts.")
-    output: str = Field("embedding", min_length=1, description="FP32, a vector for each text.")
-    token_count: str = Field(
-        "num_input_tokens", description="Tokens of each text; used if the model has it."
-    )
-    is_shortenable: bool = Field(
-        default=False, description="Whether the first numbers of a vector are a vector too."
-    )
-
-
 Fact = Annotated[str, Field(pattern=r"^(zdr|no_data_collection|quantization:[a-z0-9]{2,16})$")]
 
 
@@ -149,7 +142,18 @@ class DeploymentEntry(Entry):
     tensors: TensorsEntry | None = Field(
         None, description="Names of tensors, for embedding models on triton; absent: the usual."
     )
-
+    contract: ContractChoice = Field(
+        "auto",
+        description="Which tensors a language model on triton has; auto: found by their names.",
+    )
+    text_form: TextForm = Field(
+        "auto",
+        description="Whether each response has new pieces of text or the whole of it; auto: as"
+        " the contract says. For triton only.",
+    )
+    chat_tensors: ChatTensorsEntry | None = Field(
+        None, description="Names of tensors, for contract custom."
+    )
     image_placeholder: str = Field(
         "",
         description="What stands for an image in a prompt, when the chat template does not say;"
@@ -160,6 +164,8 @@ class DeploymentEntry(Entry):
     def _features_exist(self) -> "DeploymentEntry":
         if unknown := sorted({*self.supports, *self.lacks} - FEATURES):
             raise ValueError(f"{unknown[0]} is no feature; {', '.join(sorted(FEATURES))} are")
+        if (self.contract == "custom") != (self.chat_tensors is not None):
+            raise ValueError("contract custom and chat_tensors need each other")
         return self
 
 
@@ -274,6 +280,12 @@ class CatalogueFile(Entry):
                     raise ValueError(
                         f"deployment {deployment.name}: only an embedding model on triton has"
                         " tensors"
+                    )
+                is_told = deployment.contract != "auto" or deployment.text_form != "auto"
+                if is_told and (is_embedder or not is_triton):
+                    raise ValueError(
+                        f"deployment {deployment.name}: only a language model on triton has a"
+                        " contract"
                     )
         return self
 

@@ -1,14 +1,17 @@
-"""NVIDIA Triton Inference Server with the tensors of its vLLM backend.
+"""NVIDIA Triton Inference Server with a language model of a contract that we know.
 
-`TritonProvider` renders the chat template, asks for the tensors, and folds what comes back; it
-talks to one server by gRPC (`triton_grpc`) or HTTP (`triton_http`), which look alike from here.
-Every request streams, plain ones too. No metadata of a client ever reaches Triton.
+`TritonProvider` renders the chat template, asks for the tensors of the model's contract
+(`triton_contracts`), and folds what comes back; it talks to one server by gRPC (`triton_grpc`) or
+HTTP (`triton_http`), which look alike from here. Every request streams, plain ones too. No metadata
+of a client ever reaches Triton.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+
+import structlog
 
 from services.router.providers.constraint_fields import unsupported
 from services.router.providers.port import (
@@ -19,21 +22,17 @@ from services.router.providers.port import (
     Failure,
     ProviderError,
 )
-from services.router.providers.telling import telling
 from services.router.providers.triton_answer import Answer
-from services.router.providers.triton_port import TritonConfig, TritonTransport
+from services.router.providers.triton_contract import Contract
+from services.router.providers.triton_contracts import contract_of, needs_settings
+from services.router.providers.triton_errors import STRUCTURED
+from services.router.providers.triton_port import TritonConfig, TritonGeneration, TritonTransport
 from services.router.providers.triton_prompt import Prompts
-from services.router.providers.triton_tensors import (
-    STRUCTURED,
-    ask,
-    check_inputs,
-    check_takes_images,
-    ignored_fields,
-    sampling_parameters,
-)
 from services.router.providers.triton_texts import OWN_FIELDS, is_echoed
 from services.router.providers.triton_transports import open_transport
 from services.router.upstream import HttpPool
+
+_log = structlog.get_logger("router.triton")
 
 
 class TritonProvider:
@@ -43,50 +42,47 @@ class TritonProvider:
         self._config = config
         self._transport = transport
         self._prompts = Prompts(config.template, config.tools)
-        self._inputs: frozenset[str] | None = None
-        self._inputs_lock = asyncio.Lock()
+        self._contract: Contract | None = None
+        self._contract_lock = asyncio.Lock()
 
-    def stream(self, call: Call, body: Body, *, deadline_s: float) -> AsyncGenerator[Batch, None]:
-        """Return the answer's batches; see `Provider.stream`."""
-        stream = self._generated(call, body, deadline_s)
-        ignored = ignored_fields(body)
-        if call.operation:
-            ignored = [name for name in ignored if name not in OWN_FIELDS]
-        return telling(stream, ignored) if ignored else stream
-
-    async def _generated(
-        self, call: Call, body: Body, deadline_s: float
+    async def stream(
+        self, call: Call, body: Body, *, deadline_s: float
     ) -> AsyncGenerator[Batch, None]:
-        sampling = sampling_parameters(
-            body, max_tokens=call.max_tokens, adapter=call.adapter, constraint=call.constraint
-        )
-        prompt, images = await self._prompts.prompt(call, body, deadline_s=deadline_s)
-        loop = asyncio.get_running_loop()
-        answer = Answer(call, echo=prompt if is_echoed(call, body) else "")
-        generation = None
+        """Yield the answer's batches; see `Provider.stream`."""
+        generation: TritonGeneration | None = None
         try:
-            inputs = self._inputs or await self._read_inputs(deadline_s)
-            request = ask(prompt, sampling, inputs)
+            prompt, images = await self._prompts.prompt(call, body, deadline_s=deadline_s)
+            contract = self._contract or await self._read_contract(deadline_s)
+            request = contract.ask(call, body, prompt)
             if images:
-                check_takes_images(inputs)
-                request.images = await self._prompts.images(images, deadline_s=deadline_s)
+                contract.check_takes_images()
+                files = await self._prompts.images(images, deadline_s=deadline_s)
+                request = (*request, contract.images(files))
+            ignored = _ignored(contract, call, body)
+            echo = prompt if is_echoed(call, body) else ""
+            answer = Answer(call, echo=echo, is_counted=contract.is_counted)
+            reader = contract.reader(call, body)
             generation = await self._transport.start(request, call.request_id, deadline_s)
+            loop = asyncio.get_running_loop()
             until_s = deadline_s
-            while not answer.is_finished and (parts := await generation.read(until_s)):
+            while not answer.is_finished and (responses := await generation.read(until_s)):
+                parts = [part for outputs in responses for part in reader.read(outputs)]
                 batch = answer.add(parts)
                 if batch is not None:
-                    yield batch
+                    yield _telling(batch, ignored)
+                    ignored = ()
                 if answer.has_started:
                     until_s = loop.time() + call.idle_s
+            answer.add(reader.end())
             last = answer.end()
             await generation.finish()
-            yield last
+            yield _telling(last, ignored)
         except ProviderError as error:
             if call.constraint is not None and error.param == STRUCTURED:
                 # An older backend, which does not know them; another deployment may.
                 raise unsupported(call.constraint) from error
-            if error.failure not in FINAL:
-                self._inputs = None
+            if error.failure not in FINAL and error.failure is not Failure.UNSUPPORTED:
+                self._contract = None
             raise
         finally:
             if generation is not None:
@@ -100,18 +96,46 @@ class TritonProvider:
         except ProviderError:
             return False
 
-    async def _read_inputs(self, deadline_s: float) -> frozenset[str]:
-        """Ask for the model's inputs, once for all requests that wait."""
+    async def _read_contract(self, deadline_s: float) -> Contract:
+        """Ask for the model's tensors, once for all requests that wait."""
         until_s = min(deadline_s, asyncio.get_running_loop().time() + self._config.metadata_s)
         try:
-            async with asyncio.timeout_at(until_s), self._inputs_lock:
-                if self._inputs is None:
-                    self._inputs = check_inputs(await self._transport.input_names(math.inf))
-                return self._inputs
+            async with asyncio.timeout_at(until_s), self._contract_lock:
+                if self._contract is None:
+                    self._contract = await self._ask_contract()
+                return self._contract
         except TimeoutError as error:
             raise ProviderError(
                 Failure.TIMEOUT, "The Triton server did not describe its model in time."
             ) from error
+
+    async def _ask_contract(self) -> Contract:
+        wish = self._config.contract
+        signature = await self._transport.signature(math.inf)
+        if needs_settings(signature, wish):
+            try:
+                settings = await self._transport.settings(math.inf)
+                signature = signature._replace(settings=settings)
+            except ProviderError as error:
+                # Who keeps the configuration to himself has to say how the text comes.
+                _log.warning(
+                    "triton_settings_hidden", model=self._config.model_name, why=error.message
+                )
+        return contract_of(signature, wish)
+
+
+def _ignored(contract: Contract, call: Call, body: Body) -> Sequence[str]:
+    ignored = contract.ignored(body)
+    if call.operation:
+        ignored = [name for name in ignored if name not in OWN_FIELDS]
+    return ignored
+
+
+def _telling(batch: Batch, ignored: Sequence[str]) -> Batch:
+    """Return a batch that names the request fields which change nothing here."""
+    if ignored:
+        batch.route.ignored_parameters.extend(ignored)
+    return batch
 
 
 @asynccontextmanager

@@ -1,11 +1,13 @@
 """Folds what a Triton model sends into the batches of one answer; pure."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
+from services.router.providers.openai_usage import estimate
 from services.router.providers.port import Batch, Call, Failure, ProviderError
-from services.router.providers.triton_tensors import Part
+from services.router.providers.triton_contract import Part
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
@@ -13,7 +15,6 @@ ANSWER_CHARS_MAX: Final = 32 * 1024 * 1024
 """Longest plain answer that is gathered in memory."""
 
 _RUNNING: Final = b'"logprobs":null,"finish_reason":null}]}\n\n'
-_GOES_ON: Final = frozenset({"", "None", "null"})
 _ENDS: Final = frozenset({"stop", "length"})
 
 
@@ -29,65 +30,85 @@ class _Form(NamedTuple):
 
 _CHAT: Final = _Form(
     object_name="chat.completion",
-    role=b'"choices":[{"index":0,"delta":{"role":"assistant","content":""},' + _RUNNING,
-    content=b'"choices":[{"index":0,"delta":{"content":',
+    role=b'"choices":[{"index":%d,"delta":{"role":"assistant","content":""},' + _RUNNING,
+    content=b'"choices":[{"index":%d,"delta":{"content":',
     content_end=b"}," + _RUNNING,
-    end=b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"%b"}]}',
+    end=b'"choices":[{"index":%d,"delta":{},"logprobs":null,"finish_reason":"%b"}]}',
 )
 _TEXT: Final = _Form(
     object_name="text_completion",
     role=b"",
-    content=b'"choices":[{"index":0,"text":',
+    content=b'"choices":[{"index":%d,"text":',
     content_end=b"," + _RUNNING,
-    end=b'"choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"%b"}]}',
+    end=b'"choices":[{"index":%d,"text":"","logprobs":null,"finish_reason":"%b"}]}',
 )
 
 
+class _Choice:
+    """One choice: text that was not handed over yet, and why it ended."""
+
+    __slots__ = ("finish_reason", "gathered", "has_started", "role", "start")
+
+    def __init__(self, index: int, form: _Form, head: bytes, echo: str) -> None:
+        self.gathered: list[str] = [echo] if echo else []
+        self.finish_reason = ""
+        self.has_started = False
+        self.role = b"data: " + head + form.role % index if form.role else b""
+        self.start = b"data: " + head + form.content % index
+
+
 class Answer:
-    """One answer while it grows: text that was not handed over yet, and exact running totals."""
+    """One answer while it grows: text that was not handed over yet, and running totals.
+
+    They are exact where the model counts; else each piece of text counts as a token.
+    """
 
     __slots__ = (
         "_call",
+        "_choices",
         "_completion_tokens",
-        "_content_end",
-        "_content_start",
-        "_finish_reason",
         "_form",
-        "_gathered",
         "_has_started",
         "_head",
+        "_is_counted",
+        "_new_pieces",
+        "_pieces",
         "_prompt_tokens",
         "_size",
         "_template",
     )
 
-    def __init__(self, call: Call, *, echo: str = "") -> None:
-        """Begin an answer, which says `echo` before anything else."""
+    def __init__(
+        self, call: Call, *, echo: str = "", choice_count: int = 1, is_counted: bool = True
+    ) -> None:
+        """Begin an answer, whose choices say `echo` before anything else."""
         self._call = call
         self._form = _TEXT if call.operation else _CHAT
         self._head = call.chunk_head + call.chunk_defaults
-        self._content_start = b"data: " + self._head + self._form.content
-        self._content_end = self._form.content_end
-        self._gathered: list[str] = [echo] if echo else []
-        self._size = len(echo)
+        self._choices = [
+            _Choice(index, self._form, self._head, echo) for index in range(choice_count)
+        ]
+        self._size = len(echo) * choice_count
+        self._is_counted = is_counted
         self._prompt_tokens = -1
         self._completion_tokens = 0
-        self._finish_reason = ""
+        self._pieces = 0
+        self._new_pieces = 0
         self._has_started = False
         # Copied for each batch: cheaper than building the nested message anew.
-        self._template = Batch(content_event_count=1)
+        self._template = Batch()
 
     @property
     def is_finished(self) -> bool:
-        """Whether the model said why it ended."""
-        return self._finish_reason != ""
+        """Whether the model said of every choice why it ended."""
+        return all(choice.finish_reason for choice in self._choices)
 
     @property
     def has_started(self) -> bool:
         """Whether a batch with content was made."""
         return self._has_started
 
-    def add(self, parts: list[Part]) -> Batch | None:
+    def add(self, parts: Sequence[Part]) -> Batch | None:
         """Take what came and return the batch to hand over; None when there is no text to show.
 
         Text that came together becomes one event. Text that came with a good end waits for `end`.
@@ -96,20 +117,20 @@ class Answer:
             ProviderError: INVALID_RESPONSE: a count is missing or the answer is too long.
         """
         for part in parts:
-            self._count(part)
-            if part.text:
-                self._gathered.append(part.text)
-                self._size += len(part.text)
+            self._take(part)
         if self._size > ANSWER_CHARS_MAX:
             raise ProviderError(
                 Failure.INVALID_RESPONSE, "The model's answer is longer than any answer may be."
             )
-        if not self._gathered or self._finish_reason in _ENDS or not self._call.is_streaming:
+        if not self._call.is_streaming or not any(choice.gathered for choice in self._choices):
+            return None
+        if all(choice.finish_reason in _ENDS for choice in self._choices):
             return None
         batch = Batch()
-        self._template.running_usage.completion_token_count = self._completion_tokens
-        batch.CopyFrom(self._template)
-        batch.sse = self._events()
+        if self._is_counted:
+            self._template.running_usage.completion_token_count = self._completion_tokens
+            batch.CopyFrom(self._template)
+        self._put_events(batch)
         return batch
 
     def end(self) -> Batch:
@@ -118,27 +139,41 @@ class Answer:
         Raises:
             ProviderError: INCOMPLETE: the model was aborted or never said why it ended.
         """
-        if self._finish_reason not in _ENDS:
-            what = "was aborted" if self._finish_reason else "ended without a finish reason"
-            raise ProviderError(Failure.INCOMPLETE, f"The model's answer {what}.")
-        usage_json = self._usage_json()
+        for choice in self._choices:
+            if choice.finish_reason not in _ENDS:
+                what = "was aborted" if choice.finish_reason else "ended without a finish reason"
+                raise ProviderError(Failure.INCOMPLETE, f"The model's answer {what}.")
+        usage = self._usage()
         finish = router_pb2.Finish(
             chunk_head=self._head,
-            usage_json=usage_json,
-            usage=self._usage(),
-            finish_reason=self._finish_reason,
+            usage_json=self._usage_json(),
+            usage=usage,
+            finish_reason=self._choices[0].finish_reason,
         )
         if not self._call.is_streaming:
-            completion = self._completion(usage_json)
-            return Batch(completion=completion, running_usage=self._usage(), finish=finish)
-        finish.finish_chunks.append(self._head + self._form.end % self._finish_reason.encode())
-        count = 1 if self._gathered else 0
-        return Batch(
-            sse=self._events(),
-            content_event_count=count,
-            running_usage=self._usage(),
-            finish=finish,
-        )
+            batch = Batch(completion=self._completion(finish.usage_json), finish=finish)
+        else:
+            finish.finish_chunks.extend(
+                self._head + self._form.end % (index, choice.finish_reason.encode())
+                for index, choice in enumerate(self._choices)
+            )
+            batch = Batch(finish=finish)
+            self._put_events(batch)
+        if self._is_counted:
+            batch.running_usage.CopyFrom(usage)
+        return batch
+
+    def _take(self, part: Part) -> None:
+        if self._is_counted:
+            self._count(part)
+        choice = self._choices[part.index]
+        if choice.finish_reason:
+            return
+        choice.finish_reason = part.finish_reason
+        if part.text:
+            choice.gathered.append(part.text)
+            self._size += len(part.text)
+            self._new_pieces += 1
 
     def _count(self, part: Part) -> None:
         if self._prompt_tokens < 0:
@@ -153,23 +188,32 @@ class Answer:
                 Failure.INVALID_RESPONSE, "The model's answer has no count of output tokens."
             )
         self._completion_tokens += part.num_output_tokens
-        if part.finish_reason not in _GOES_ON:
-            self._finish_reason = part.finish_reason
 
-    def _events(self) -> bytes:
-        events = b""
-        if not self._has_started:
-            self._has_started = True
-            if self._form.role:
-                events = b"data: " + self._head + self._form.role
-        if self._gathered:
-            text = self._gathered[0] if len(self._gathered) == 1 else "".join(self._gathered)
-            self._gathered = []
-            self._size = 0
-            events += self._content_start + msgspec.json.encode(text) + self._content_end
-        return events
+    def _put_events(self, batch: Batch) -> None:
+        """Put all text that was not handed over into a batch, an event for each choice."""
+        events: list[bytes] = []
+        count = 0
+        for choice in self._choices:
+            if choice.role and not choice.has_started:
+                events.append(choice.role)
+            choice.has_started = True
+            if choice.gathered:
+                gathered = choice.gathered
+                text = gathered[0] if len(gathered) == 1 else "".join(gathered)
+                choice.gathered = []
+                events.append(choice.start + msgspec.json.encode(text) + self._form.content_end)
+                count += 1
+        self._has_started = True
+        self._size = 0
+        self._pieces += self._new_pieces
+        # Where nobody counts, what is handed over is counted by its pieces.
+        batch.content_event_count = count if self._is_counted else self._new_pieces
+        self._new_pieces = 0
+        batch.sse = b"".join(events)
 
     def _usage(self) -> usage_pb2.TokenUsage:
+        if not self._is_counted:
+            return estimate(max(1, self._pieces + self._new_pieces))
         return usage_pb2.TokenUsage(
             prompt_token_count=self._prompt_tokens,
             completion_token_count=self._completion_tokens,
@@ -177,6 +221,8 @@ class Answer:
         )
 
     def _usage_json(self) -> bytes:
+        if not self._is_counted:
+            return b""
         prompt, completion = self._prompt_tokens, self._completion_tokens
         return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
             prompt,
@@ -185,21 +231,23 @@ class Answer:
         )
 
     def _completion(self, usage_json: bytes) -> bytes:
-        text = "".join(self._gathered)
+        answer: dict[str, object] = {
+            "id": self._call.answer_id,
+            "object": self._form.object_name,
+            "created": self._call.create_unix_s,
+            "model": self._call.model_id,
+            "choices": [self._whole(index, choice) for index, choice in enumerate(self._choices)],
+        }
+        if usage_json:
+            answer["usage"] = msgspec.Raw(usage_json)
+        return msgspec.json.encode(answer)
+
+    def _whole(self, index: int, choice: _Choice) -> dict[str, object]:
+        text = "".join(choice.gathered)
         message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {
-            "index": 0,
+        return {
+            "index": index,
             **({"text": text} if self._form is _TEXT else {"message": message}),
             "logprobs": None,
-            "finish_reason": self._finish_reason,
+            "finish_reason": choice.finish_reason,
         }
-        return msgspec.json.encode(
-            {
-                "id": self._call.answer_id,
-                "object": self._form.object_name,
-                "created": self._call.create_unix_s,
-                "model": self._call.model_id,
-                "choices": [choice],
-                "usage": msgspec.Raw(usage_json),
-            }
-        )

@@ -127,11 +127,11 @@ class TritonEmbedder:
         request = vllm_ask(given, wish.dimension_count)
         generation = await self._transport.start(request, request_id, deadline_s)
         try:
-            parts = await generation.read(deadline_s)
-            if len(parts) != 1:
+            responses = await generation.read(deadline_s)
+            if len(responses) != 1:
                 raise malformed()
             await generation.finish()
-            return read_vllm_vector(parts[0])
+            return read_vllm_vector(responses[0])
         finally:
             generation.close()
 

@@ -10,7 +10,7 @@ Source: triton-inference-server/common `protobuf/grpc_service.proto`, read 2026-
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -18,21 +18,22 @@ import grpc
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from services.router.providers.port import Failure, ProviderError
+from services.router.providers.triton_errors import error_of
 from services.router.providers.triton_port import TritonConfig
-from services.router.providers.triton_tensors import (
-    IMAGE_INPUT,
-    Ask,
-    Part,
-    error_of,
-    raw_inputs,
-    read_part,
-)
 from services.router.providers.triton_vectors import (
     ModelLayout,
     Output,
     TensorLayout,
     TextsAsk,
     texts_content,
+)
+from services.router.providers.triton_wire import (
+    Ask,
+    Outputs,
+    Signature,
+    Spec,
+    content,
+    read_raw,
 )
 from services.router.providers.vectors import malformed
 
@@ -58,8 +59,8 @@ class GrpcGeneration:
         self._is_late = False
         self._has_read = False
 
-    async def read(self, deadline_s: float) -> list[Part]:
-        """Return the next part; see `TritonGeneration.read`."""
+    async def read(self, deadline_s: float) -> list[Outputs]:
+        """Return the next response; see `TritonGeneration.read`."""
         while True:
             message = await self._next(deadline_s)
             if message is grpc.aio.EOF:
@@ -67,13 +68,13 @@ class GrpcGeneration:
             if message.error_message:
                 raise self._failed(error_of(message.error_message))
             response = message.infer_response
-            part = read_part(
+            outputs = read_raw(
                 [(tensor.name, tensor.datatype) for tensor in response.outputs],
                 response.raw_output_contents,
             )
-            if part is not None:
+            if outputs is not None:
                 self._has_read = True
-                return [part]
+                return [outputs]
 
     async def _next(self, deadline_s: float) -> Any:  # noqa: ANN401 - a message or EOF
         self._arm(deadline_s)
@@ -96,8 +97,9 @@ class GrpcGeneration:
 
     async def finish(self) -> None:
         """Read to the end, which is on its way, so that nothing has to be cancelled."""
+        until_s = self._loop.time() + self._end_s
         try:
-            while await self.read(self._loop.time() + self._end_s):
+            while await self.read(until_s):
                 pass
         except ProviderError:
             return
@@ -137,8 +139,8 @@ class GrpcTransport:
             response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
         )
 
-    async def input_names(self, deadline_s: float) -> list[str]:
-        """Return the names of the model's inputs; see `TritonTransport.input_names`."""
+    async def signature(self, deadline_s: float) -> Signature:
+        """Return the tensors of the model; see `TritonTransport.signature`."""
         request = service_pb2.ModelMetadataRequest(
             name=self._config.model_name, version=self._config.model_version
         )
@@ -146,7 +148,12 @@ class GrpcTransport:
             answer = await self._stub.ModelMetadata(request, timeout=_left_s(deadline_s))
         except grpc.aio.AioRpcError as error:
             raise _rpc_error(error) from None
-        return [tensor.name for tensor in answer.inputs]
+        return Signature(_specs(answer.inputs), _specs(answer.outputs))
+
+    async def settings(self, deadline_s: float) -> Mapping[str, str]:
+        """Return the parameters of the configuration; see `TritonTransport.settings`."""
+        config = await self._model_config(deadline_s)
+        return {name: value.string_value for name, value in config.parameters.items()}
 
     async def is_ready(self, deadline_s: float) -> bool:
         """Return whether the model is ready; see `TritonTransport.is_ready`."""
@@ -166,14 +173,17 @@ class GrpcTransport:
             model_version=self._config.model_version,
             id=request_id,
         )
-        for name, datatype, content in raw_inputs(request):
-            count = len(request.images) if name == IMAGE_INPUT else 1
-            message.inputs.add(name=name, datatype=datatype, shape=[count])
-            message.raw_input_contents.append(content)
+        for each in request:
+            message.inputs.add(name=each.name, datatype=each.datatype, shape=each.shape)
+            message.raw_input_contents.append(content(each))
         return GrpcGeneration(self._infer(message), end_s=self._config.end_s)
 
     async def layout(self, deadline_s: float) -> ModelLayout:
         """Return the model's inputs and outputs; see `EmbeddingTransport.layout`."""
+        config = await self._model_config(deadline_s)
+        return ModelLayout(_layouts(config.input), _layouts(config.output), config.max_batch_size)
+
+    async def _model_config(self, deadline_s: float) -> Any:  # noqa: ANN401 - an untyped message
         request = service_pb2.ModelConfigRequest(
             name=self._config.model_name, version=self._config.model_version
         )
@@ -181,8 +191,7 @@ class GrpcTransport:
             answer = await self._stub.ModelConfig(request, timeout=_left_s(deadline_s))
         except grpc.aio.AioRpcError as error:
             raise _rpc_error(error) from None
-        config = answer.config
-        return ModelLayout(_layouts(config.input), _layouts(config.output), config.max_batch_size)
+        return answer.config
 
     async def infer(
         self, request: TextsAsk, request_id: str, deadline_s: float
@@ -205,6 +214,10 @@ class GrpcTransport:
             raise malformed()
         contents = zip(answer.outputs, answer.raw_output_contents, strict=True)
         return [Output(o.name, o.datatype, list(o.shape), raw) for o, raw in contents]
+
+
+def _specs(tensors: Any) -> dict[str, Spec]:  # noqa: ANN401 - Triton's messages are untyped
+    return {tensor.name: Spec(tensor.datatype, len(tensor.shape)) for tensor in tensors}
 
 
 def _layouts(tensors: Any) -> list[TensorLayout]:  # noqa: ANN401 - Triton's messages are untyped

@@ -10,7 +10,7 @@ Source: triton-inference-server/server `docs/protocol/extension_generate.md`, re
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import quote
@@ -18,9 +18,17 @@ from urllib.parse import quote
 import msgspec
 
 from services.router.providers.port import Failure, ProviderError
+from services.router.providers.triton_errors import error_of
 from services.router.providers.triton_port import TritonConfig
-from services.router.providers.triton_tensors import Ask, Part, error_of, json_inputs, read_event
 from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk, read_layout
+from services.router.providers.triton_wire import (
+    Ask,
+    Outputs,
+    Signature,
+    Spec,
+    json_body,
+    read_event,
+)
 from services.router.providers.vectors import malformed
 from services.router.upstream import (
     HttpExchange,
@@ -48,10 +56,21 @@ _BROKEN_OFF: Final = "The Triton server broke off before the answer was complete
 
 class _Tensor(msgspec.Struct):
     name: str
+    datatype: str = ""
+    shape: list[int] = []
 
 
 class _Metadata(msgspec.Struct):
     inputs: list[_Tensor]
+    outputs: list[_Tensor] = []
+
+
+class _Setting(msgspec.Struct):
+    string_value: str = ""
+
+
+class _Settings(msgspec.Struct):
+    parameters: dict[str, _Setting] = {}
 
 
 class _Error(msgspec.Struct):
@@ -86,8 +105,8 @@ class HttpGeneration:
         self._has_head = False
         self._has_read = False
 
-    async def read(self, deadline_s: float) -> list[Part]:
-        """Return the parts that have come; see `TritonGeneration.read`."""
+    async def read(self, deadline_s: float) -> list[Outputs]:
+        """Return the responses that have come; see `TritonGeneration.read`."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -99,9 +118,9 @@ class HttpGeneration:
                     if self._rest.strip():
                         raise ProviderError(Failure.INCOMPLETE, _BROKEN_OFF)
                     return []
-                if parts := self._parts(data):
+                if responses := self._responses(data):
                     self._has_read = True
-                    return parts
+                    return responses
         except UpstreamError as error:
             raise self._failed(_upstream_error(error, deadline_s)) from error
 
@@ -112,26 +131,27 @@ class HttpGeneration:
             raise _status_error(head.status, body)
         self._has_head = True
 
-    def _parts(self, data: bytes) -> list[Part]:
+    def _responses(self, data: bytes) -> list[Outputs]:
         if self._rest:
             data = self._rest + data
         *events, self._rest = data.split(b"\n\n")
         if len(self._rest) > self._bytes_max:
             raise ProviderError(Failure.INVALID_RESPONSE, "The Triton server's event is too long.")
-        parts: list[Part] = []
+        found: list[Outputs] = []
         for event in events:
             if not event.startswith(b"data:"):
                 continue
-            part = read_event(event[5:])
-            if part.error is None:
-                parts.append(part)
-            elif parts:
+            outputs = read_event(event[5:])
+            error = outputs.get("error")
+            if error is None:
+                found.append(outputs)
+            elif found:
                 # What came before the error is handed over first.
                 self._failure = ProviderError(Failure.INCOMPLETE, _BROKEN_OFF)
                 break
             else:
-                raise self._failed(error_of(part.error))
-        return parts
+                raise self._failed(error_of(str(error)))
+        return found
 
     def _failed(self, error: ProviderError) -> ProviderError:
         if self._has_read and error.failure is not Failure.TIMEOUT:
@@ -165,17 +185,31 @@ class HttpTransport:
         self._headers = build_headers(self._model, {})
         self._post_headers = build_headers(self._generate, {"content-type": "application/json"})
 
-    async def input_names(self, deadline_s: float) -> list[str]:
-        """Return the names of the model's inputs; see `TritonTransport.input_names`."""
+    async def signature(self, deadline_s: float) -> Signature:
+        """Return the tensors of the model; see `TritonTransport.signature`."""
         status, body = await self._get(self._model, deadline_s)
         if status != _OK:
             raise _status_error(status, body)
         try:
-            return [tensor.name for tensor in msgspec.json.decode(body, type=_Metadata).inputs]
+            found = msgspec.json.decode(body, type=_Metadata)
         except msgspec.DecodeError as error:
             raise ProviderError(
                 Failure.INVALID_RESPONSE, "The Triton server does not describe its model."
             ) from error
+        return Signature(_specs(found.inputs), _specs(found.outputs))
+
+    async def settings(self, deadline_s: float) -> Mapping[str, str]:
+        """Return the parameters of the configuration; see `TritonTransport.settings`."""
+        status, body = await self._get(self._config_target, deadline_s)
+        if status != _OK:
+            raise _status_error(status, body)
+        try:
+            found = msgspec.json.decode(body, type=_Settings)
+        except msgspec.DecodeError as error:
+            raise ProviderError(
+                Failure.INVALID_RESPONSE, "The Triton server does not describe its model."
+            ) from error
+        return {name: setting.string_value for name, setting in found.parameters.items()}
 
     async def is_ready(self, deadline_s: float) -> bool:
         """Return whether the model is ready; see `TritonTransport.is_ready`."""
@@ -189,7 +223,7 @@ class HttpTransport:
                 "POST",
                 self._generate,
                 headers=self._post_headers,
-                body=json_inputs(request),
+                body=json_body(request),
                 connect_s=self._connect_s(deadline_s),
             )
         except UpstreamError as error:
@@ -250,6 +284,10 @@ class HttpTransport:
     def _connect_s(self, deadline_s: float) -> float:
         left_s = deadline_s - asyncio.get_running_loop().time()
         return max(0.0, min(self._config.connect_s, left_s))
+
+
+def _specs(tensors: Sequence[_Tensor]) -> dict[str, Spec]:
+    return {each.name: Spec(each.datatype, len(each.shape)) for each in tensors}
 
 
 def _outputs(answer: bytes, head_size: bytes) -> list[Output]:

@@ -1,12 +1,13 @@
 """What the Triton adapter and its two transports agree on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from services.router.prompt_tools import PromptTools
-from services.router.providers.triton_tensors import Ask, Part
+from services.router.providers.triton_contracts import ANY_CONTRACT, ContractWish
 from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk
+from services.router.providers.triton_wire import Ask, Outputs, Signature
 from services.router.template import ChatTemplate
 
 
@@ -20,6 +21,7 @@ class TritonConfig:
     """
 
     model_name: str
+    contract: ContractWish = ANY_CONTRACT
     template: ChatTemplate | None = None
     tools: PromptTools | None = None
     grpc_address: str = ""
@@ -37,8 +39,8 @@ class TritonConfig:
 class TritonGeneration(Protocol):
     """One running request."""
 
-    async def read(self, deadline_s: float) -> list[Part]:
-        """Return what came since the last read, at least one part; empty at the end.
+    async def read(self, deadline_s: float) -> list[Outputs]:
+        """Return the responses that came since the last read, at least one; empty at the end.
 
         Args:
             deadline_s: Loop time after which the wait ends.
@@ -57,11 +59,18 @@ class TritonGeneration(Protocol):
 class TritonTransport(Protocol):
     """A way to one model on one server."""
 
-    async def input_names(self, deadline_s: float) -> list[str]:
-        """Return the names of the model's inputs.
+    async def signature(self, deadline_s: float) -> Signature:
+        """Return the tensors of the model, without its settings.
 
         Raises:
             ProviderError: The server cannot be asked or does not have the model.
+        """
+
+    async def settings(self, deadline_s: float) -> Mapping[str, str]:
+        """Return the parameters of the model's configuration.
+
+        Raises:
+            ProviderError: The server cannot be asked, or does not show them.
         """
 
     async def is_ready(self, deadline_s: float) -> bool:

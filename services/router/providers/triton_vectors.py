@@ -18,7 +18,7 @@ import msgspec
 
 from services.router.providers.openai_errors import JUNK
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_tensors import Ask, Part
+from services.router.providers.triton_wire import Ask, Outputs, Tensor, count_of, text_of
 from services.router.providers.vectors import FLOAT_BYTES, decoded, malformed
 
 BATCH_MAX: Final = 64
@@ -160,19 +160,23 @@ def vllm_ask(given: str | list[int], dimension_count: int) -> Ask:
     if dimension_count:
         request["pooling_params"] = {"dimensions": [dimension_count]}
     text = msgspec.json.encode(request).decode()
-    return Ask("", "", (_VLLM_TOKENS,), embedding_request=text)
+    return (
+        Tensor(_VLLM_INPUT, "BYTES", (1,), (text,)),
+        Tensor(_VLLM_TOKENS, "BOOL", (1,), (True,)),
+    )
 
 
-def read_vllm_vector(part: Part) -> Vectors:
+def read_vllm_vector(outputs: Outputs) -> Vectors:
     """Return what the vLLM backend gave.
 
     Raises:
         ProviderError: INVALID_RESPONSE: it is no vector.
     """
-    text = part.text.encode()
+    text = text_of(outputs.get("text_output")).encode()
     if not text.startswith(b"["):
         raise malformed()
-    return Vectors([decoded(text)], part.num_input_tokens)
+    count = outputs.get("num_input_tokens")
+    return Vectors([decoded(text)], None if count is None else count_of(count))
 
 
 def read_layout(data: bytes) -> ModelLayout:

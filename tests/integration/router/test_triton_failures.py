@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_tensors import Ask
+from services.router.providers.triton_wire import Spec, tensor
 from tests.fixtures.triton import ENVIRONMENT, Triton
 from tests.integration.router.triton_calls import (
     PATIENCE_S,
@@ -50,7 +50,7 @@ async def test_triton_error_without_a_final_flag_ends_the_request(
     triton: Triton, transport: Transport
 ) -> None:
     async with open_transport(triton, transport, "no-such-model") as way:
-        error = await start_failure(way, Ask("x", "{}", ("stream",)))
+        error = await start_failure(way, (tensor("text_input", Spec("BYTES"), ["x"]),))
 
     assert error.failure is Failure.NOT_FOUND
 
@@ -60,7 +60,8 @@ async def test_triton_input_that_the_model_does_not_have_is_not_the_clients_faul
 ) -> None:
     # Over HTTP an unknown key is a parameter of the request, which nobody reads.
     async with open_transport(triton, "grpc", "tiny-chat") as way:
-        error = await start_failure(way, Ask("x", '{"max_tokens":1}', ("stream", "no_such_input")))
+        given = tensor("text_input", Spec("BYTES"), ["x"])
+        error = await start_failure(way, (given, given._replace(name="no_such_input")))
 
     assert error.failure is Failure.INVALID_RESPONSE
 

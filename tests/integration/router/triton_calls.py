@@ -15,7 +15,7 @@ from services.router.providers.triton import TritonProvider, open_triton
 from services.router.providers.triton_grpc import open_grpc_transport
 from services.router.providers.triton_http import open_http_transport
 from services.router.providers.triton_port import TritonConfig, TritonTransport
-from services.router.providers.triton_tensors import Ask
+from services.router.providers.triton_wire import Ask
 from services.router.template import ChatTemplate, load_chat_template
 from tests.fixtures.triton import EXAMPLE, Triton
 
@@ -59,13 +59,16 @@ def tiny_template() -> ChatTemplate:
 
 def opener(server: Triton, transport: Transport) -> Open:
     @asynccontextmanager
-    async def open_model(model_name: str = "tiny-chat") -> AsyncIterator[TritonProvider]:
+    async def open_model(
+        model_name: str = "tiny-chat", **changes: Any
+    ) -> AsyncIterator[TritonProvider]:
         config = TritonConfig(
             model_name=model_name,
             template=tiny_template(),
             grpc_address=server.grpc_address,
             http_address=server.http_address,
             transport=transport,
+            **changes,
         )
         async with open_triton(config) as provider:
             yield provider

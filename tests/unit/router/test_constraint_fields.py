@@ -10,8 +10,9 @@ from services.router.constraints import CONSTRAINTS, constraint_of
 from services.router.providers.constraint_fields import ignored_hints
 from services.router.providers.openai_request import encode_request
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_tensors import ignored_fields, sampling_parameters
+from services.router.providers.triton_vllm import VllmContract, sampling_parameters
 from tests.fakes.openai_calls import make_body, make_call
+from tests.unit.router.triton_models import VLLM
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}}
 TAG = {"type": "structural_tag", "format": {"type": "any_text"}}
@@ -145,7 +146,7 @@ def test_choice_in_an_object_has_no_log_probabilities_of_its_own() -> None:
 def test_triton_reports_no_mapped_field_as_ignored() -> None:
     body = make_body("hello", nonsense=1, **dict.fromkeys(CONSTRAINTS, 1))
 
-    assert ["nonsense"] == ignored_fields(body)
+    assert ["nonsense"] == VllmContract(VLLM).ignored(body)
 
 
 def test_body_is_left_as_it_came() -> None:

@@ -1,41 +1,28 @@
 """Folding a Triton model's responses into batches, and the adapter over a scripted transport."""
 
 import asyncio
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 import pytest
 
 from kit.clock import ManualClock
-from services.router.providers.port import Call, Failure, ProviderError
+from services.router.providers.port import Batch, Failure, ProviderError
 from services.router.providers.triton import TritonProvider
 from services.router.providers.triton_answer import Answer
+from services.router.providers.triton_contract import Part
 from services.router.providers.triton_port import TritonConfig
-from services.router.providers.triton_tensors import REQUIRED_INPUTS, Ask, Part
+from services.router.providers.triton_wire import Ask, Outputs, Signature
 from services.router.template import ChatTemplate
+from tests.unit.router.triton_models import BLS, HEAD, LLMAPI, VLLM, a_call
 from turnpike.type.v1 import usage_pb2
-
-HEAD = b'{"id":"a","created":1,"model":"m",'
-
-
-def a_call(*, is_streaming: bool = True) -> Call:
-    return Call(
-        request_id="r",
-        answer_id="a",
-        create_unix_s=1,
-        model_id="m",
-        upstream_model="m",
-        is_streaming=is_streaming,
-        max_tokens=9,
-        chunk_head=HEAD,
-        idle_s=1.0,
-    )
 
 
 def a_part(
     text: str,
-    finish_reason: str = "None",
+    finish_reason: str = "",
     *,
     num_input_tokens: int | None = 4,
     num_output_tokens: int | None = 1,
@@ -160,14 +147,22 @@ def test_answer_that_cannot_be_billed_is_an_invalid_response(part: Part) -> None
     assert caught.value.failure is Failure.INVALID_RESPONSE
 
 
-class ScriptedGeneration:
-    """Returns parts as told; an exception among them is raised."""
+def a_response(text: str, finish_reason: str = "None") -> Outputs:
+    counts = {"num_input_tokens": 4, "num_output_tokens": 1}
+    return {"text_output": text, "finish_reason": finish_reason, **counts}
 
-    def __init__(self, script: list[list[Part] | ProviderError]) -> None:
+
+Step = list[Outputs] | ProviderError
+
+
+class ScriptedGeneration:
+    """Returns responses as told; an exception among them is raised."""
+
+    def __init__(self, script: list[Step]) -> None:
         self.script = script
         self.events: list[str] = []
 
-    async def read(self, _deadline_s: float) -> list[Part]:
+    async def read(self, _deadline_s: float) -> list[Outputs]:
         step = self.script.pop(0) if self.script else []
         if isinstance(step, ProviderError):
             raise step
@@ -183,15 +178,21 @@ class ScriptedGeneration:
 class ScriptedTransport:
     """One generation after another, and a count of the questions about the model."""
 
-    def __init__(self, *scripts: list[list[Part] | ProviderError]) -> None:
+    def __init__(self, *scripts: list[Step], described: Signature = VLLM) -> None:
         self.generations = [ScriptedGeneration(script) for script in scripts]
         self.next = iter(self.generations)
+        self.described = described
         self.metadata_count = 0
         self.asked: list[Ask] = []
 
-    async def input_names(self, _deadline_s: float) -> list[str]:
+    async def signature(self, _deadline_s: float) -> Signature:
         self.metadata_count += 1
-        return sorted(REQUIRED_INPUTS)
+        return self.described._replace(settings={})
+
+    async def settings(self, _deadline_s: float) -> Mapping[str, str]:
+        if not self.described.settings:
+            raise ProviderError(Failure.CREDENTIALS, "No.")
+        return self.described.settings
 
     async def is_ready(self, _deadline_s: float) -> bool:
         raise ProviderError(Failure.CONNECT, "No.")
@@ -206,19 +207,23 @@ def a_provider(transport: ScriptedTransport) -> TritonProvider:
     return TritonProvider(TritonConfig(model_name="m", template=template), transport)
 
 
-async def outcome(provider: TritonProvider) -> Failure | str:
+async def batches_of(provider: TritonProvider) -> list[Batch]:
     body = {"messages": msgspec.Raw(b'[{"role":"user","content":"hi"}]')}
     deadline_s = asyncio.get_running_loop().time() + 30
+    return [batch async for batch in provider.stream(a_call(), body, deadline_s=deadline_s)]
+
+
+async def outcome(provider: TritonProvider) -> Failure | str:
     try:
-        batches = [b async for b in provider.stream(a_call(), body, deadline_s=deadline_s)]
+        batches = await batches_of(provider)
     except ProviderError as error:
         return error.failure
     return batches[-1].finish.finish_reason
 
 
 async def test_model_is_described_once_and_again_after_a_failure() -> None:
-    good: list[list[Part] | ProviderError] = [[a_part("a", "stop")]]
-    bad: list[list[Part] | ProviderError] = [ProviderError(Failure.NOT_FOUND, "Gone.")]
+    good: list[Step] = [[a_response("a", "stop")]]
+    bad: list[Step] = [ProviderError(Failure.NOT_FOUND, "Gone.")]
     transport = ScriptedTransport(list(good), list(good), bad, list(good))
     provider = a_provider(transport)
 
@@ -229,7 +234,7 @@ async def test_model_is_described_once_and_again_after_a_failure() -> None:
 
 
 async def test_finished_call_may_end_by_itself_and_a_failed_one_is_closed() -> None:
-    transport = ScriptedTransport([[a_part("a", "stop")]], [[a_part("a")], []])
+    transport = ScriptedTransport([[a_response("a", "stop")]], [[a_response("a")], []])
     provider = a_provider(transport)
 
     outcomes = [await outcome(provider), await outcome(provider)]
@@ -248,6 +253,52 @@ async def test_client_mistake_is_found_before_triton_is_asked() -> None:
 
     assert caught.value.failure is Failure.UNSUPPORTED
     assert transport.metadata_count == 0
+
+
+async def test_refused_parameter_does_not_make_the_model_be_described_again() -> None:
+    transport = ScriptedTransport([[a_response("a", "stop")]], [[a_response("a", "stop")]])
+    provider = a_provider(transport)
+    body = {
+        "messages": msgspec.Raw(b'[{"role":"user","content":"x"}]'),
+        "tools": msgspec.Raw(b"[1]"),
+    }
+
+    first = await outcome(provider)
+    with pytest.raises(ProviderError):
+        await anext(provider.stream(a_call(), body, deadline_s=math.inf))
+    second = await outcome(provider)
+
+    assert ("stop", "stop", 1) == (first, second, transport.metadata_count)
+
+
+@pytest.mark.parametrize(("setting", "text"), [("true", "a b"), ("false", "aa b"), ("", "aa b")])
+async def test_settings_say_whether_a_model_repeats_its_text(setting: str, text: str) -> None:
+    counts = {"num_input_tokens": 4, "num_output_tokens": 1}
+    script: list[Step] = [[{"text_output": piece, **counts}] for piece in ("a", "a b")]
+    settings = {"accumulate_tokens": setting} if setting else {}
+    transport = ScriptedTransport(script, described=BLS._replace(settings=settings))
+
+    batches = await batches_of(a_provider(transport))
+
+    assert text == "".join(
+        delta.get("content", "") for batch in batches for delta in deltas(batch.sse)
+    )
+    assert "stop" == batches[-1].finish.finish_reason
+
+
+async def test_answer_that_nobody_counts_is_estimated_by_its_pieces() -> None:
+    pieces = [{"text_output": "a"}, {"text_output": "a b"}, {"text_output": "a b c"}]
+    end = {"text_output": "a b c", "finish_reason": "stop"}
+    script: list[Step] = [[pieces[0]], [pieces[1], pieces[2]], [end]]
+    transport = ScriptedTransport(script, described=LLMAPI)
+
+    batches = await batches_of(a_provider(transport))
+
+    assert [1, 2, 0] == [batch.content_event_count for batch in batches]
+    assert not any(batch.HasField("running_usage") for batch in batches)
+    usage = batches[-1].finish.usage
+    assert (usage_pb2.USAGE_SOURCE_ESTIMATED, 3) == (usage.source, usage.completion_token_count)
+    assert b"" == batches[-1].finish.usage_json
 
 
 async def test_server_that_cannot_be_asked_is_not_ready() -> None:
