@@ -27,11 +27,12 @@ from services.router.providers.openai_profiles import PROFILES
 from services.router.providers.openai_vendor import Vendor, open_openai_vendor
 from services.router.providers.port import Provider
 from services.router.settings import RouterSettings
-from services.router.tensor_entries import ChatTensorsEntry
+from services.router.tensor_entries import ChatTensorsEntry, LoraEntry
 from services.router.upstream import HttpPool
 from services.router.vendor_entries import VendorEntry
 
 if TYPE_CHECKING:
+    from services.router.providers.triton_contract import LoraSource
     from services.router.providers.triton_contracts import ContractWish
     from services.router.providers.triton_port import TritonConfig
     from services.router.providers.triton_vectors import EmbeddingTensors
@@ -239,7 +240,19 @@ def contract_wish(options: Mapping[str, str]) -> "ContractWish":
             flags=[name for name in (entry.stream, *entry.flags) if name],
             parameters=entry.parameters,
         )
-    return ContractWish(name, is_whole, tensors)
+    return ContractWish(name, is_whole, tensors, _lora_sources(options))
+
+
+def _lora_sources(options: Mapping[str, str]) -> "dict[str, LoraSource]":
+    from services.router.providers.triton_contract import LoraSource  # noqa: PLC0415
+
+    found: dict[str, LoraSource] = {}
+    for option, value in options.items():
+        kind, _, name = option.partition(":")
+        if kind == "lora":
+            entry = LoraEntry.model_validate_json(value)
+            found[name] = LoraSource(entry.task_id, entry.path)
+    return found
 
 
 def _tensors(deployment: Deployment) -> "EmbeddingTensors":

@@ -35,7 +35,11 @@ _VLLM: Final = (
 )
 _SGLANG: Final = _SAMPLING | _CHAT | _VLLM_SAMPLING | _GRAMMARS | {"top_logprobs>5"}
 _TRITON: Final = (
-    _SAMPLING | _VLLM_SAMPLING | _GRAMMARS | {"chat_template", "image_url", "echo"} | {"dimensions"}
+    _SAMPLING
+    | _VLLM_SAMPLING
+    | _GRAMMARS
+    | {"chat_template", "image_url", "echo", "dimensions"}
+    | {"n", "logprobs", "top_logprobs", "top_logprobs>5"}
 )
 """What a model's own inputs decide is refused by its adapter, which knows them."""
 
@@ -103,6 +107,11 @@ _TRITON_BLS: Final = _TRITON_TEXT | {
     "min_tokens",
     "bad_words",
     "include_stop_str_in_output",
+    "response_format",
+    "guided_json",
+    "guided_choice",
+    "guided_regex",
+    "guided_grammar",
 }
 _TRITON_API: Final = _TRITON_TEXT | {"frequency_penalty", "presence_penalty", "top_k"}
 

@@ -68,6 +68,8 @@ def _triton_options(model: ModelEntry, entry: DeploymentEntry) -> dict[str, str]
         options["contract"] = entry.contract
     if entry.text_form != "auto":
         options["text_form"] = entry.text_form
+    for name, lora in sorted(entry.lora.items()):
+        options[f"lora:{name}"] = lora.model_dump_json()
     if entry.chat_tensors is not None:
         options["chat_tensors"] = entry.chat_tensors.model_dump_json()
     if "embedding" in model.operations:

@@ -28,6 +28,7 @@ from services.router.providers.openai_profiles import PROFILES
 from services.router.tensor_entries import (
     ChatTensorsEntry,
     ContractChoice,
+    LoraEntry,
     TensorsEntry,
     TextForm,
 )
@@ -113,6 +114,10 @@ class DeploymentEntry(Entry):
     adapters: list[Name] = Field(
         default_factory=list, description="LoRA adapters; callers write `<model>:<adapter>`."
     )
+    lora: dict[Name, LoraEntry] = Field(
+        default_factory=dict,
+        description="What TensorRT-LLM on triton needs to know of `adapters`.",
+    )
     facts: list[Fact] = Field(
         default_factory=list,
         description="What callers may ask for: zdr, no_data_collection, quantization:fp8.",
@@ -166,6 +171,8 @@ class DeploymentEntry(Entry):
             raise ValueError(f"{unknown[0]} is no feature; {', '.join(sorted(FEATURES))} are")
         if (self.contract == "custom") != (self.chat_tensors is not None):
             raise ValueError("contract custom and chat_tensors need each other")
+        if stray := sorted(self.lora.keys() - set(self.adapters)):
+            raise ValueError(f"lora: {stray[0]} is none of the adapters")
         return self
 
 

@@ -30,6 +30,13 @@ class TensorsEntry(Entry):
     )
 
 
+class LoraEntry(Entry):
+    """What TensorRT-LLM on Triton needs to know of a LoRA adapter."""
+
+    task_id: int = Field(ge=0, lt=2**63, description="Its number, the same at every server.")
+    path: str = Field("", description="Where the server finds it; for the LLM API only.")
+
+
 class ChatTensorsEntry(Entry):
     """What the tensors of a language model on Triton with a contract of its own are called.
 

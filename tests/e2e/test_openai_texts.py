@@ -121,7 +121,6 @@ async def test_special_tokens_in_a_prompt_never_reach_the_model(
     [
         ({"prompt": ["a", "b"]}, "prompt"),
         ({"prompt": [1, 2, 3]}, "prompt"),
-        ({"n": 2}, "n"),
         ({"best_of": 2}, "best_of"),
         ({"logprobs": 0}, "logprobs"),
         ({"suffix": "the end"}, "suffix"),
@@ -135,6 +134,17 @@ async def test_what_the_backend_cannot_do_is_refused_by_name(
         await client.completions.create(**{**ask(4), **fields})
 
     assert ("unsupported_parameter", param) == (refused.value.code, refused.value.param)
+
+
+async def test_several_choices_have_indices_and_one_usage(client: openai.AsyncOpenAI) -> None:
+    answer = await client.completions.create(**ask(4), n=2, temperature=1.5)
+    one = await client.completions.create(**ask(4), temperature=1.5)
+
+    assert [0, 1] == [choice.index for choice in answer.choices]
+    assert answer.usage is not None
+    assert one.usage is not None
+    assert one.usage.prompt_tokens == answer.usage.prompt_tokens
+    assert answer.usage.completion_tokens > one.usage.completion_tokens
 
 
 async def test_closed_stream_stops_the_generation_and_is_charged_as_delivered(

@@ -47,9 +47,16 @@ async def key(site: Site) -> Key:
         (
             "/chat/completions",
             "chat",
-            [CHAT, {**CHAT, "max_tokens": 200}, {**CHAT, "stop": "a"}, {**CHAT, "seed": None}],
+            [
+                CHAT,
+                {**CHAT, "max_tokens": 200},
+                {**CHAT, "stop": "a"},
+                {**CHAT, "seed": None},
+                {**CHAT, "n": 2, "temperature": 1.5},
+                {**CHAT, "logprobs": True, "top_logprobs": 2},
+            ],
         ),
-        ("/completions", "text", [TEXT, {**TEXT, "stop": "a"}]),
+        ("/completions", "text", [TEXT, {**TEXT, "stop": "a"}, {**TEXT, "n": 2}]),
     ],
 )
 async def test_every_answer_is_openais(
@@ -86,8 +93,8 @@ async def test_every_response_vector_and_model_is_openais(site: Site, key: Key) 
 @pytest.mark.parametrize(
     ("status", "fields"),
     [
-        (400, {"n": 2}),
-        (400, {"logprobs": True}),
+        (400, {"logit_bias": {"1": 5}}),
+        (400, {"tools": [{"type": "function", "function": {"name": "f"}}]}),
         (400, {"messages": [{"role": "user", "content": "a " * 5000}]}),
         (
             502,

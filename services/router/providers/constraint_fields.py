@@ -3,8 +3,8 @@
 Vendors that are not named take OpenAI's fields. Source: vLLM `docs/features/structured_outputs`
 (0.12 and later); triton-inference-server vllm_backend `src/utils/request.py`; SGLang `structured
 outputs` and its chat protocol; OpenAI API reference, `response_format`; TensorRT-LLM
-`tensorrt_llm/serve/openai_protocol.py`; Together and Fireworks, structured outputs (all read
-2026-11).
+`tensorrt_llm/serve/openai_protocol.py` and `GuidedDecodingParams`; Together and Fireworks,
+structured outputs (all read 2026-11).
 """
 
 import re
@@ -168,6 +168,26 @@ _FIELDS: Final = {
     "together": _together_fields,
     "trtllm": _trtllm_fields,
 }
+
+
+def trtllm_guide(constraint: Constraint) -> tuple[str, str]:
+    """Return type and text of TensorRT-LLM's guide; an empty type when nothing is constrained.
+
+    Raises:
+        ProviderError: UNSUPPORTED: it has no guide of this kind.
+    """
+    kind = constraint.kind
+    if kind is Kind.FREE:
+        return "", ""
+    if kind is Kind.JSON_OBJECT:
+        return "json", ""
+    if kind is Kind.JSON_SCHEMA:
+        return "json_schema", bytes(constraint.json).decode()
+    if kind is Kind.CHOICE:
+        return "regex", _alternatives(constraint)
+    if kind is Kind.STRUCTURAL_TAG:
+        raise unsupported(constraint)
+    return ("regex" if kind is Kind.REGEX else "ebnf_grammar"), constraint.text
 
 
 def unsupported(constraint: Constraint) -> ProviderError:

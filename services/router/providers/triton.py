@@ -60,8 +60,13 @@ class TritonProvider:
                 request = (*request, contract.images(files))
             ignored = _ignored(contract, call, body)
             echo = prompt if is_echoed(call, body) else ""
-            answer = Answer(call, echo=echo, is_counted=contract.is_counted)
             reader = contract.reader(call, body)
+            answer = Answer(
+                call,
+                echo=echo,
+                choice_count=reader.choice_count,
+                is_counted=contract.is_counted,
+            )
             generation = await self._transport.start(request, call.request_id, deadline_s)
             loop = asyncio.get_running_loop()
             until_s = deadline_s
@@ -125,7 +130,7 @@ class TritonProvider:
 
 
 def _ignored(contract: Contract, call: Call, body: Body) -> Sequence[str]:
-    ignored = contract.ignored(body)
+    ignored = contract.ignored(call, body)
     if call.operation:
         ignored = [name for name in ignored if name not in OWN_FIELDS]
     return ignored

@@ -15,6 +15,7 @@ ANSWER_CHARS_MAX: Final = 32 * 1024 * 1024
 """Longest plain answer that is gathered in memory."""
 
 _RUNNING: Final = b'"logprobs":null,"finish_reason":null}]}\n\n'
+_LOGPROBS: Final = b'"logprobs":{"content":[%b],"refusal":null},"finish_reason":null}]}\n\n'
 _ENDS: Final = frozenset({"stop", "length"})
 
 
@@ -25,6 +26,7 @@ class _Form(NamedTuple):
     role: bytes
     content: bytes
     content_end: bytes
+    logprobs_end: bytes
     end: bytes
 
 
@@ -33,6 +35,7 @@ _CHAT: Final = _Form(
     role=b'"choices":[{"index":%d,"delta":{"role":"assistant","content":""},' + _RUNNING,
     content=b'"choices":[{"index":%d,"delta":{"content":',
     content_end=b"}," + _RUNNING,
+    logprobs_end=b"}," + _LOGPROBS,
     end=b'"choices":[{"index":%d,"delta":{},"logprobs":null,"finish_reason":"%b"}]}',
 )
 _TEXT: Final = _Form(
@@ -40,21 +43,34 @@ _TEXT: Final = _Form(
     role=b"",
     content=b'"choices":[{"index":%d,"text":',
     content_end=b"," + _RUNNING,
+    logprobs_end=b"," + _LOGPROBS,
     end=b'"choices":[{"index":%d,"text":"","logprobs":null,"finish_reason":"%b"}]}',
 )
 
 
 class _Choice:
-    """One choice: text that was not handed over yet, and why it ended."""
+    """One choice: what was not handed over yet, and why it ended."""
 
-    __slots__ = ("finish_reason", "gathered", "has_started", "role", "start")
+    __slots__ = ("finish_reason", "gathered", "has_started", "logprobs", "role", "start")
 
     def __init__(self, index: int, form: _Form, head: bytes, echo: str) -> None:
         self.gathered: list[str] = [echo] if echo else []
+        self.logprobs: list[bytes] = []
         self.finish_reason = ""
         self.has_started = False
         self.role = b"data: " + head + form.role % index if form.role else b""
         self.start = b"data: " + head + form.content % index
+
+    def event(self, form: _Form) -> bytes:
+        """Return what was not handed over as one event."""
+        gathered = self.gathered
+        text = gathered[0] if len(gathered) == 1 else "".join(gathered)
+        self.gathered = []
+        end = form.content_end
+        if self.logprobs:
+            end = form.logprobs_end % b",".join(self.logprobs)
+            self.logprobs = []
+        return self.start + msgspec.json.encode(text) + end
 
 
 class Answer:
@@ -170,6 +186,8 @@ class Answer:
         if choice.finish_reason:
             return
         choice.finish_reason = part.finish_reason
+        if part.logprobs:
+            choice.logprobs.extend(part.logprobs)
         if part.text:
             choice.gathered.append(part.text)
             self._size += len(part.text)
@@ -197,12 +215,9 @@ class Answer:
             if choice.role and not choice.has_started:
                 events.append(choice.role)
             choice.has_started = True
-            if choice.gathered:
-                gathered = choice.gathered
-                text = gathered[0] if len(gathered) == 1 else "".join(gathered)
-                choice.gathered = []
-                events.append(choice.start + msgspec.json.encode(text) + self._form.content_end)
-                count += 1
+            count += bool(choice.gathered)
+            if choice.gathered or choice.logprobs:
+                events.append(choice.event(self._form))
         self._has_started = True
         self._size = 0
         self._pieces += self._new_pieces
@@ -245,9 +260,13 @@ class Answer:
     def _whole(self, index: int, choice: _Choice) -> dict[str, object]:
         text = "".join(choice.gathered)
         message = {"role": "assistant", "content": text, "refusal": None}
+        logprobs = None
+        if choice.logprobs:
+            entries = msgspec.Raw(b"[%b]" % b",".join(choice.logprobs))
+            logprobs = {"content": entries, "refusal": None}
         return {
             "index": index,
             **({"text": text} if self._form is _TEXT else {"message": message}),
-            "logprobs": None,
+            "logprobs": logprobs,
             "finish_reason": choice.finish_reason,
         }

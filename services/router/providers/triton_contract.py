@@ -6,7 +6,7 @@ refused by the name of the request's field, or left aside where it is best effor
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -75,7 +75,8 @@ class Part(msgspec.Struct):
     """What one response has of one choice.
 
     `text` and `num_output_tokens` are what is new, `num_input_tokens` is the total every time; a
-    count is None where the contract has none. `finish_reason` is empty until the end.
+    count is None where the contract has none. `finish_reason` is empty until the end. `logprobs`
+    are entries of OpenAI's form, as JSON.
     """
 
     text: str = ""
@@ -83,10 +84,22 @@ class Part(msgspec.Struct):
     num_input_tokens: int | None = None
     num_output_tokens: int | None = None
     index: int = 0
+    logprobs: Sequence[bytes] = ()
+
+
+class LoraSource(NamedTuple):
+    """What a model needs to know of an adapter beyond its name; -1 and empty where it does not."""
+
+    task_id: int = -1
+    path: str = ""
 
 
 class Reader(Protocol):
-    """Reads the responses of one request."""
+    """Reads the responses of one request, whose answer has `choice_count` choices."""
+
+    @property
+    def choice_count(self) -> int:
+        """How many choices there are."""
 
     def read(self, outputs: Outputs) -> Sequence[Part]:
         """Return what a response has; nothing for one that only ends the call.
@@ -127,7 +140,7 @@ class Contract(Protocol):
     def reader(self, call: Call, body: Body) -> Reader:
         """Return what reads the responses to a request."""
 
-    def ignored(self, body: Body) -> list[str]:
+    def ignored(self, call: Call, body: Body) -> list[str]:
         """Return the request fields that change nothing here, for the caller to know."""
 
 

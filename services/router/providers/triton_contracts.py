@@ -1,11 +1,16 @@
 """Finds out which contract a model on Triton has, by the names of its inputs; pure."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from services.router.providers.triton_contract import Contract, unfit
+from services.router.providers.triton_contract import Contract, LoraSource, unfit
 from services.router.providers.triton_custom import ChatTensors, CustomContract
-from services.router.providers.triton_trtllm import TrtLlmApiContract, TrtLlmPipelineContract
+from services.router.providers.triton_trtllm import (
+    NO_ADAPTERS,
+    TrtLlmApiContract,
+    TrtLlmPipelineContract,
+)
 from services.router.providers.triton_vllm import VllmContract
 from services.router.providers.triton_wire import Signature
 
@@ -24,12 +29,13 @@ class ContractWish(NamedTuple):
     """What a model's owner says of its contract.
 
     `is_whole` tells whether each response repeats the text, None that the contract knows;
-    `tensors` are needed by CUSTOM.
+    `tensors` are needed by CUSTOM, `adapters` by TensorRT-LLM to find those that callers name.
     """
 
     name: ContractName = ContractName.AUTO
     is_whole: bool | None = None
     tensors: ChatTensors | None = None
+    adapters: Mapping[str, LoraSource] = NO_ADAPTERS
 
 
 ANY_CONTRACT: Final = ContractWish()
@@ -59,8 +65,8 @@ def contract_of(signature: Signature, wish: ContractWish) -> Contract:
     if name is ContractName.VLLM:
         return VllmContract(signature)
     if name is ContractName.TRTLLM_BLS:
-        return TrtLlmPipelineContract(signature, is_whole=wish.is_whole)
-    return TrtLlmApiContract(signature, is_whole=wish.is_whole)
+        return TrtLlmPipelineContract(signature, is_whole=wish.is_whole, adapters=wish.adapters)
+    return TrtLlmApiContract(signature, is_whole=wish.is_whole, adapters=wish.adapters)
 
 
 def _found(signature: Signature) -> ContractName:

@@ -95,7 +95,7 @@ class CustomContract:
         cutter = StopCutter(texts(body, "stop"), is_kept=is_kept)
         return PlainReader(self._tensors.outputs, max_tokens=call.max_tokens, cutter=cutter)
 
-    def ignored(self, body: Body) -> list[str]:
+    def ignored(self, _call: Call, body: Body) -> list[str]:
         """Return the request fields that change nothing here."""
         return sorted(body.keys() - ALWAYS_KNOWN - FIELDS - self._tensors.parameters.keys())
 

@@ -45,9 +45,9 @@ _BAD_SAMPLING: Final = re.compile(
 )
 _BAD_CONSTRAINT: Final = re.compile(
     r"into a grammar|invalid (json )?grammar|grammar specification|structural tag"
-    r"|json schema contains|features not supported by|structured[_ ]outputs?"
+    r"|json schema contains|features not supported by|structured[_ ]outputs?|guided_?decoding"
 )
-"""What vLLM's grammar compilers say of a constraint that they cannot keep to."""
+"""What grammar compilers say of a constraint that they cannot keep to."""
 
 _MESSAGES: Final = {
     Failure.NOT_FOUND: ("The model is not loaded on this Triton server.", 404),

@@ -35,6 +35,8 @@ class PlainReader:
     Without an output for it, an answer ends for its length when it has `max_tokens` tokens.
     """
 
+    choice_count = 1
+
     def __init__(self, names: OutputNames, *, max_tokens: int, cutter: StopCutter) -> None:
         self._names = names
         self._max_tokens = max_tokens

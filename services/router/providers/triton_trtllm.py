@@ -13,14 +13,17 @@ Source: NVIDIA/TensorRT-LLM `triton_backend/all_models/inflight_batcher_llm/tens
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, Final
 
-from services.router.constraints import Kind
+from services.router.constraints import JSON_KINDS, Constraint
+from services.router.providers.constraint_fields import trtllm_guide, unsupported
 from services.router.providers.port import Body, Call
 from services.router.providers.triton_contract import (
     ALWAYS_KNOWN,
     FIELDS,
     Inputs,
+    LoraSource,
     check_refused,
     is_asked,
     no_images,
@@ -34,6 +37,8 @@ from services.router.providers.triton_stops import StopCutter
 from services.router.providers.triton_wire import Ask, Signature, Tensor
 
 _TRUE_WORDS: Final = frozenset({"true", "yes", "1", "t"})
+_WHITESPACE: Final = "guided_whitespace_pattern"
+NO_ADAPTERS: Final[Mapping[str, LoraSource]] = MappingProxyType({})
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 
 
@@ -45,12 +50,13 @@ class _TrtLlmContract:
     PREFIX: ClassVar[str] = ""
     is_counted = False
 
-    def __init__(self, signature: Signature) -> None:
-        """Take a model.
+    def __init__(self, signature: Signature, adapters: Mapping[str, LoraSource]) -> None:
+        """Take a model; `adapters` says where those that callers may name are.
 
         Raises:
             ProviderError: INVALID_RESPONSE: it lacks an input that is needed.
         """
+        self._adapters = adapters
         if missing := sorted(self.REQUIRED - signature.inputs.keys()):
             raise unfit(f"has no input `{missing[0]}`; TensorRT-LLM's tensors are needed")
         self._signature = signature
@@ -64,21 +70,33 @@ class _TrtLlmContract:
         """Refuse images."""
         raise no_images()
 
-    def ignored(self, body: Body) -> list[str]:
+    def ignored(self, call: Call, body: Body) -> list[str]:
         """Return the request fields that change nothing here."""
         known = ALWAYS_KNOWN | FIELDS
         if f"{self.PREFIX}seed" in self._signature.inputs:
             known |= {"seed"}
+        constraint = call.constraint
+        if constraint is not None and constraint.whitespace_pattern:
+            # Of other kinds of constraints it is told for every engine.
+            known -= {_WHITESPACE} if constraint.kind in JSON_KINDS else frozenset[str]()
         return sorted(body.keys() - known)
+
+    def _put_adapter(self, inputs: Inputs, name: str) -> None:
+        """Say which adapter is wanted.
+
+        Raises:
+            ProviderError: UNSUPPORTED: the model takes none, or nobody said where this one is.
+        """
+        raise NotImplementedError
 
     def _begin(self, call: Call, body: Body, prompt: str) -> Inputs:
         """Return inputs with the prompt and what decides the next token."""
         check_refused(body, self._served)
-        if call.adapter:
-            raise refused("model")
-        if call.constraint is not None and call.constraint.kind is not Kind.FREE:
-            raise refused(call.constraint.param)
         inputs = Inputs(self._signature)
+        if call.adapter:
+            self._put_adapter(inputs, call.adapter)
+        if call.constraint is not None:
+            _put_constraint(inputs, call.constraint)
         inputs.put("text_input", prompt)
         inputs.put(f"{self.PREFIX}max_tokens", call.max_tokens)
         self._put_sampling(inputs, body)
@@ -120,9 +138,15 @@ class TrtLlmPipelineContract(_TrtLlmContract):
     )
     is_counted = True
 
-    def __init__(self, signature: Signature, *, is_whole: bool | None = None) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        *,
+        is_whole: bool | None = None,
+        adapters: Mapping[str, LoraSource] = NO_ADAPTERS,
+    ) -> None:
         """Take a model; `is_whole` says whether its text is repeated, None that it may tell."""
-        super().__init__(signature)
+        super().__init__(signature, adapters)
         self._served |= {"include_stop_str_in_output"}
         if is_whole is None:
             is_whole = signature.settings.get("accumulate_tokens", "").lower() in _TRUE_WORDS
@@ -149,6 +173,11 @@ class TrtLlmPipelineContract(_TrtLlmContract):
         cutter = StopCutter(texts(body, "stop"), is_kept=is_kept)
         return PlainReader(self._names, max_tokens=call.max_tokens, cutter=cutter)
 
+    def _put_adapter(self, inputs: Inputs, name: str) -> None:
+        source = self._adapters.get(name)
+        if source is None or source.task_id < 0 or not inputs.put("lora_task_id", source.task_id):
+            raise refused("model")
+
 
 class TrtLlmApiContract(_TrtLlmContract):
     """A model of the LLM API."""
@@ -167,9 +196,15 @@ class TrtLlmApiContract(_TrtLlmContract):
         "return_finish_reason",
     )
 
-    def __init__(self, signature: Signature, *, is_whole: bool | None = None) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        *,
+        is_whole: bool | None = None,
+        adapters: Mapping[str, LoraSource] = NO_ADAPTERS,
+    ) -> None:
         """Take a model; `is_whole` says whether its text is repeated, None that it is."""
-        super().__init__(signature)
+        super().__init__(signature, adapters)
         self._names = OutputNames(
             text="text_output", finish_reason="finish_reason", is_whole=is_whole is not False
         )
@@ -187,3 +222,21 @@ class TrtLlmApiContract(_TrtLlmContract):
         """Return what reads the responses to a request."""
         cutter = StopCutter(texts(body, "stop"))
         return PlainReader(self._names, max_tokens=call.max_tokens, cutter=cutter)
+
+    def _put_adapter(self, inputs: Inputs, name: str) -> None:
+        source = self._adapters.get(name)
+        if source is None or source.task_id < 0 or not source.path or not inputs.has("lora_path"):
+            raise refused("model")
+        inputs.put("lora_id", source.task_id)
+        inputs.put("lora_name", name)
+        inputs.put("lora_path", source.path)
+
+
+def _put_constraint(inputs: Inputs, constraint: Constraint) -> None:
+    kind, guide = trtllm_guide(constraint)
+    if not kind:
+        return
+    if not inputs.put("guided_decoding_guide_type", kind):
+        raise unsupported(constraint)
+    if guide and not inputs.put("guided_decoding_guide", guide):
+        raise unsupported(constraint)

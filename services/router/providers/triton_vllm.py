@@ -13,6 +13,7 @@ import msgspec
 
 from services.router.constraints import Constraint
 from services.router.providers.constraint_fields import structured_outputs
+from services.router.providers.openai_request import choice_count
 from services.router.providers.port import Body, Call
 from services.router.providers.triton_contract import (
     ALWAYS_KNOWN,
@@ -21,10 +22,14 @@ from services.router.providers.triton_contract import (
     Inputs,
     Part,
     check_refused,
+    is_asked,
     no_images,
+    number,
+    refused,
     unfit,
 )
 from services.router.providers.triton_errors import STRUCTURED
+from services.router.providers.triton_logprobs import logprob_entries
 from services.router.providers.triton_wire import (
     Ask,
     Outputs,
@@ -71,7 +76,8 @@ _FLAGS: Final = (
     "return_num_output_tokens",
 )
 _IMAGE: Final = "image"
-_SERVED: Final = frozenset(SAMPLING_KEYS)
+_LOGPROBS: Final = "return_logprobs"
+_SERVED: Final = frozenset({*SAMPLING_KEYS, "n", "logprobs", "top_logprobs"})
 _KNOWN: Final = ALWAYS_KNOWN | FIELDS | _SERVED
 
 
@@ -93,14 +99,19 @@ class VllmContract:
     def ask(self, call: Call, body: Body, prompt: str) -> Ask:
         """Return the inputs of a request; see `Contract.ask`."""
         check_refused(body, _SERVED)
+        inputs = Inputs(self._signature)
+        has_logprobs = is_asked(body, "logprobs")
+        if has_logprobs and (call.operation or not inputs.has(_LOGPROBS)):
+            raise refused("logprobs")
         sampling = sampling_parameters(
             body, max_tokens=call.max_tokens, adapter=call.adapter, constraint=call.constraint
         )
-        inputs = Inputs(self._signature)
         inputs.put("text_input", prompt)
         inputs.put("sampling_parameters", sampling)
         for flag in _FLAGS:
             inputs.put(flag, True)  # noqa: FBT003 - the value of a tensor
+        if has_logprobs:
+            inputs.put(_LOGPROBS, True)  # noqa: FBT003 - the value of a tensor
         return inputs.ask()
 
     def check_takes_images(self) -> None:
@@ -112,38 +123,55 @@ class VllmContract:
         """Return the input for images; it has an element for each."""
         return tensor(_IMAGE, self._signature.inputs[_IMAGE], files)
 
-    def reader(self, _call: Call, _body: Body) -> "VllmReader":
+    def reader(self, _call: Call, body: Body) -> "VllmReader":
         """Return what reads the responses to a request."""
-        return VllmReader()
+        return VllmReader(choice_count(body), top_count=_top_count(body))
 
-    def ignored(self, body: Body) -> list[str]:
+    def ignored(self, _call: Call, body: Body) -> list[str]:
         """Return the request fields that change nothing here."""
         return sorted(body.keys() - _KNOWN)
 
 
 class VllmReader:
-    """Reads the responses to one request; each has deltas, and the end in its last one."""
+    """Reads the responses to one request; each has deltas, and the end in its last one.
+
+    Every response has an element for each choice; `top_count` is how many likely tokens were asked
+    for beside each sampled one, -1 for no log probabilities at all.
+    """
+
+    def __init__(self, choice_count: int = 1, *, top_count: int = -1) -> None:
+        self.choice_count = choice_count
+        self._top_count = top_count
 
     def read(self, outputs: Outputs) -> Sequence[Part]:
         """Return what a response has; see `Reader.read`."""
-        texts = elements(outputs, "text_output", 1)
+        count = self.choice_count
+        texts = elements(outputs, "text_output", count)
         if texts is None:
             raise malformed()
-        counts = elements(outputs, "num_output_tokens", 1)
-        reasons = elements(outputs, "finish_reason", 1)
+        counts = elements(outputs, "num_output_tokens", count)
+        reasons = elements(outputs, "finish_reason", count)
         prompt = elements(outputs, "num_input_tokens", 1)
-        reason = text_of(reasons[0]) if reasons else ""
-        part = Part(
-            text=text_of(texts[0]),
-            finish_reason="" if reason in GOES_ON else reason,
-            num_input_tokens=count_of(prompt[0]) if prompt else None,
-            num_output_tokens=count_of(counts[0]) if counts else None,
-        )
-        return (part,)
+        parts = [Part(text=text_of(text), index=index) for index, text in enumerate(texts)]
+        for part in parts:
+            reason = text_of(reasons[part.index]) if reasons else ""
+            part.finish_reason = "" if reason in GOES_ON else reason
+            part.num_input_tokens = count_of(prompt[0]) if prompt else None
+            part.num_output_tokens = count_of(counts[part.index]) if counts else None
+        if self._top_count >= 0:
+            self._put_logprobs(parts, outputs)
+        return parts
 
     def end(self) -> Sequence[Part]:
         """Return nothing: the end was in a response, or the answer is not complete."""
         return ()
+
+    def _put_logprobs(self, parts: Sequence[Part], outputs: Outputs) -> None:
+        found = elements(outputs, "logprobs", self.choice_count)
+        if found is None:
+            raise malformed()
+        for part in parts:
+            part.logprobs = tuple(logprob_entries(text_of(found[part.index]), self._top_count))
 
 
 def sampling_parameters(
@@ -155,6 +183,10 @@ def sampling_parameters(
     JSON in a string.
     """
     fields = [f'"max_tokens":{max_tokens}']
+    if (count := choice_count(body)) > 1:
+        fields.append(f'"n":{count}')
+    if (top_count := _top_count(body)) >= 0:
+        fields.append(f'"logprobs":{top_count}')
     if adapter:
         fields.append(f'"lora_name":{msgspec.json.encode(adapter).decode()}')
     for name in SAMPLING_KEYS:
@@ -165,3 +197,10 @@ def sampling_parameters(
         inner = msgspec.json.encode(structured).decode()
         fields.append(f'"{STRUCTURED}":{msgspec.json.encode(inner).decode()}')
     return "{" + ",".join(fields) + "}"
+
+
+def _top_count(body: Body) -> int:
+    """Return how many likely tokens are wanted beside each one; -1 for no log probabilities."""
+    if not is_asked(body, "logprobs"):
+        return -1
+    return int(number(body, "top_logprobs") or 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 import pytest
@@ -139,6 +140,55 @@ async def test_triton_http_merges_the_deltas_that_came_while_nobody_read(triton:
     assert first.running_usage.completion_token_count < 40
     assert len(rest) < 10
     assert rest[-1].running_usage.completion_token_count == 40
+
+
+# Choices and log probabilities.
+
+
+async def test_triton_gives_several_choices_with_indices_and_one_usage(open_model: Open) -> None:
+    async with open_model() as provider:
+        call, body = a_call(max_tokens=25), a_body(seed=7, temperature=1.5, n=3)
+        streamed = await run(provider, call, body)
+        plain = await run(provider, call._replace(is_streaming=False), body)
+        single = await run(provider, call, a_body(seed=8, temperature=1.5))
+
+    whole = msgspec.json.decode(plain.batches[0].completion)
+    texts = {choice["index"]: choice["message"]["content"] for choice in whole["choices"]}
+    pieces: dict[int, str] = {}
+    for chunk in streamed.choices:
+        pieces[chunk["index"]] = pieces.get(chunk["index"], "") + chunk["delta"]["content"]
+    assert [0, 1, 2] == sorted(texts)
+    assert texts == pieces
+    assert single.text == texts[1] != texts[0]
+    usage, reference = streamed.batches[-1].finish.usage, single.batches[-1].finish.usage
+    assert plain.batches[-1].finish.usage == usage
+    assert reference.prompt_token_count == usage.prompt_token_count
+    assert 2 * reference.completion_token_count <= usage.completion_token_count <= 75
+    assert [0, 1, 2] == [
+        msgspec.json.decode(chunk)["choices"][0]["index"]
+        for chunk in streamed.batches[-1].finish.finish_chunks
+    ]
+
+
+async def test_triton_tells_the_probability_of_every_sampled_token(open_model: Open) -> None:
+    async with open_model() as provider:
+        fields: dict[str, Any] = {"seed": 5, "temperature": 3, "ignore_eos": True}
+        call, body = a_call(max_tokens=15), a_body(logprobs=True, top_logprobs=3, **fields)
+        streamed = await run(provider, call, body)
+        plain = await run(provider, call._replace(is_streaming=False), body)
+
+    choice = msgspec.json.decode(plain.batches[0].completion)["choices"][0]
+    entries = choice["logprobs"]["content"]
+    told = [chunk["logprobs"] for chunk in streamed.choices if chunk["logprobs"]]
+    assert entries == [entry for logprobs in told for entry in logprobs["content"]]
+    assert 15 == len(entries)
+    assert choice["message"]["content"] == "".join(entry["token"] for entry in entries)
+    for entry in entries:
+        ranked = [each["logprob"] for each in entry["top_logprobs"]]
+        assert sorted(ranked, reverse=True) == ranked
+        assert 3 == len(ranked)
+        assert list(entry["token"].encode()) == entry["bytes"]
+    assert any(entry["token"] != entry["top_logprobs"][0]["token"] for entry in entries)
 
 
 # Cancelling.

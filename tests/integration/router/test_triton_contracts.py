@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.router.constraints import constraint_of
 from services.router.providers.port import Failure
+from services.router.providers.triton_contract import LoraSource
 from services.router.providers.triton_contracts import ContractName, ContractWish
 from services.router.providers.triton_custom import ChatTensors
 from services.router.providers.triton_reader import OutputNames
@@ -222,3 +224,51 @@ async def test_contract_that_the_model_has_not_is_no_route(open_model: Open) -> 
         error, _ = await failure_of(provider, a_call(), a_body())
 
     assert Failure.INVALID_RESPONSE is error.failure
+
+
+# Adapters, constraints.
+
+
+@pytest.mark.parametrize(
+    ("model", "sources"),
+    [
+        ("tiny-chat", {}),
+        ("tiny-trtllm", {"loud": LoraSource(7)}),
+        ("tiny-llmapi", {"loud": LoraSource(3, "/adapters/loud")}),
+    ],
+)
+async def test_adapter_answers_in_its_own_way(
+    open_model: Open, model: str, sources: dict[str, LoraSource]
+) -> None:
+    base = await answered(open_model, model, max_tokens=20, temperature=0)
+    async with open_model(model, contract=ContractWish(adapters=sources)) as provider:
+        call = a_call(max_tokens=20, adapter="loud")
+        outcome = await run(provider, call, a_body(temperature=0))
+
+    assert base.text.upper() == outcome.text != base.text
+
+
+async def test_adapter_that_a_server_does_not_have_is_no_answer_of_the_base_model(
+    open_model: Open,
+) -> None:
+    wish = ContractWish(adapters={"other": LoraSource(8)})
+    async with open_model("tiny-trtllm", contract=wish) as provider:
+        error, batches = await failure_of(provider, a_call(adapter="other"), a_body())
+
+    assert Failure.INVALID_RESPONSE is error.failure
+    assert [] == batches
+
+
+async def test_pipeline_keeps_to_a_choice_and_is_no_route_for_what_it_does_not_know(
+    open_model: Open,
+) -> None:
+    choices = ["salt comes from rock", "a.b|c", "yes"]
+    async with open_model("tiny-trtllm") as provider:
+        body = a_body(guided_choice=choices, seed=3, temperature=2)
+        call = a_call(constraint=constraint_of(body), max_tokens=60)
+        outcome = await run(provider, call, body)
+        other = a_body(response_format={"type": "json_object"})
+        error, _ = await failure_of(provider, a_call(constraint=constraint_of(other)), other)
+
+    assert outcome.text in choices
+    assert (Failure.UNSUPPORTED, "response_format") == (error.failure, error.param)

@@ -40,10 +40,14 @@ class Outcome:
         return "".join(delta.get("content", "") for delta in self.deltas)
 
     @property
-    def deltas(self) -> list[dict[str, Any]]:
+    def choices(self) -> list[dict[str, Any]]:
         events = b"".join(batch.sse for batch in self.batches).split(b"\n\n")[:-1]
         chunks = [msgspec.json.decode(event.removeprefix(b"data: ")) for event in events]
-        return [chunk["choices"][0]["delta"] for chunk in chunks]
+        return [choice for chunk in chunks for choice in chunk["choices"]]
+
+    @property
+    def deltas(self) -> list[dict[str, Any]]:
+        return [choice["delta"] for choice in self.choices]
 
     @property
     def completion_tokens(self) -> int:

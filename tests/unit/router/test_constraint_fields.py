@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from services.router.constraints import CONSTRAINTS, constraint_of
-from services.router.providers.constraint_fields import ignored_hints
+from services.router.providers.constraint_fields import ignored_hints, trtllm_guide
 from services.router.providers.openai_request import encode_request
 from services.router.providers.port import Failure, ProviderError
 from services.router.providers.triton_vllm import VllmContract, sampling_parameters
@@ -146,7 +146,30 @@ def test_choice_in_an_object_has_no_log_probabilities_of_its_own() -> None:
 def test_triton_reports_no_mapped_field_as_ignored() -> None:
     body = make_body("hello", nonsense=1, **dict.fromkeys(CONSTRAINTS, 1))
 
-    assert ["nonsense"] == VllmContract(VLLM).ignored(body)
+    assert ["nonsense"] == VllmContract(VLLM).ignored(make_call(), body)
+
+
+@pytest.mark.parametrize(
+    ("fields", "guide"),
+    [
+        ({"response_format": {"type": "text"}}, ("", "")),
+        ({"response_format": OBJECT}, ("json", "")),
+        ({"response_format": NAMED}, ("json_schema", json.dumps(SCHEMA, separators=(",", ":")))),
+        ({"guided_json": {"a": 1}}, ("json_schema", '{"a":1}')),
+        ({"guided_regex": "a+"}, ("regex", "a+")),
+        ({"guided_choice": CHOICES}, ("regex", r"(a\.b|c\|d|a\.b)")),
+        ({"guided_grammar": GRAMMAR}, ("ebnf_grammar", GRAMMAR)),
+    ],
+)
+def test_trtllm_is_told_what_it_understands(fields: dict[str, Any], guide: tuple[str, str]) -> None:
+    assert guide == trtllm_guide(constraint_of(make_body(**fields)))
+
+
+def test_trtllm_has_no_guide_for_a_structural_tag() -> None:
+    with pytest.raises(ProviderError) as caught:
+        trtllm_guide(constraint_of(make_body(structural_tag=TAG)))
+
+    assert (Failure.UNSUPPORTED, "structural_tag") == (caught.value.failure, caught.value.param)
 
 
 def test_body_is_left_as_it_came() -> None:

@@ -113,6 +113,71 @@ def test_prompt_tokens_are_taken_once() -> None:
     assert msgspec.json.decode(last.completion)["choices"][0]["message"]["content"] == "abc"
 
 
+def chunks(sse: bytes) -> list[dict[str, Any]]:
+    events = sse.split(b"\n\n")[:-1]
+    return [msgspec.json.decode(event[6:])["choices"][0] for event in events]
+
+
+def test_every_choice_has_events_and_an_end_of_its_own_and_usage_is_their_sum() -> None:
+    answer = Answer(a_call(), choice_count=2)
+
+    first = answer.add([a_part("a"), Part("b", "stop", 4, 2, index=1)])
+    second = answer.add([a_part("c", "length"), Part("", "stop", 4, 0, index=1)])
+    last = answer.end()
+
+    assert first is not None
+    assert second is None
+    said = [(chunk["index"], chunk["delta"].get("content")) for chunk in chunks(first.sse)]
+    assert [(0, ""), (0, "a"), (1, ""), (1, "b")] == said
+    assert [(0, "c")] == [(c["index"], c["delta"]["content"]) for c in chunks(last.sse)]
+    ends = [msgspec.json.decode(chunk)["choices"][0] for chunk in last.finish.finish_chunks]
+    assert [(0, "length"), (1, "stop")] == [(c["index"], c["finish_reason"]) for c in ends]
+    assert 2 == first.content_event_count
+    assert (4, 4) == (
+        last.finish.usage.prompt_token_count,
+        last.finish.usage.completion_token_count,
+    )
+
+
+def test_answer_is_not_over_before_its_last_choice() -> None:
+    answer = Answer(a_call(is_streaming=False), choice_count=2)
+
+    answer.add([a_part("a", "stop"), Part("b", "", 4, 1, index=1)])
+    with pytest.raises(ProviderError) as caught:
+        answer.end()
+    answer.add([Part("", "stop", 4, 0, index=0), Part("c", "stop", 4, 1, index=1)])
+
+    assert Failure.INCOMPLETE is caught.value.failure
+    whole = msgspec.json.decode(answer.end().completion)
+    assert ["a", "bc"] == [choice["message"]["content"] for choice in whole["choices"]]
+    assert 3 == whole["usage"]["completion_tokens"]
+
+
+def test_log_probabilities_travel_with_the_text_they_belong_to() -> None:
+    answer = Answer(a_call())
+
+    held = answer.add([Part("", "", 4, 1, logprobs=(b'{"token":"a"}',))])
+    batch = answer.add([Part("ab", "", 4, 1, logprobs=(b'{"token":"b"}',))])
+    answer.add([Part("", "stop", 4, 1, logprobs=(b'{"token":""}',))])
+    last = answer.end()
+
+    assert held is None
+    assert batch is not None
+    chunk, end = chunks(batch.sse)[-1], chunks(last.sse)[-1]
+    assert {"content": [{"token": "a"}, {"token": "b"}], "refusal": None} == chunk["logprobs"]
+    assert [{"token": ""}] == end["logprobs"]["content"]
+    assert ("", 0) == (end["delta"]["content"], last.content_event_count)
+
+
+def test_whole_answer_has_all_log_probabilities() -> None:
+    answer = Answer(a_call(is_streaming=False))
+
+    answer.add([Part("a", "", 4, 1, logprobs=(b"1",)), Part("b", "stop", 4, 1, logprobs=(b"2",))])
+
+    choice = msgspec.json.decode(answer.end().completion)["choices"][0]
+    assert {"content": [1, 2], "refusal": None} == choice["logprobs"]
+
+
 @pytest.mark.parametrize("reason", ["abort", "error", "surprise"])
 def test_any_other_end_is_incomplete_after_its_text_was_shown(reason: str) -> None:
     answer = Answer(a_call())

@@ -10,7 +10,7 @@ from services.router.catalog import Deployment
 from services.router.catalog_build import build
 from services.router.catalog_file import parse
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_contract import Contract, Part
+from services.router.providers.triton_contract import Contract, LoraSource, Part
 from services.router.providers.triton_contracts import ContractName, ContractWish, contract_of
 from services.router.providers.triton_custom import ChatTensors
 from services.router.providers.triton_reader import OutputNames
@@ -184,9 +184,17 @@ def test_capabilities_follow_a_declared_contract() -> None:
     assert {"repetition_penalty", "stop"} <= found["trtllm_bls"]
     assert "repetition_penalty" not in found["trtllm_llmapi"]
     assert contract_wish(deployed("contract: trtllm_bls").options) == ContractWish(
-        ContractName.TRTLLM_BLS
+        ContractName.TRTLLM_BLS, adapters={}
     )
-    assert contract_wish(deployed("").options) == ContractWish()
+    assert contract_wish(deployed("").options) == ContractWish(adapters={})
+
+
+def test_catalogue_says_where_adapters_are() -> None:
+    more = "adapters: [a, b]\n          lora: {a: {task_id: 7, path: /l/a}}"
+
+    wish = contract_wish(deployed(more).options)
+
+    assert {"a": LoraSource(7, "/l/a")} == wish.adapters
 
 
 @pytest.mark.parametrize(
@@ -196,6 +204,7 @@ def test_capabilities_follow_a_declared_contract() -> None:
         ("chat_tensors: {}", "two", "chat", "need each other"),
         ("contract: vllm", "one", "chat", "only a language model on triton"),
         ("text_form: whole", "two", "embedding", "only a language model on triton"),
+        ("lora: {a: {task_id: 7}}", "two", "chat", "none of the adapters"),
         ("contract: magic", "two", "chat", "contract"),
         (
             "{contract: custom, chat_tensors: {parameters: {tools: x}}}",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_contract import Contract, Part
+from services.router.providers.triton_contract import Contract, LoraSource, Part
 from services.router.providers.triton_contracts import (
     ContractName,
     ContractWish,
@@ -170,8 +170,8 @@ def test_value_that_an_input_cannot_say_is_the_clients_fault() -> None:
 def test_seed_without_an_input_is_told_and_nothing_else_is_lost() -> None:
     body = a_body(seed=5, user="u", temperature=0.5)
 
-    assert ["user"] == pipeline().ignored(body)
-    assert ["seed", "user"] == pipeline(without(BLS, "seed")).ignored(body)
+    assert ["user"] == pipeline().ignored(a_call(), body)
+    assert ["seed", "user"] == pipeline(without(BLS, "seed")).ignored(a_call(), body)
     assert "seed" not in asked(pipeline(without(BLS, "seed")), seed=5)
 
 
@@ -251,11 +251,74 @@ def test_what_the_api_cannot_be_told_is_refused_by_name(param: str) -> None:
     assert (Failure.UNSUPPORTED, param) == refusal(TrtLlmApiContract(LLMAPI), **{param: 3})
 
 
-@pytest.mark.parametrize("contract", [pipeline(without(BLS, "guided_decoding_guide"))])
-def test_constraint_without_an_input_is_refused(contract: Contract) -> None:
-    for each in (contract, TrtLlmApiContract(LLMAPI)):
+@pytest.mark.parametrize(
+    ("fields", "guide"),
+    [
+        ({"guided_regex": "a+"}, ("regex", "a+")),
+        ({"response_format": {"type": "json_object"}}, ("json", None)),
+        ({"response_format": {"type": "text"}}, (None, None)),
+    ],
+)
+def test_pipeline_is_told_a_constraint(
+    fields: dict[str, Any], guide: tuple[str | None, str | None]
+) -> None:
+    found = asked(pipeline(), **fields)
+
+    names = ("guided_decoding_guide_type", "guided_decoding_guide")
+    assert guide == tuple(found.get(name) for name in names)
+
+
+def test_constraint_without_an_input_is_refused() -> None:
+    deaf = without(BLS, "guided_decoding_guide", "guided_decoding_guide_type")
+
+    for each in (pipeline(deaf), TrtLlmApiContract(LLMAPI)):
         assert (Failure.UNSUPPORTED, "guided_regex") == refusal(each, guided_regex="a+")
         assert asked(each, response_format={"type": "text"})
+
+
+def test_pattern_of_white_space_is_told_to_be_ignored() -> None:
+    body = a_body(guided_json={}, guided_whitespace_pattern=" ?")
+
+    ignored = pipeline().ignored(a_call(body=body), body)
+
+    assert ["guided_whitespace_pattern"] == ignored
+
+
+# Adapters.
+
+ADAPTERS = {"here": LoraSource(7, "/l/here"), "numbered": LoraSource(8), "nowhere": LoraSource()}
+
+
+def adapted(contract: Contract, adapter: str) -> dict[str, Any]:
+    found = values(contract.ask(a_call(adapter=adapter), a_body(), "p"))
+    return {name: value for name, value in found.items() if name.startswith("lora")}
+
+
+def test_adapter_is_named_in_the_words_of_each_contract() -> None:
+    older = TrtLlmPipelineContract(BLS, adapters=ADAPTERS)
+    newer = TrtLlmApiContract(LLMAPI, adapters=ADAPTERS)
+
+    assert {"lora_task_id": 7} == adapted(older, "here")
+    assert {"lora_task_id": 8} == adapted(older, "numbered")
+    told = {"lora_id": 7, "lora_name": "here", "lora_path": "/l/here"}
+    assert told == adapted(newer, "here")
+
+
+@pytest.mark.parametrize(
+    ("contract", "adapter"),
+    [
+        (TrtLlmPipelineContract(BLS), "here"),
+        (TrtLlmPipelineContract(BLS, adapters=ADAPTERS), "nowhere"),
+        (TrtLlmPipelineContract(without(BLS, "lora_task_id"), adapters=ADAPTERS), "here"),
+        (TrtLlmApiContract(LLMAPI, adapters=ADAPTERS), "numbered"),
+        (TrtLlmApiContract(without(LLMAPI, "lora_path"), adapters=ADAPTERS), "here"),
+    ],
+)
+def test_adapter_that_cannot_be_named_is_refused(contract: Contract, adapter: str) -> None:
+    with pytest.raises(ProviderError) as caught:
+        adapted(contract, adapter)
+
+    assert (Failure.UNSUPPORTED, "model") == (caught.value.failure, caught.value.param)
 
 
 def test_api_repeats_its_text_says_why_it_ended_and_counts_nothing() -> None:

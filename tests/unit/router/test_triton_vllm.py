@@ -47,10 +47,9 @@ def test_only_known_sampling_parameters_are_passed_on() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n", 2),
+        ("best_of", 2),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
-        ("logprobs", True),
         ("logit_bias", {"1": 5}),
         ("structured_outputs", {"regex": "a+"}),
         ("mm_processor_kwargs", {"num_crops": 4}),
@@ -144,7 +143,66 @@ def test_response_of_another_form_is_an_invalid_response(outputs: dict[str, Any]
     assert Failure.INVALID_RESPONSE is caught.value.failure
 
 
+# Several choices, and log probabilities.
+
+
+def test_choices_and_log_probabilities_are_asked_for() -> None:
+    found = asked(n=3, logprobs=True, top_logprobs=5)
+    bare = asked(n=1.0, logprobs=True)
+
+    sampling = msgspec.json.decode(found["sampling_parameters"])
+    assert {"max_tokens": 9, "n": 3, "logprobs": 5} == sampling
+    assert found["return_logprobs"] is True
+    assert {"max_tokens": 9, "logprobs": 0} == msgspec.json.decode(bare["sampling_parameters"])
+    assert "return_logprobs" not in asked()
+
+
+def test_log_probabilities_are_refused_where_they_cannot_be_told() -> None:
+    body = a_body(logprobs=True)
+
+    for signature, operation in ((without(VLLM, "return_logprobs"), 0), (VLLM, 1)):
+        with pytest.raises(ProviderError) as caught:
+            VllmContract(signature).ask(a_call(operation=operation), body, "p")
+        assert (Failure.UNSUPPORTED, "logprobs") == (caught.value.failure, caught.value.param)
+
+
+def test_every_choice_has_an_element_of_each_output() -> None:
+    reader = VllmContract(VLLM).reader(a_call(), a_body(n=2))
+
+    parts = reader.read(
+        {
+            "text_output": ["a", "b"],
+            "finish_reason": ["None", "stop"],
+            "num_input_tokens": 4,
+            "num_output_tokens": [1, 2],
+        }
+    )
+
+    assert 2 == reader.choice_count
+    assert [
+        Part(text="a", num_input_tokens=4, num_output_tokens=1, index=0),
+        Part(text="b", finish_reason="stop", num_input_tokens=4, num_output_tokens=2, index=1),
+    ] == list(parts)
+
+
+@pytest.mark.parametrize("texts", ["a", ["a"], ["a", "b", "c"]])
+def test_response_that_does_not_have_every_choice_is_an_invalid_response(texts: Any) -> None:
+    with pytest.raises(ProviderError) as caught:
+        VllmReader(2).read({"text_output": texts})
+
+    assert Failure.INVALID_RESPONSE is caught.value.failure
+
+
+def test_log_probabilities_that_were_asked_for_and_do_not_come_are_an_invalid_response() -> None:
+    reader = VllmContract(VLLM).reader(a_call(), a_body(logprobs=True))
+    told = {"text_output": "a", "logprobs": "null"}
+
+    assert () == reader.read(told)[0].logprobs
+    with pytest.raises(ProviderError):
+        reader.read({"text_output": "a"})
+
+
 def test_fields_that_change_nothing_here_are_named() -> None:
     body = a_body(temperature=0.5, user="u", metadata={}, store=False)
 
-    assert ["metadata", "store", "user"] == VllmContract(VLLM).ignored(body)
+    assert ["metadata", "store", "user"] == VllmContract(VLLM).ignored(a_call(), body)

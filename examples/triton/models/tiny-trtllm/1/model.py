@@ -78,7 +78,7 @@ class Generation(engine.Generation):
         guide = self.read(request, "guided_decoding_guide", b"").decode()
         whole = _ALTERNATIVES.fullmatch(guide)
         if kind != "regex" or whole is None:
-            raise ValueError(f"no guide of the type {kind} is understood")
+            raise ValueError(f"guided_decoding_guide of type {kind} is not known")
         return json.dumps({"choice": [_ESCAPED.sub(r"\1", c) for c in _BAR.split(whole[1])]})
 
     def send(self, done):
