@@ -18,7 +18,7 @@ from app.settings_layers import ConfigError
 from app.settings_report import check_catalogue
 from kit.bus.nats_binary import find_nats_server
 from services.router.catalog_entries import CatalogueFile
-from services.router.provider_entries import ProviderEntry
+from services.router.provider_entries import ProviderEntry, TritonEntry
 
 OK: Final = "ok"
 NOTE: Final = "note"
@@ -138,10 +138,11 @@ async def _providers(catalogue: CatalogueFile) -> list[Finding]:
 
 async def _provider(name: str, entry: ProviderEntry) -> Finding:
     check = f"provider {name}"
-    address = entry.address
-    shown = f"{address[0]}:{address[1]}"
-    if not await accepts(*address):
-        return Finding(check, BAD, f"{shown} does not accept connections.")
+    addresses = entry.addresses if isinstance(entry, TritonEntry) else [entry.address]
+    for host, port in addresses:
+        if not await accepts(host, port):
+            return Finding(check, BAD, f"{host}:{port} does not accept connections.")
+    shown = ", ".join(f"{host}:{port}" for host, port in addresses)
     if not entry.has_credentials:
         return Finding(check, NOTE, f"{shown} is there; no api_key is set.")
     return Finding(check, OK, f"{shown} is there.")

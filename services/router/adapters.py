@@ -189,7 +189,11 @@ def _open_openai(
 def _triton(
     entry: TritonEntry, deployment: Deployment, settings: RouterSettings, clock: Clock
 ) -> "TritonConfig":
-    from services.router.providers.triton_port import TritonConfig  # noqa: PLC0415 - jinja2
+    from services.router.providers.triton_port import (  # noqa: PLC0415 - jinja2
+        TritonAddress,
+        TritonConfig,
+    )
+    from services.router.providers.triton_servers import Rules  # noqa: PLC0415
     from services.router.template import load_chat_template  # noqa: PLC0415
 
     options = deployment.options
@@ -202,8 +206,10 @@ def _triton(
         model_name=deployment.upstream_model,
         contract=contract_wish(options),
         template=template,
-        grpc_address=entry.grpc_address,
-        http_address=entry.http_address,
+        servers=tuple(
+            TritonAddress(server.grpc_address, server.http_address) for server in entry.all_servers
+        ),
+        rules=Rules(version_min=entry.version_min, interval_s=settings.probe_interval_s),
         transport=entry.transport,
         connections_max=settings.connections_max,
         connect_s=settings.connect_timeout_s,

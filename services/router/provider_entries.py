@@ -47,15 +47,41 @@ class HttpEntry(Entry):
         return True
 
 
+_HOST_PORT: Final = r"^\S+:\d{1,5}$"
+SERVERS_MAX: Final = 16
+"""Most servers of one Triton entry."""
+
+
+class TritonServerEntry(Entry):
+    """One of several Triton servers that have the same models."""
+
+    grpc_address: str = Field(
+        "", pattern=rf"{_HOST_PORT}|^$", description="Its gRPC port, host:port."
+    )
+    http_address: str = Field(
+        "",
+        pattern=rf"{_HOST_PORT}|^$",
+        description="Its HTTP port, host:port; needed for transport http.",
+    )
+
+
 class TritonEntry(Entry):
-    """An NVIDIA Triton Inference Server."""
+    """An NVIDIA Triton Inference Server, or several that have the same models."""
 
     kind: Literal["triton"]
     grpc_address: str = Field("127.0.0.1:8001", description="Its gRPC port, host:port.")
     http_address: str = Field(
         "", description="Its HTTP port, host:port; needed for transport http."
     )
+    servers: list[TritonServerEntry] = Field(
+        default_factory=list,
+        max_length=SERVERS_MAX,
+        description="Instead of the two addresses: several servers with the same models.",
+    )
     transport: Literal["grpc", "http"] = Field("grpc", description="Which port is used.")
+    version_min: str = Field(
+        "2.39", pattern=r"^\d+(\.\d+){0,2}$", description="Servers older than this are not used."
+    )
     backend: str = Field("triton-vllm", description="What X-Backend shows.")
     type: TypeName = Field("native", description="Whose capacity it is.")
 
@@ -71,9 +97,30 @@ class TritonEntry(Entry):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port of its gRPC."""
-        host, _, port = self.grpc_address.rpartition(":")
-        return host, int(port)
+        """Host and port that its first server is reached by."""
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port that each server is reached by."""
+        found: list[tuple[str, int]] = []
+        for server in self.all_servers:
+            address = server.http_address if self.transport == "http" else server.grpc_address
+            host, _, port = address.rpartition(":")
+            found.append((host, int(port)))
+        return found
+
+    @property
+    def all_servers(self) -> list[TritonServerEntry]:
+        """The servers, also a single one."""
+        if self.servers:
+            return self.servers
+        # Not validated: the single form never was.
+        return [
+            TritonServerEntry.model_construct(
+                grpc_address=self.grpc_address, http_address=self.http_address
+            )
+        ]
 
     @property
     def has_credentials(self) -> bool:
@@ -81,9 +128,16 @@ class TritonEntry(Entry):
         return True
 
     @model_validator(mode="after")
-    def _has_address(self) -> "TritonEntry":
-        if self.transport == "http" and not self.http_address:
-            raise ValueError("transport http needs http_address")
+    def _has_addresses(self) -> "TritonEntry":
+        if self.servers and self.model_fields_set & {"grpc_address", "http_address"}:
+            raise ValueError("servers take the place of grpc_address and http_address")
+        for server in self.all_servers:
+            if self.transport == "http" and not server.http_address:
+                raise ValueError("transport http needs http_address")
+            if self.transport == "grpc" and not server.grpc_address:
+                raise ValueError("transport grpc needs grpc_address")
+        if len(set(self.addresses)) < len(self.addresses):
+            raise ValueError("two servers have the same address")
         return self
 
 

@@ -1,125 +1,190 @@
 """NVIDIA Triton Inference Server with a language model of a contract that we know.
 
 `TritonProvider` renders the chat template, asks for the tensors of the model's contract
-(`triton_contracts`), and folds what comes back; it talks to one server by gRPC (`triton_grpc`) or
-HTTP (`triton_http`), which look alike from here. Every request streams, plain ones too. No metadata
-of a client ever reaches Triton.
+(`triton_contracts`), and folds what comes back; it talks to its servers (`triton_servers`) by gRPC
+(`triton_grpc`) or HTTP (`triton_http`), which look alike from here. Every request streams, plain
+ones too. No metadata of a client ever reaches Triton.
 """
 
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import structlog
 
 from services.router.providers.constraint_fields import unsupported
-from services.router.providers.port import (
-    FINAL,
-    Batch,
-    Body,
-    Call,
-    Failure,
-    ProviderError,
-)
+from services.router.providers.port import Batch, Body, Call, ProviderError
 from services.router.providers.triton_answer import Answer
 from services.router.providers.triton_contract import Contract
 from services.router.providers.triton_contracts import contract_of, needs_settings
 from services.router.providers.triton_errors import STRUCTURED
 from services.router.providers.triton_port import TritonConfig, TritonGeneration, TritonTransport
 from services.router.providers.triton_prompt import Prompts
+from services.router.providers.triton_servers import Server, Servers
 from services.router.providers.triton_texts import OWN_FIELDS, is_echoed
-from services.router.providers.triton_transports import open_transport
+from services.router.providers.triton_transports import open_ways
+from services.router.template_messages import Image
 from services.router.upstream import HttpPool
 
 _log = structlog.get_logger("router.triton")
 
 
-class TritonProvider:
-    """One model on one Triton server; opened by `open_triton`, shared by all requests."""
+@dataclass(slots=True)
+class _Asked:
+    """A request; `files` are its images once they were fetched."""
 
-    def __init__(self, config: TritonConfig, transport: TritonTransport) -> None:
+    call: Call
+    body: Body
+    prompt: str
+    images: Sequence[Image]
+    deadline_s: float
+    files: tuple[str, ...] = ()
+
+
+class _Exchange:
+    """A request at one server: its call, and the answer that is made of it.
+
+    `has_read` tells that something came, `is_over` that the last batch is out.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_generation",
+        "_idle_s",
+        "_ignored",
+        "_loop",
+        "_reader",
+        "_until_s",
+        "has_read",
+        "is_over",
+    )
+
+    def __init__(self, asked: _Asked, contract: Contract, generation: TritonGeneration) -> None:
+        call, body = asked.call, asked.body
+        self._generation = generation
+        self._reader = contract.reader(call, body)
+        self._answer = Answer(
+            call,
+            echo=asked.prompt if is_echoed(call, body) else "",
+            choice_count=self._reader.choice_count,
+            is_counted=contract.is_counted,
+        )
+        self._ignored = _ignored(contract, call, body)
+        self._loop = asyncio.get_running_loop()
+        self._idle_s = call.idle_s
+        self._until_s = asked.deadline_s
+        self.has_read = False
+        self.is_over = False
+
+    async def batch(self) -> Batch | None:
+        """Return the next batch, None behind the last one.
+
+        Raises:
+            ProviderError: The server failed, or its answer makes no sense.
+        """
+        answer, generation = self._answer, self._generation
+        if self.is_over:
+            return None
+        while not answer.is_finished and (responses := await generation.read(self._until_s)):
+            self.has_read = True
+            parts = [part for outputs in responses for part in self._reader.read(outputs)]
+            batch = answer.add(parts)
+            if answer.has_started:
+                self._until_s = self._loop.time() + self._idle_s
+            if batch is not None:
+                return self._telling(batch)
+        answer.add(self._reader.end())
+        last = answer.end()
+        await generation.finish()
+        self.is_over = True
+        return self._telling(last)
+
+    def close(self) -> None:
+        """Stop the generation, unless it has ended."""
+        self._generation.close()
+
+    def _telling(self, batch: Batch) -> Batch:
+        """Return a batch; the first one names the request fields that change nothing here."""
+        if self._ignored:
+            batch.route.ignored_parameters.extend(self._ignored)
+            self._ignored = ()
+        return batch
+
+
+class TritonProvider:
+    """One model on Triton servers; opened by `open_triton`, shared by all requests."""
+
+    def __init__(self, config: TritonConfig, servers: "Servers[TritonTransport, Contract]") -> None:
         self._config = config
-        self._transport = transport
+        self._servers = servers
         self._prompts = Prompts(config.template, config.tools)
-        self._contract: Contract | None = None
-        self._contract_lock = asyncio.Lock()
 
     async def stream(
         self, call: Call, body: Body, *, deadline_s: float
     ) -> AsyncGenerator[Batch, None]:
-        """Yield the answer's batches; see `Provider.stream`."""
-        generation: TritonGeneration | None = None
-        try:
-            prompt, images = await self._prompts.prompt(call, body, deadline_s=deadline_s)
-            contract = self._contract or await self._read_contract(deadline_s)
-            request = contract.ask(call, body, prompt)
-            if images:
-                contract.check_takes_images()
-                files = await self._prompts.images(images, deadline_s=deadline_s)
-                request = (*request, contract.images(files))
-            ignored = _ignored(contract, call, body)
-            echo = prompt if is_echoed(call, body) else ""
-            reader = contract.reader(call, body)
-            answer = Answer(
-                call,
-                echo=echo,
-                choice_count=reader.choice_count,
-                is_counted=contract.is_counted,
-            )
-            generation = await self._transport.start(request, call.request_id, deadline_s)
-            loop = asyncio.get_running_loop()
-            until_s = deadline_s
-            while not answer.is_finished and (responses := await generation.read(until_s)):
-                parts = [part for outputs in responses for part in reader.read(outputs)]
-                batch = answer.add(parts)
-                if batch is not None:
-                    yield _telling(batch, ignored)
-                    ignored = ()
-                if answer.has_started:
-                    until_s = loop.time() + call.idle_s
-            answer.add(reader.end())
-            last = answer.end()
-            await generation.finish()
-            yield _telling(last, ignored)
-        except ProviderError as error:
-            if call.constraint is not None and error.param == STRUCTURED:
-                # An older backend, which does not know them; another deployment may.
-                raise unsupported(call.constraint) from error
-            if error.failure not in FINAL and error.failure is not Failure.UNSUPPORTED:
-                self._contract = None
-            raise
-        finally:
-            if generation is not None:
-                generation.close()
+        """Yield the answer's batches; see `Provider.stream`.
+
+        Before anything came from a server another one is tried within the same attempt.
+        """
+        prompt, images = await self._prompts.prompt(call, body, deadline_s=deadline_s)
+        asked = _Asked(call, body, prompt, images, deadline_s)
+        tried: set[Server[TritonTransport, Contract]] = set()
+        failure: ProviderError | None = None
+        while True:
+            with self._servers.lease(tried, after=failure) as lease:
+                exchange = None
+                try:
+                    exchange = await self._begin(lease.server, asked)
+                    while (batch := await exchange.batch()) is not None:
+                        if exchange.is_over:
+                            lease.succeeded()
+                        yield batch
+                except ProviderError as error:
+                    has_read = exchange is not None and exchange.has_read
+                    failure = error
+                    if not lease.failed(error, has_read=has_read):
+                        _explain(error, call)
+                        raise
+                else:
+                    return
+                finally:
+                    if exchange is not None:
+                        exchange.close()
+
+    @property
+    def servers(self) -> "Sequence[Server[TritonTransport, Contract]]":
+        """The servers."""
+        return self._servers.all
 
     async def probe(self) -> bool:
-        """Return whether the server has the model loaded and ready."""
-        deadline_s = asyncio.get_running_loop().time() + self._config.probe_s
-        try:
-            return await self._transport.is_ready(deadline_s)
-        except ProviderError:
-            return False
+        """Return whether a server has the model loaded and ready."""
+        return await self._servers.probe()
 
-    async def _read_contract(self, deadline_s: float) -> Contract:
-        """Ask for the model's tensors, once for all requests that wait."""
-        until_s = min(deadline_s, asyncio.get_running_loop().time() + self._config.metadata_s)
-        try:
-            async with asyncio.timeout_at(until_s), self._contract_lock:
-                if self._contract is None:
-                    self._contract = await self._ask_contract()
-                return self._contract
-        except TimeoutError as error:
-            raise ProviderError(
-                Failure.TIMEOUT, "The Triton server did not describe its model in time."
-            ) from error
+    async def _begin(self, server: "Server[TritonTransport, Contract]", asked: _Asked) -> _Exchange:
+        """Send a request to a server.
 
-    async def _ask_contract(self) -> Contract:
+        Raises:
+            ProviderError: It could not be sent, or the model there cannot be asked for this.
+        """
+        call, deadline_s = asked.call, asked.deadline_s
+        contract = await self._servers.memo(server, self._read_contract, deadline_s)
+        request = contract.ask(call, asked.body, asked.prompt)
+        if asked.images:
+            contract.check_takes_images()
+            if not asked.files:
+                asked.files = await self._prompts.images(asked.images, deadline_s=deadline_s)
+            request = (*request, contract.images(asked.files))
+        generation = await server.way.start(request, call.request_id, deadline_s)
+        return _Exchange(asked, contract, generation)
+
+    async def _read_contract(self, way: TritonTransport) -> Contract:
         wish = self._config.contract
-        signature = await self._transport.signature(math.inf)
+        signature = await way.signature(math.inf)
         if needs_settings(signature, wish):
             try:
-                settings = await self._transport.settings(math.inf)
+                settings = await way.settings(math.inf)
                 signature = signature._replace(settings=settings)
             except ProviderError as error:
                 # Who keeps the configuration to himself has to say how the text comes.
@@ -129,6 +194,16 @@ class TritonProvider:
         return contract_of(signature, wish)
 
 
+def _explain(error: ProviderError, call: Call) -> None:
+    """Say what a failure means for the request, where that is something else.
+
+    Raises:
+        ProviderError: UNSUPPORTED: a backend does not know constraints; another deployment may.
+    """
+    if call.constraint is not None and error.param == STRUCTURED:
+        raise unsupported(call.constraint) from error
+
+
 def _ignored(contract: Contract, call: Call, body: Body) -> Sequence[str]:
     ignored = contract.ignored(call, body)
     if call.operation:
@@ -136,22 +211,17 @@ def _ignored(contract: Contract, call: Call, body: Body) -> Sequence[str]:
     return ignored
 
 
-def _telling(batch: Batch, ignored: Sequence[str]) -> Batch:
-    """Return a batch that names the request fields which change nothing here."""
-    if ignored:
-        batch.route.ignored_parameters.extend(ignored)
-    return batch
-
-
 @asynccontextmanager
 async def open_triton(
     config: TritonConfig, *, http_pool: HttpPool | None = None
 ) -> AsyncIterator[TritonProvider]:
-    """Open the adapter of one model; nothing is asked of the server before the first request.
+    """Open the adapter of one model; nothing is asked of a single server before the first request.
 
     Args:
         config: Where the model is.
         http_pool: Connections to share, for transport http; its own when absent.
     """
-    async with open_transport(config, http_pool) as transport:
-        yield TritonProvider(config, transport)
+    async with open_ways(config, http_pool) as ways:
+        servers = Servers[TritonTransport, Contract](ways, config.rules)
+        async with servers.watched():
+            yield TritonProvider(config, servers)

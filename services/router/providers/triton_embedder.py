@@ -5,14 +5,16 @@ takes, a few at a time; one that fails ends them all.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.router.providers.openai_usage import UPSTREAM, estimate
-from services.router.providers.port import FINAL, Batch, Body, Call, Failure, ProviderError
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.providers.triton_port import EmbeddingTransport, TritonConfig
-from services.router.providers.triton_transports import open_transport
+from services.router.providers.triton_servers import Server, Servers
+from services.router.providers.triton_transports import open_ways
 from services.router.providers.triton_vectors import (
     EmbeddingTensors,
     Plan,
@@ -44,16 +46,24 @@ _KNOWN: Final = frozenset({"model", "input", "encoding_format", "dimensions", "t
 _Inputs = Sequence[str | list[int]]
 
 
+class _Asked(NamedTuple):
+    """A request at one server."""
+
+    call: Call
+    wish: Wish
+    plan: Plan
+    way: EmbeddingTransport
+    deadline_s: float
+
+
 class TritonEmbedder:
-    """One embedding model on one Triton server; opened by `open_triton_embedder`."""
+    """One embedding model on Triton servers; opened by `open_triton_embedder`."""
 
     def __init__(
-        self, config: TritonConfig, tensors: EmbeddingTensors, transport: EmbeddingTransport
+        self, tensors: EmbeddingTensors, servers: Servers[EmbeddingTransport, Plan]
     ) -> None:
-        self._config = config
         self._tensors = tensors
-        self._transport = transport
-        self._plan: Plan | None = None
+        self._servers = servers
 
     async def stream(
         self, call: Call, body: Body, *, deadline_s: float
@@ -62,34 +72,40 @@ class TritonEmbedder:
         if call.operation != router_pb2.OPERATION_EMBEDDING:
             raise _unsupported("The deployment serves embeddings only.", "")
         wish = wish_of(body)
-        try:
-            plan = self._plan or await self._read_plan(deadline_s)
-            found = await self._embedded(call, wish, plan, deadline_s)
-        except ProviderError as error:
-            if error.failure not in FINAL:
-                self._plan = None
-            raise
+        found = await self._answered(call, wish, deadline_s)
         batch = _batch(call, wish, found)
         batch.route.ignored_parameters.extend(sorted(body.keys() - _KNOWN))
         yield batch
 
     async def probe(self) -> bool:
-        """Return whether the server has the model loaded and ready."""
-        deadline_s = asyncio.get_running_loop().time() + self._config.probe_s
-        try:
-            return await self._transport.is_ready(deadline_s)
-        except ProviderError:
-            return False
+        """Return whether a server has the model loaded and ready."""
+        return await self._servers.probe()
 
-    async def _read_plan(self, deadline_s: float) -> Plan:
-        until_s = min(deadline_s, asyncio.get_running_loop().time() + self._config.metadata_s)
-        self._plan = plan_of(await self._transport.layout(until_s), self._tensors)
-        return self._plan
+    async def _answered(self, call: Call, wish: Wish, deadline_s: float) -> list[Vectors]:
+        """Return what the first server that can gives."""
+        tried: set[Server[EmbeddingTransport, Plan]] = set()
+        failure: ProviderError | None = None
+        while True:
+            with self._servers.lease(tried, after=failure) as lease:
+                server = lease.server
+                try:
+                    plan = await self._servers.memo(server, self._read_plan, deadline_s)
+                    asked = _Asked(call, wish, plan, server.way, deadline_s)
+                    found = await self._embedded(asked)
+                except ProviderError as error:
+                    failure = error
+                    if not lease.failed(error, has_read=False):
+                        raise
+                else:
+                    lease.succeeded()
+                    return found
 
-    async def _embedded(
-        self, call: Call, wish: Wish, plan: Plan, deadline_s: float
-    ) -> list[Vectors]:
+    async def _read_plan(self, way: EmbeddingTransport) -> Plan:
+        return plan_of(await way.layout(math.inf), self._tensors)
+
+    async def _embedded(self, asked: _Asked) -> list[Vectors]:
         """Return what each batch of inputs gave, in order."""
+        call, wish, plan = asked.call, asked.wish, asked.plan
         inputs = _inputs(wish, plan)
         if wish.dimension_count and plan.is_vllm and not self._tensors.is_shortenable:
             raise _no_dimensions()
@@ -100,9 +116,9 @@ class TritonEmbedder:
             async with limit:
                 request_id = f"{call.request_id}-{number}"
                 if plan.is_vllm:
-                    found = await self._ask_vllm(batch[0], wish, request_id, deadline_s)
+                    found = await self._ask_vllm(batch[0], asked, request_id)
                 else:
-                    found = await self._ask(batch, plan, request_id, deadline_s)
+                    found = await self._ask(batch, asked, request_id)
                 return self._fitted(found, wish)
 
         try:
@@ -115,19 +131,17 @@ class TritonEmbedder:
             raise errors[0] from None
         return [task.result() for task in tasks]
 
-    async def _ask(self, batch: _Inputs, plan: Plan, request_id: str, deadline_s: float) -> Vectors:
+    async def _ask(self, batch: _Inputs, asked: _Asked, request_id: str) -> Vectors:
         texts = [text for text in batch if isinstance(text, str)]
-        request = texts_ask(texts, plan, self._tensors)
-        outputs = await self._transport.infer(request, request_id, deadline_s)
+        request = texts_ask(texts, asked.plan, self._tensors)
+        outputs = await asked.way.infer(request, request_id, asked.deadline_s)
         return read_vectors(outputs, self._tensors, len(texts))
 
-    async def _ask_vllm(
-        self, given: str | list[int], wish: Wish, request_id: str, deadline_s: float
-    ) -> Vectors:
-        request = vllm_ask(given, wish.dimension_count)
-        generation = await self._transport.start(request, request_id, deadline_s)
+    async def _ask_vllm(self, given: str | list[int], asked: _Asked, request_id: str) -> Vectors:
+        request = vllm_ask(given, asked.wish.dimension_count)
+        generation = await asked.way.start(request, request_id, asked.deadline_s)
         try:
-            responses = await generation.read(deadline_s)
+            responses = await generation.read(asked.deadline_s)
             if len(responses) != 1:
                 raise malformed()
             await generation.finish()
@@ -186,12 +200,14 @@ def _no_dimensions() -> ProviderError:
 async def open_triton_embedder(
     config: TritonConfig, tensors: EmbeddingTensors, *, http_pool: HttpPool | None = None
 ) -> AsyncIterator[TritonEmbedder]:
-    """Open the adapter of one model; nothing is asked of the server before the first request.
+    """Open the adapter of one model; nothing is asked of a single server before the first request.
 
     Args:
         config: Where the model is.
         tensors: What its tensors are called.
         http_pool: Connections to share, for transport http; its own when absent.
     """
-    async with open_transport(config, http_pool) as transport:
-        yield TritonEmbedder(config, tensors, transport)
+    async with open_ways(config, http_pool) as ways:
+        servers = Servers[EmbeddingTransport, Plan](ways, config.rules)
+        async with servers.watched():
+            yield TritonEmbedder(tensors, servers)

@@ -156,7 +156,7 @@ class GrpcTransport:
         return {name: value.string_value for name, value in config.parameters.items()}
 
     async def is_ready(self, deadline_s: float) -> bool:
-        """Return whether the model is ready; see `TritonTransport.is_ready`."""
+        """Return whether the model is ready; see `Way.is_ready`."""
         request = service_pb2.ModelReadyRequest(
             name=self._config.model_name, version=self._config.model_version
         )
@@ -165,6 +165,15 @@ class GrpcTransport:
         except grpc.aio.AioRpcError as error:
             raise _rpc_error(error) from None
         return bool(answer.ready)
+
+    async def version(self, deadline_s: float) -> str:
+        """Return the version of the server; see `Way.version`."""
+        request = service_pb2.ServerMetadataRequest()
+        try:
+            answer = await self._stub.ServerMetadata(request, timeout=_left_s(deadline_s))
+        except grpc.aio.AioRpcError as error:
+            raise _rpc_error(error) from None
+        return str(answer.version)
 
     async def start(self, request: Ask, request_id: str, _deadline_s: float) -> GrpcGeneration:
         """Send a request; connecting, if need be, is part of the first read."""

@@ -65,6 +65,10 @@ class _Metadata(msgspec.Struct):
     outputs: list[_Tensor] = []
 
 
+class _Server(msgspec.Struct):
+    version: str = ""
+
+
 class _Setting(msgspec.Struct):
     string_value: str = ""
 
@@ -177,6 +181,7 @@ class HttpTransport:
         if config.model_version:
             path += f"/versions/{quote(config.model_version, safe='')}"
         base = f"http://{config.http_address}"
+        self._server = Target.of(base, "/v2")
         self._model = Target.of(base, path)
         self._ready = Target.of(base, f"{path}/ready")
         self._generate = Target.of(base, f"{path}/generate_stream")
@@ -212,9 +217,21 @@ class HttpTransport:
         return {name: setting.string_value for name, setting in found.parameters.items()}
 
     async def is_ready(self, deadline_s: float) -> bool:
-        """Return whether the model is ready; see `TritonTransport.is_ready`."""
+        """Return whether the model is ready; see `Way.is_ready`."""
         status, _ = await self._get(self._ready, deadline_s)
         return status == _OK
+
+    async def version(self, deadline_s: float) -> str:
+        """Return the version of the server; see `Way.version`."""
+        status, body = await self._get(self._server, deadline_s)
+        if status != _OK:
+            raise _status_error(status, body)
+        try:
+            return msgspec.json.decode(body, type=_Server).version
+        except msgspec.DecodeError as error:
+            raise ProviderError(
+                Failure.INVALID_RESPONSE, "The Triton server does not describe itself."
+            ) from error
 
     async def start(self, request: Ask, _request_id: str, deadline_s: float) -> HttpGeneration:
         """Send a request on a connection of its own."""

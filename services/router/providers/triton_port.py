@@ -2,22 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from services.router.prompt_tools import PromptTools
 from services.router.providers.triton_contracts import ANY_CONTRACT, ContractWish
+from services.router.providers.triton_servers import ANY_RULES, Rules, Way
 from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk
 from services.router.providers.triton_wire import Ask, Outputs, Signature
 from services.router.template import ChatTemplate
 
 
+class TritonAddress(NamedTuple):
+    """Where one server is: `host:port` on a private network."""
+
+    grpc: str = ""
+    http: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TritonConfig:
-    """One model on one Triton server; without a template it takes no conversations.
+    """One model on Triton servers; without a template it takes no conversations.
 
-    Addresses are `host:port` on a private network; the one of `transport` is needed. An empty
-    version means the server's choice. `end_s` bounds the wait for the end of a call whose answer
-    is complete.
+    The address of `transport` is needed; with `servers` there are several of them, all with the
+    same model. An empty version of the model means the server's choice. `end_s` bounds the wait for
+    the end of a call whose answer is complete.
     """
 
     model_name: str
@@ -26,12 +34,12 @@ class TritonConfig:
     tools: PromptTools | None = None
     grpc_address: str = ""
     http_address: str = ""
+    servers: tuple[TritonAddress, ...] = ()
+    rules: Rules = ANY_RULES
     transport: Literal["grpc", "http"] = "grpc"
     model_version: str = ""
     connections_max: int = 1024
     connect_s: float = 3.0
-    metadata_s: float = 5.0
-    probe_s: float = 2.0
     end_s: float = 1.0
     message_bytes_max: int = 16 * 1024 * 1024
 
@@ -56,8 +64,8 @@ class TritonGeneration(Protocol):
         """Stop the generation at once, unless it has ended."""
 
 
-class TritonTransport(Protocol):
-    """A way to one model on one server."""
+class TritonTransport(Way, Protocol):
+    """A way to one language model on one server."""
 
     async def signature(self, deadline_s: float) -> Signature:
         """Return the tensors of the model, without its settings.
@@ -73,13 +81,6 @@ class TritonTransport(Protocol):
             ProviderError: The server cannot be asked, or does not show them.
         """
 
-    async def is_ready(self, deadline_s: float) -> bool:
-        """Return whether the model is ready.
-
-        Raises:
-            ProviderError: The server cannot be asked.
-        """
-
     async def start(self, request: Ask, request_id: str, deadline_s: float) -> TritonGeneration:
         """Send a request; the caller closes what comes back.
 
@@ -88,7 +89,7 @@ class TritonTransport(Protocol):
         """
 
 
-class EmbeddingTransport(Protocol):
+class EmbeddingTransport(Way, Protocol):
     """A way to one embedding model on one server."""
 
     async def layout(self, deadline_s: float) -> ModelLayout:
@@ -97,9 +98,6 @@ class EmbeddingTransport(Protocol):
         Raises:
             ProviderError: The server cannot be asked or does not have the model.
         """
-
-    async def is_ready(self, deadline_s: float) -> bool:
-        """Return whether the model is ready; see `TritonTransport.is_ready`."""
 
     async def infer(
         self, request: TextsAsk, request_id: str, deadline_s: float

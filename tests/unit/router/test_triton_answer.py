@@ -12,8 +12,9 @@ from kit.clock import ManualClock
 from services.router.providers.port import Batch, Failure, ProviderError
 from services.router.providers.triton import TritonProvider
 from services.router.providers.triton_answer import Answer
-from services.router.providers.triton_contract import Part
-from services.router.providers.triton_port import TritonConfig
+from services.router.providers.triton_contract import Contract, Part
+from services.router.providers.triton_port import TritonConfig, TritonTransport
+from services.router.providers.triton_servers import ANY_RULES, Servers
 from services.router.providers.triton_wire import Ask, Outputs, Signature
 from services.router.template import ChatTemplate
 from tests.unit.router.triton_models import BLS, HEAD, LLMAPI, VLLM, a_call
@@ -259,6 +260,9 @@ class ScriptedTransport:
             raise ProviderError(Failure.CREDENTIALS, "No.")
         return self.described.settings
 
+    async def version(self, _deadline_s: float) -> str:
+        return "2.51.0"
+
     async def is_ready(self, _deadline_s: float) -> bool:
         raise ProviderError(Failure.CONNECT, "No.")
 
@@ -269,7 +273,8 @@ class ScriptedTransport:
 
 def a_provider(transport: ScriptedTransport) -> TritonProvider:
     template = ChatTemplate("{{ messages[0].content }}", clock=ManualClock())
-    return TritonProvider(TritonConfig(model_name="m", template=template), transport)
+    servers = Servers[TritonTransport, Contract]({"one": transport}, ANY_RULES)
+    return TritonProvider(TritonConfig(model_name="m", template=template), servers)
 
 
 async def batches_of(provider: TritonProvider) -> list[Batch]:
