@@ -207,7 +207,8 @@ def _triton(
         contract=contract_wish(options),
         template=template,
         servers=tuple(
-            TritonAddress(server.grpc_address, server.http_address) for server in entry.all_servers
+            TritonAddress(server.grpc_address, server.http_address, server.metrics_address)
+            for server in entry.all_servers
         ),
         rules=Rules(version_min=entry.version_min, interval_s=settings.probe_interval_s),
         transport=entry.transport,

@@ -18,7 +18,7 @@ import structlog
 from services.router.catalog import Deployment
 from services.router.health import Breaker, OpenFailures
 from services.router.provider_entries import ProviderEntry
-from services.router.providers.port import Failure, Provider, ProviderError
+from services.router.providers.port import Backlogged, Failure, Provider, ProviderError
 from services.router.speed import Speed
 
 CREDENTIALS_COOL_S = 60.0
@@ -54,6 +54,11 @@ class Member:
     in_flight_count: int = 0
     speed: Speed = field(default_factory=Speed)
     is_leaving: bool = False
+
+    @property
+    def backlog_count(self) -> int:
+        """How many requests of others the upstream has, as far as the adapter knows."""
+        return self.provider.backlog_count() if isinstance(self.provider, Backlogged) else 0
 
 
 class Attempt:
@@ -180,9 +185,9 @@ class Fleet:
         return Attempt(self, deployment.name, member)
 
     def load(self, name: str) -> int:
-        """Return how many calls of a deployment run."""
+        """Return how many calls of a deployment run, and what its upstream has beside them."""
         member = self._members.get(name)
-        return 0 if member is None else member.in_flight_count
+        return 0 if member is None else member.in_flight_count + member.backlog_count
 
     def in_flight(self) -> Mapping[str, int]:
         """Return running calls by deployment."""

@@ -63,6 +63,11 @@ class TritonServerEntry(Entry):
         pattern=rf"{_HOST_PORT}|^$",
         description="Its HTTP port, host:port; needed for transport http.",
     )
+    metrics_address: str = Field(
+        "",
+        pattern=rf"{_HOST_PORT}|^$",
+        description="Its metrics port, host:port; the queue of TensorRT-LLM is read there.",
+    )
 
 
 class TritonEntry(Entry):
@@ -73,10 +78,15 @@ class TritonEntry(Entry):
     http_address: str = Field(
         "", description="Its HTTP port, host:port; needed for transport http."
     )
+    metrics_address: str = Field(
+        "",
+        pattern=rf"{_HOST_PORT}|^$",
+        description="Its metrics port, host:port; the queue of TensorRT-LLM is read there.",
+    )
     servers: list[TritonServerEntry] = Field(
         default_factory=list,
         max_length=SERVERS_MAX,
-        description="Instead of the two addresses: several servers with the same models.",
+        description="Instead of the addresses: several servers with the same models.",
     )
     transport: Literal["grpc", "http"] = Field("grpc", description="Which port is used.")
     version_min: str = Field(
@@ -118,7 +128,9 @@ class TritonEntry(Entry):
         # Not validated: the single form never was.
         return [
             TritonServerEntry.model_construct(
-                grpc_address=self.grpc_address, http_address=self.http_address
+                grpc_address=self.grpc_address,
+                http_address=self.http_address,
+                metrics_address=self.metrics_address,
             )
         ]
 
@@ -129,8 +141,9 @@ class TritonEntry(Entry):
 
     @model_validator(mode="after")
     def _has_addresses(self) -> "TritonEntry":
-        if self.servers and self.model_fields_set & {"grpc_address", "http_address"}:
-            raise ValueError("servers take the place of grpc_address and http_address")
+        single = {"grpc_address", "http_address", "metrics_address"}
+        if self.servers and self.model_fields_set & single:
+            raise ValueError("servers take the place of the addresses of a single one")
         for server in self.all_servers:
             if self.transport == "http" and not server.http_address:
                 raise ValueError("transport http needs http_address")

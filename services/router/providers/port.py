@@ -7,7 +7,7 @@ there is no other form in between. Nothing here speaks a wire protocol.
 from collections.abc import AsyncGenerator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -146,3 +146,11 @@ class Provider(Protocol):
 
     async def probe(self) -> bool:
         """Return whether the upstream is ready, by a check that costs nothing."""
+
+
+@runtime_checkable
+class Backlogged(Protocol):
+    """A provider that knows how busy its upstream is with what others sent."""
+
+    def backlog_count(self) -> int:
+        """Return how many requests wait or run there beside those that we know of."""

@@ -138,6 +138,7 @@ class TritonProvider:
                 try:
                     exchange = await self._begin(lease.server, asked)
                     while (batch := await exchange.batch()) is not None:
+                        lease.began()
                         if exchange.is_over:
                             lease.succeeded()
                         yield batch
@@ -157,6 +158,10 @@ class TritonProvider:
     def servers(self) -> "Sequence[Server[TritonTransport, Contract]]":
         """The servers."""
         return self._servers.all
+
+    def backlog_count(self) -> int:
+        """Return how many requests of others the servers have; see `Backlogged`."""
+        return self._servers.backlog_count
 
     async def probe(self) -> bool:
         """Return whether a server has the model loaded and ready."""
@@ -221,7 +226,7 @@ async def open_triton(
         config: Where the model is.
         http_pool: Connections to share, for transport http; its own when absent.
     """
-    async with open_ways(config, http_pool) as ways:
-        servers = Servers[TritonTransport, Contract](ways, config.rules)
+    async with open_ways(config, http_pool) as (ways, queues):
+        servers = Servers[TritonTransport, Contract](ways, config.rules, queues=queues)
         async with servers.watched():
             yield TritonProvider(config, servers)

@@ -77,6 +77,10 @@ class TritonEmbedder:
         batch.route.ignored_parameters.extend(sorted(body.keys() - _KNOWN))
         yield batch
 
+    def backlog_count(self) -> int:
+        """Return how many requests of others the servers have; see `Backlogged`."""
+        return self._servers.backlog_count
+
     async def probe(self) -> bool:
         """Return whether a server has the model loaded and ready."""
         return await self._servers.probe()
@@ -207,7 +211,7 @@ async def open_triton_embedder(
         tensors: What its tensors are called.
         http_pool: Connections to share, for transport http; its own when absent.
     """
-    async with open_ways(config, http_pool) as ways:
-        servers = Servers[EmbeddingTransport, Plan](ways, config.rules)
+    async with open_ways(config, http_pool) as (ways, queues):
+        servers = Servers[EmbeddingTransport, Plan](ways, config.rules, queues=queues)
         async with servers.watched():
             yield TritonEmbedder(tensors, servers)

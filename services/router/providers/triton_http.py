@@ -20,6 +20,7 @@ import msgspec
 from services.router.providers.port import Failure, ProviderError
 from services.router.providers.triton_errors import error_of
 from services.router.providers.triton_port import TritonConfig
+from services.router.providers.triton_queue import METRICS_BYTES_MAX, Queue, read_queue
 from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk, read_layout
 from services.router.providers.triton_wire import (
     Ask,
@@ -286,21 +287,46 @@ class HttpTransport:
         return _outputs(answer, head.headers.get(b"inference-header-content-length", b""))
 
     async def _get(self, target: Target, deadline_s: float) -> tuple[int, bytes]:
-        try:
-            exchange = await self._pool.request(
-                "GET", target, headers=self._headers, connect_s=self._connect_s(deadline_s)
-            )
-            try:
-                head = await exchange.head(deadline_s)
-                return head.status, await exchange.read_all(deadline_s, METADATA_BYTES_MAX)
-            finally:
-                exchange.close()
-        except UpstreamError as error:
-            raise _upstream_error(error, deadline_s) from error
+        return await _got(self._pool, target, self._headers, deadline_s, METADATA_BYTES_MAX)
 
     def _connect_s(self, deadline_s: float) -> float:
         left_s = deadline_s - asyncio.get_running_loop().time()
         return max(0.0, min(self._config.connect_s, left_s))
+
+
+class MetricsReader:
+    """Reads the queue of one server from its metrics; see `QueueReader`."""
+
+    def __init__(self, address: str, model_name: str, pool: HttpPool) -> None:
+        self._model_name = model_name
+        self._pool = pool
+        self._target = Target.of(f"http://{address}", "/metrics")
+        self._headers = build_headers(self._target, {})
+
+    async def read(self, deadline_s: float) -> Queue | None:
+        """Return the queue; see `QueueReader.read`."""
+        status, page = await _got(
+            self._pool, self._target, self._headers, deadline_s, METRICS_BYTES_MAX
+        )
+        return read_queue(page, self._model_name) if status == _OK else None
+
+
+async def _got(
+    pool: HttpPool, target: Target, headers: bytes, deadline_s: float, bytes_max: int
+) -> tuple[int, bytes]:
+    """Return status and body of a GET."""
+    left_s = max(0.0, deadline_s - asyncio.get_running_loop().time())
+    try:
+        exchange = await pool.request(
+            "GET", target, headers=headers, connect_s=min(pool.limits.connect_s, left_s)
+        )
+        try:
+            head = await exchange.head(deadline_s)
+            return head.status, await exchange.read_all(deadline_s, bytes_max)
+        finally:
+            exchange.close()
+    except UpstreamError as error:
+        raise _upstream_error(error, deadline_s) from error
 
 
 def _specs(tensors: Sequence[_Tensor]) -> dict[str, Spec]:

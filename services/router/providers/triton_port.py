@@ -13,10 +13,14 @@ from services.router.template import ChatTemplate
 
 
 class TritonAddress(NamedTuple):
-    """Where one server is: `host:port` on a private network."""
+    """Where one server is: `host:port` on a private network.
+
+    Without an address of its metrics its queue is not read.
+    """
 
     grpc: str = ""
     http: str = ""
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

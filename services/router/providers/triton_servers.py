@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import structlog
@@ -18,9 +18,17 @@ import structlog
 from kit.tasks import background
 from services.router.health import Breaker
 from services.router.providers.port import Failure, ProviderError
+from services.router.providers.triton_queue import Queue
 
 VERSION_MIN: Final = "2.39"
 """The first release that has the vLLM backend, of October 2023."""
+
+WEIGHT: Final = 0.2
+"""How much the newest answer counts in an average."""
+
+SLOWER_RATIO: Final = 2.0
+SLOWER_S: Final = 0.05
+"""Of two equally busy servers one is avoided when it takes this much longer to begin."""
 
 _ELSEWHERE: Final = frozenset(
     {Failure.CONNECT, Failure.UNAVAILABLE, Failure.INVALID_RESPONSE, Failure.INCOMPLETE}
@@ -57,6 +65,17 @@ WayT = TypeVar("WayT", bound=Way)
 MemoT = TypeVar("MemoT")
 
 
+class QueueReader(Protocol):
+    """Reads how long the queue at one server is."""
+
+    async def read(self, deadline_s: float) -> Queue | None:
+        """Return the queue, None when the server tells nothing of one.
+
+        Raises:
+            ProviderError: The server cannot be asked.
+        """
+
+
 class Rules(NamedTuple):
     """How servers are watched; `description_s` bounds the wait for a model's description."""
 
@@ -71,9 +90,23 @@ ANY_RULES: Final = Rules()
 
 
 class Server(Generic[WayT, MemoT]):
-    """One server; `memo` is what was found out about the model there."""
+    """One server; `memo` is what was found out about the model there.
 
-    __slots__ = ("breaker", "in_flight_count", "is_ready", "lock", "memo", "name", "way")
+    `queue` is what it last told of its queue, `ttft_s` how long answers took to begin, a moving
+    average in seconds.
+    """
+
+    __slots__ = (
+        "breaker",
+        "in_flight_count",
+        "is_ready",
+        "lock",
+        "memo",
+        "name",
+        "queue",
+        "ttft_s",
+        "way",
+    )
 
     def __init__(self, name: str, way: WayT) -> None:
         self.name = name
@@ -83,21 +116,44 @@ class Server(Generic[WayT, MemoT]):
         self.is_ready = True
         self.memo: MemoT | None = None
         self.lock = asyncio.Lock()
+        self.queue = Queue()
+        self.ttft_s = 0.0
 
     @property
-    def load(self) -> float:
-        """How busy it is."""
-        return self.in_flight_count
+    def backlog_count(self) -> int:
+        """How many requests wait or run there that are not known to be our own."""
+        return self.queue.waiting + max(0, self.queue.active - self.in_flight_count)
+
+    @property
+    def load(self) -> int:
+        """How many requests wait or run there."""
+        return self.in_flight_count + self.backlog_count
+
+    def is_worse_than(self, other: "Server[WayT, MemoT]") -> bool:
+        """Return whether it is busier, or as busy and lately much slower to begin."""
+        if self.load != other.load:
+            return self.load > other.load
+        return self.ttft_s > SLOWER_RATIO * other.ttft_s + SLOWER_S
 
 
 class Lease(Generic[WayT, MemoT]):
     """One request at one server."""
 
-    __slots__ = ("_is_told", "server")
+    __slots__ = ("_has_begun", "_is_told", "_start_s", "server")
 
     def __init__(self, server: Server[WayT, MemoT]) -> None:
         self.server = server
         self._is_told = False
+        self._has_begun = False
+        self._start_s = asyncio.get_running_loop().time()
+
+    def began(self) -> None:
+        """Tell that something of an answer came; the first time counts."""
+        if not self._has_begun:
+            self._has_begun = True
+            ttft_s = asyncio.get_running_loop().time() - self._start_s
+            known_s = self.server.ttft_s
+            self.server.ttft_s = known_s + WEIGHT * (ttft_s - known_s) if known_s else ttft_s
 
     def succeeded(self) -> None:
         """Tell that the server gave a whole answer."""
@@ -138,9 +194,15 @@ class Servers(Generic[WayT, MemoT]):
     """`all` servers of one model."""
 
     def __init__(
-        self, ways: Mapping[str, WayT], rules: Rules, *, random: Random | None = None
+        self,
+        ways: Mapping[str, WayT],
+        rules: Rules,
+        *,
+        queues: Mapping[str, QueueReader] = MappingProxyType({}),
+        random: Random | None = None,
     ) -> None:
-        """Take the ways to the model by the address of the server."""
+        """Take the ways to the model, and to its queue, by the address of the server."""
+        self._queues = queues
         self.all = [Server[WayT, MemoT](name, way) for name, way in ways.items()]
         self._rules = rules
         self._random = random or Random()  # noqa: S311 - no secret
@@ -191,19 +253,41 @@ class Servers(Generic[WayT, MemoT]):
         await asyncio.gather(*(self._look(server) for server in self.all))
         return any(server.is_ready for server in self.all)
 
+    @property
+    def backlog_count(self) -> int:
+        """How many requests wait or run at all servers that are not known to be our own."""
+        return sum(server.backlog_count for server in self.all)
+
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Ask on an interval whether the model is ready, where there are several servers."""
-        if len(self.all) == 1:
+        """Ask on an interval whether the model is ready, and how long queues are.
+
+        A single server is not asked whether it is ready: the deployment's own breaker is.
+        """
+        if len(self.all) == 1 and not self._queues:
             yield
             return
-        async with background(self._watch, name="triton-readiness"):
+        async with background(self._watch, name="triton-watch"):
             yield
 
     async def _watch(self) -> None:
         while True:
-            await self.probe()
+            looks = [self._look_at_queue(server) for server in self.all]
+            if len(self.all) > 1:
+                looks += [self._look(server) for server in self.all]
+            await asyncio.gather(*looks)
             await asyncio.sleep(self._rules.interval_s)
+
+    async def _look_at_queue(self, server: Server[WayT, MemoT]) -> None:
+        """Ask a server for its queue; one that does not tell has none."""
+        reader = self._queues.get(server.name)
+        if reader is None:
+            return
+        deadline_s = asyncio.get_running_loop().time() + self._rules.probe_s
+        try:
+            server.queue = await reader.read(deadline_s) or Queue()
+        except ProviderError:
+            server.queue = Queue()
 
     def _chosen(self, left: list[Server[WayT, MemoT]]) -> Server[WayT, MemoT] | None:
         """Return the less busy of two that are well, or of those that may be called at all."""
@@ -216,7 +300,7 @@ class Servers(Generic[WayT, MemoT]):
         if len(pool) < 2:
             return pool[0] if pool else None
         one, other = self._random.sample(pool, 2)
-        return one if one.load <= other.load else other
+        return other if one.is_worse_than(other) else one
 
     async def _look(self, server: Server[WayT, MemoT]) -> None:
         loop = asyncio.get_running_loop()

@@ -3,11 +3,16 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from services.router.providers.triton_http import HttpTransport, open_http_transport
+from services.router.providers.triton_http import (
+    HttpTransport,
+    MetricsReader,
+    open_http_transport,
+)
 from services.router.providers.triton_port import TritonAddress, TritonConfig
-from services.router.upstream import HttpPool
+from services.router.providers.triton_servers import QueueReader
+from services.router.upstream import HttpLimits, HttpPool, open_http_pool
 
 if TYPE_CHECKING:
     from services.router.providers.triton_grpc import GrpcTransport
@@ -15,24 +20,35 @@ if TYPE_CHECKING:
 AnyTransport: TypeAlias = "HttpTransport | GrpcTransport"
 
 
+class Ways(NamedTuple):
+    """The ways to a model at its servers, and those to the queues there, by address."""
+
+    models: "Mapping[str, AnyTransport]"
+    queues: Mapping[str, QueueReader]
+
+
 @asynccontextmanager
-async def open_ways(
-    config: TritonConfig, http_pool: HttpPool | None
-) -> "AsyncIterator[Mapping[str, AnyTransport]]":
-    """Open the ways to a model at all of its servers, by address; nothing is asked of them.
+async def open_ways(config: TritonConfig, http_pool: HttpPool | None) -> AsyncIterator[Ways]:
+    """Open the ways to a model at all of its servers; nothing is asked of them.
 
     Args:
         config: Where the model is.
-        http_pool: Connections to share, for transport http; its own when absent.
+        http_pool: Connections to share; its own when absent.
     """
     addresses = config.servers or (TritonAddress(config.grpc_address, config.http_address),)
     async with AsyncExitStack() as stack:
-        ways: dict[str, AnyTransport] = {}
+        if http_pool is None and any(address.metrics for address in addresses):
+            limits = HttpLimits(connections_max=config.connections_max, connect_s=config.connect_s)
+            http_pool = await stack.enter_async_context(open_http_pool(limits))
+        models: dict[str, AnyTransport] = {}
+        queues: dict[str, QueueReader] = {}
         for address in addresses:
             one = replace(config, grpc_address=address.grpc, http_address=address.http)
             name = address.http if config.transport == "http" else address.grpc
-            ways[name] = await stack.enter_async_context(_open_transport(one, http_pool))
-        yield ways
+            models[name] = await stack.enter_async_context(_open_transport(one, http_pool))
+            if address.metrics and http_pool is not None:
+                queues[name] = MetricsReader(address.metrics, config.model_name, http_pool)
+        yield Ways(models, queues)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -164,3 +165,35 @@ async def test_embeddings_go_to_the_server_that_is_there(
 
     assert 6 == len(found)
     assert all(msgspec.json.decode(batch.completion)["data"] for batch in found)
+
+
+async def test_queue_of_a_server_is_seen_and_is_gone_with_it(
+    triton: Triton, transport: Transport
+) -> None:
+    address = TritonAddress(triton.grpc_address, triton.http_address, triton.metrics_address)
+    model = "tiny-trtllm-paced"
+    config = replace(config_of([], transport, model, interval_s=0.05), servers=(address,))
+    bare = replace(config, servers=(address._replace(metrics=""),))
+    async with open_triton(config) as provider, open_triton(bare) as others:
+        call = a_call(max_tokens=3000)
+        async with asyncio.TaskGroup() as group:
+            readers = [
+                group.create_task(run(others, call, a_body(seed=seed, min_tokens=3000)))
+                for seed in range(6100, 6105)
+            ]
+            await eventually(lambda: provider.backlog_count() == 5)
+            for reader in readers:
+                reader.cancel()
+        await eventually(lambda: provider.backlog_count() == 0)
+
+    assert 0 == others.backlog_count()
+
+
+async def test_server_without_metrics_has_no_queue(triton: Triton, transport: Transport) -> None:
+    address = TritonAddress(triton.grpc_address, triton.http_address, NOWHERE)
+    config = replace(config_of([], transport, interval_s=0.01), servers=(address,))
+    async with open_triton(config) as provider:
+        outcome = await run(provider, a_call(max_tokens=3), a_body(seed=1))
+
+        assert 0 == provider.backlog_count()
+    assert outcome.text

@@ -5,11 +5,13 @@ is taken unless the request says how to sample, the stop word stays in the text,
 text ended, an error is a traceback, and the end of a call is a response without data.
 """
 
+import collections
 import importlib.util
 import json
 import os
 import re
 import sys
+import threading
 import traceback
 
 import numpy as np
@@ -116,17 +118,69 @@ def fail(sender, message, code):
     sender.send(flags=engine.FINAL)
 
 
+class Gauges:
+    """The metrics of TensorRT-LLM that tell how many requests there are."""
+
+    def __init__(self, model_name):
+        self.family = pb_utils.MetricFamily(
+            name="nv_trt_llm_request_metrics",
+            description="TRT LLM request metrics",
+            kind=pb_utils.MetricFamily.GAUGE,
+        )
+        labels = {"model": model_name, "version": "1"}
+        self.gauges = {
+            kind: self.family.Metric(labels={**labels, "request_type": kind})
+            for kind in ("active", "waiting", "max")
+        }
+
+    def show(self, **counts):
+        for kind, count in counts.items():
+            self.gauges[kind].set(count)
+
+
 class TritonPythonModel(engine.TritonPythonModel):
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         Generation.accumulates = parameters["accumulate_tokens"]["string_value"] == "true"
+        self.limit = int(parameters["max_num_requests"]["string_value"])
+        self.running = 0
+        self.waiting = collections.deque()
+        self.lock = threading.Lock()
+        self.gauges = Gauges(args["model_name"])
+        self.gauges.show(active=0, waiting=0, max=self.limit)
         super().initialize(args)
 
     def execute(self, requests):
         for request in requests:
             try:
-                self.arrived.put(Generation(request, self.model, self.max_model_len))
+                generation = Generation(request, self.model, self.max_model_len)
             except Exception:
                 message = traceback.format_exc()
                 fail(request.get_response_sender(), message, pb_utils.TritonError.INTERNAL)
+                continue
+            with self.lock:
+                self.waiting.append(generation)
+                self.admit()
         return None
+
+    def admit(self):
+        """Lets waiting requests run as long as there is room; the lock is held."""
+        while self.waiting and self.running < self.limit:
+            self.running += 1
+            self.arrived.put(self.waiting.popleft())
+        self.gauges.show(active=self.running, waiting=len(self.waiting))
+
+    def advance(self, generation):
+        done = super().advance(generation)
+        if done:
+            with self.lock:
+                self.running -= 1
+                self.admit()
+        return done
+
+    def finalize(self):
+        with self.lock:
+            left, self.waiting = self.waiting, collections.deque()
+        for generation in left:
+            generation.fail("Model is unloading", pb_utils.TritonError.UNAVAILABLE)
+        super().finalize()
