@@ -187,12 +187,13 @@ class TritonProvider:
     async def _read_contract(self, way: TritonTransport) -> Contract:
         wish = self._config.contract
         signature = await way.signature(math.inf)
-        if needs_settings(signature, wish):
+        if needs_settings(signature):
             try:
                 settings = await way.settings(math.inf)
                 signature = signature._replace(settings=settings)
             except ProviderError as error:
-                # Who keeps the configuration to himself has to say how the text comes.
+                # Who keeps the configuration to himself has to say how the text comes, and has
+                # to let the model give several responses.
                 _log.warning(
                     "triton_settings_hidden", model=self._config.model_name, why=error.message
                 )

@@ -14,6 +14,9 @@ from turnpike.type.v1 import usage_pb2
 ANSWER_CHARS_MAX: Final = 32 * 1024 * 1024
 """Longest plain answer that is gathered in memory."""
 
+CHARS_PER_TOKEN: Final = 4
+"""How long a token is taken to be, where nobody counts them."""
+
 _RUNNING: Final = b'"logprobs":null,"finish_reason":null}]}\n\n'
 _LOGPROBS: Final = b'"logprobs":{"content":[%b],"refusal":null},"finish_reason":null}]}\n\n'
 _ENDS: Final = frozenset({"stop", "length"})
@@ -51,13 +54,12 @@ _TEXT: Final = _Form(
 class _Choice:
     """One choice: what was not handed over yet, and why it ended."""
 
-    __slots__ = ("finish_reason", "gathered", "has_started", "logprobs", "role", "start")
+    __slots__ = ("finish_reason", "gathered", "logprobs", "role", "start")
 
     def __init__(self, index: int, form: _Form, head: bytes, echo: str) -> None:
         self.gathered: list[str] = [echo] if echo else []
         self.logprobs: list[bytes] = []
         self.finish_reason = ""
-        self.has_started = False
         self.role = b"data: " + head + form.role % index if form.role else b""
         self.start = b"data: " + head + form.content % index
 
@@ -76,18 +78,22 @@ class _Choice:
 class Answer:
     """One answer while it grows: text that was not handed over yet, and running totals.
 
-    They are exact where the model counts; else each piece of text counts as a token.
+    They are exact where the model counts; else each piece of a stream counts as a token.
     """
 
     __slots__ = (
         "_call",
+        "_chars",
         "_choices",
         "_completion_tokens",
         "_form",
+        "_has_broken_off",
         "_has_started",
+        "_has_text",
         "_head",
         "_is_counted",
         "_new_pieces",
+        "_open_count",
         "_pieces",
         "_prompt_tokens",
         "_size",
@@ -109,15 +115,19 @@ class Answer:
         self._prompt_tokens = -1
         self._completion_tokens = 0
         self._pieces = 0
+        self._chars = 0
         self._new_pieces = 0
         self._has_started = False
+        self._has_text = bool(echo)
+        self._has_broken_off = False
+        self._open_count = choice_count
         # Copied for each batch: cheaper than building the nested message anew.
         self._template = Batch()
 
     @property
     def is_finished(self) -> bool:
         """Whether the model said of every choice why it ended."""
-        return all(choice.finish_reason for choice in self._choices)
+        return self._open_count == 0
 
     @property
     def has_started(self) -> bool:
@@ -138,9 +148,9 @@ class Answer:
             raise ProviderError(
                 Failure.INVALID_RESPONSE, "The model's answer is longer than any answer may be."
             )
-        if not self._call.is_streaming or not any(choice.gathered for choice in self._choices):
+        if not self._has_text or not self._call.is_streaming:
             return None
-        if all(choice.finish_reason in _ENDS for choice in self._choices):
+        if self._open_count == 0 and not self._has_broken_off:
             return None
         batch = Batch()
         if self._is_counted:
@@ -185,13 +195,18 @@ class Answer:
         choice = self._choices[part.index]
         if choice.finish_reason:
             return
-        choice.finish_reason = part.finish_reason
+        if part.finish_reason:
+            choice.finish_reason = part.finish_reason
+            self._open_count -= 1
+            self._has_broken_off |= part.finish_reason not in _ENDS
         if part.logprobs:
             choice.logprobs.extend(part.logprobs)
         if part.text:
             choice.gathered.append(part.text)
             self._size += len(part.text)
+            self._chars += len(part.text)
             self._new_pieces += 1
+            self._has_text = True
 
     def _count(self, part: Part) -> None:
         if self._prompt_tokens < 0:
@@ -209,26 +224,28 @@ class Answer:
 
     def _put_events(self, batch: Batch) -> None:
         """Put all text that was not handed over into a batch, an event for each choice."""
-        events: list[bytes] = []
+        events = b""
         count = 0
         for choice in self._choices:
-            if choice.role and not choice.has_started:
-                events.append(choice.role)
-            choice.has_started = True
-            count += bool(choice.gathered)
+            if not self._has_started:
+                events += choice.role
             if choice.gathered or choice.logprobs:
-                events.append(choice.event(self._form))
+                count += bool(choice.gathered)
+                events += choice.event(self._form)
         self._has_started = True
+        self._has_text = False
         self._size = 0
         self._pieces += self._new_pieces
         # Where nobody counts, what is handed over is counted by its pieces.
         batch.content_event_count = count if self._is_counted else self._new_pieces
         self._new_pieces = 0
-        batch.sse = b"".join(events)
+        batch.sse = events
 
     def _usage(self) -> usage_pb2.TokenUsage:
         if not self._is_counted:
-            return estimate(max(1, self._pieces + self._new_pieces))
+            pieces = self._pieces + self._new_pieces
+            # A piece of a stream is about a token; one that came whole is not.
+            return estimate(pieces if pieces > 1 else max(1, -(-self._chars // CHARS_PER_TOKEN)))
         return usage_pb2.TokenUsage(
             prompt_token_count=self._prompt_tokens,
             completion_token_count=self._completion_tokens,

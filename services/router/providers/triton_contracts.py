@@ -42,11 +42,9 @@ ANY_CONTRACT: Final = ContractWish()
 """The wish of an owner who says nothing."""
 
 
-def needs_settings(signature: Signature, wish: ContractWish) -> bool:
-    """Return whether the settings of the model's configuration matter."""
-    if wish.is_whole is not None or wish.name not in (ContractName.AUTO, ContractName.TRTLLM_BLS):
-        return False
-    return "max_tokens" in signature.inputs
+def needs_settings(signature: Signature) -> bool:
+    """Return whether the settings of the model's configuration matter: not to the vLLM backend."""
+    return "sampling_parameters" not in signature.inputs
 
 
 def contract_of(signature: Signature, wish: ContractWish) -> Contract:

@@ -10,7 +10,7 @@ Source: triton-inference-server/common `protobuf/grpc_service.proto`, read 2026-
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from services.router.providers.triton_vectors import (
 )
 from services.router.providers.triton_wire import (
     Ask,
+    ModelSettings,
     Outputs,
     Signature,
     Spec,
@@ -150,10 +151,11 @@ class GrpcTransport:
             raise _rpc_error(error) from None
         return Signature(_specs(answer.inputs), _specs(answer.outputs))
 
-    async def settings(self, deadline_s: float) -> Mapping[str, str]:
-        """Return the parameters of the configuration; see `TritonTransport.settings`."""
+    async def settings(self, deadline_s: float) -> ModelSettings:
+        """Return what the configuration says; see `TritonTransport.settings`."""
         config = await self._model_config(deadline_s)
-        return {name: value.string_value for name, value in config.parameters.items()}
+        given = {name: value.string_value for name, value in config.parameters.items()}
+        return ModelSettings(given, bool(config.model_transaction_policy.decoupled))
 
     async def is_ready(self, deadline_s: float) -> bool:
         """Return whether the model is ready; see `Way.is_ready`."""

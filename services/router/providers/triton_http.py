@@ -10,7 +10,7 @@ Source: triton-inference-server/server `docs/protocol/extension_generate.md`, re
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import quote
@@ -24,6 +24,7 @@ from services.router.providers.triton_queue import METRICS_BYTES_MAX, Queue, rea
 from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk, read_layout
 from services.router.providers.triton_wire import (
     Ask,
+    ModelSettings,
     Outputs,
     Signature,
     Spec,
@@ -74,8 +75,13 @@ class _Setting(msgspec.Struct):
     string_value: str = ""
 
 
+class _Policy(msgspec.Struct):
+    decoupled: bool = False
+
+
 class _Settings(msgspec.Struct):
     parameters: dict[str, _Setting] = {}
+    model_transaction_policy: _Policy = msgspec.field(default_factory=_Policy)
 
 
 class _Error(msgspec.Struct):
@@ -204,8 +210,8 @@ class HttpTransport:
             ) from error
         return Signature(_specs(found.inputs), _specs(found.outputs))
 
-    async def settings(self, deadline_s: float) -> Mapping[str, str]:
-        """Return the parameters of the configuration; see `TritonTransport.settings`."""
+    async def settings(self, deadline_s: float) -> ModelSettings:
+        """Return what the configuration says; see `TritonTransport.settings`."""
         status, body = await self._get(self._config_target, deadline_s)
         if status != _OK:
             raise _status_error(status, body)
@@ -215,7 +221,8 @@ class HttpTransport:
             raise ProviderError(
                 Failure.INVALID_RESPONSE, "The Triton server does not describe its model."
             ) from error
-        return {name: setting.string_value for name, setting in found.parameters.items()}
+        given = {name: setting.string_value for name, setting in found.parameters.items()}
+        return ModelSettings(given, found.model_transaction_policy.decoupled)
 
     async def is_ready(self, deadline_s: float) -> bool:
         """Return whether the model is ready; see `Way.is_ready`."""

@@ -1,6 +1,6 @@
 """What the Triton adapter and its two transports agree on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ from services.router.prompt_tools import PromptTools
 from services.router.providers.triton_contracts import ANY_CONTRACT, ContractWish
 from services.router.providers.triton_servers import ANY_RULES, Rules, Way
 from services.router.providers.triton_vectors import ModelLayout, Output, TextsAsk
-from services.router.providers.triton_wire import Ask, Outputs, Signature
+from services.router.providers.triton_wire import Ask, ModelSettings, Outputs, Signature
 from services.router.template import ChatTemplate
 
 
@@ -78,8 +78,8 @@ class TritonTransport(Way, Protocol):
             ProviderError: The server cannot be asked or does not have the model.
         """
 
-    async def settings(self, deadline_s: float) -> Mapping[str, str]:
-        """Return the parameters of the model's configuration.
+    async def settings(self, deadline_s: float) -> ModelSettings:
+        """Return what the model's configuration says.
 
         Raises:
             ProviderError: The server cannot be asked, or does not show them.

@@ -3,7 +3,7 @@
 The pipeline (`tensorrt_llm_bls`, `ensemble`) has a batch dimension, counts tokens, never says why
 an answer ended and leaves the stop word in the text. Whether its text comes in pieces is in its
 configuration, `accumulate_tokens`. The LLM API tells the whole text every time and why it ended,
-and counts nothing.
+and counts nothing. A model that may give only one response is asked for its whole answer.
 
 Both choose the likeliest token unless something else is asked, so `top_p` 1 is said where the
 request leaves it open; temperature 0 is said as one candidate, because 0 itself was long refused.
@@ -48,6 +48,7 @@ class _TrtLlmContract:
     FIELD_INPUTS: ClassVar[Mapping[str, str]] = {}
     REQUIRED: ClassVar[frozenset[str]] = frozenset()
     PREFIX: ClassVar[str] = ""
+    STREAM: ClassVar[str] = ""
     is_counted = False
 
     def __init__(self, signature: Signature, adapters: Mapping[str, LoraSource]) -> None:
@@ -130,8 +131,8 @@ class TrtLlmPipelineContract(_TrtLlmContract):
         {"text_input", "max_tokens", "stream"}
         | {"return_num_input_tokens", "return_num_output_tokens"}
     )
+    STREAM = "stream"
     _FLAGS: Final = (
-        "stream",
         "exclude_input_in_output",
         "return_num_input_tokens",
         "return_num_output_tokens",
@@ -149,7 +150,9 @@ class TrtLlmPipelineContract(_TrtLlmContract):
         super().__init__(signature, adapters)
         self._served |= {"include_stop_str_in_output"}
         if is_whole is None:
-            is_whole = signature.settings.get("accumulate_tokens", "").lower() in _TRUE_WORDS
+            is_whole = (
+                signature.settings.parameters.get("accumulate_tokens", "").lower() in _TRUE_WORDS
+            )
         self._names = OutputNames(
             text="text_output",
             prompt_tokens="num_input_tokens",
@@ -162,6 +165,8 @@ class TrtLlmPipelineContract(_TrtLlmContract):
         inputs = self._begin(call, body, prompt)
         for flag in self._FLAGS:
             inputs.put(flag, True)  # noqa: FBT003 - the value of a tensor
+        if self._signature.settings.is_decoupled:
+            inputs.put(self.STREAM, True)  # noqa: FBT003 - the value of a tensor
         if stops := texts(body, "stop"):
             # A model that cannot be told is stopped by closing the call.
             inputs.put("stop_words", *stops)
@@ -190,8 +195,8 @@ class TrtLlmApiContract(_TrtLlmContract):
     REQUIRED = frozenset(
         {"text_input", "streaming", "sampling_param_max_tokens", "return_finish_reason"}
     )
+    STREAM = "streaming"
     _FLAGS: Final = (
-        "streaming",
         "sampling_param_exclude_input_from_output",
         "return_finish_reason",
     )
@@ -214,6 +219,8 @@ class TrtLlmApiContract(_TrtLlmContract):
         inputs = self._begin(call, body, prompt)
         for flag in self._FLAGS:
             inputs.put(flag, True)  # noqa: FBT003 - the value of a tensor
+        if self._signature.settings.is_decoupled:
+            inputs.put(self.STREAM, True)  # noqa: FBT003 - the value of a tensor
         if stops := texts(body, "stop"):
             inputs.put("sampling_param_stop", *stops)
         return inputs.ask()

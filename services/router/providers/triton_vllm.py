@@ -6,7 +6,7 @@ Source: triton-inference-server/vllm_backend `src/model.py` and `src/utils/reque
 2026-01.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -145,19 +145,10 @@ class VllmReader:
 
     def read(self, outputs: Outputs) -> Sequence[Part]:
         """Return what a response has; see `Reader.read`."""
-        count = self.choice_count
-        texts = elements(outputs, "text_output", count)
-        if texts is None:
-            raise malformed()
-        counts = elements(outputs, "num_output_tokens", count)
-        reasons = elements(outputs, "finish_reason", count)
-        prompt = elements(outputs, "num_input_tokens", 1)
-        parts = [Part(text=text_of(text), index=index) for index, text in enumerate(texts)]
-        for part in parts:
-            reason = text_of(reasons[part.index]) if reasons else ""
-            part.finish_reason = "" if reason in GOES_ON else reason
-            part.num_input_tokens = count_of(prompt[0]) if prompt else None
-            part.num_output_tokens = count_of(counts[part.index]) if counts else None
+        if self.choice_count == 1:
+            parts: Sequence[Part] = (_part(outputs),)
+        else:
+            parts = [_part(each, index) for index, each in enumerate(self._split(outputs))]
         if self._top_count >= 0:
             self._put_logprobs(parts, outputs)
         return parts
@@ -166,12 +157,35 @@ class VllmReader:
         """Return nothing: the end was in a response, or the answer is not complete."""
         return ()
 
+    def _split(self, outputs: Outputs) -> Iterator[Outputs]:
+        """Yield what each choice has of a response."""
+        count = self.choice_count
+        names = ("text_output", "num_output_tokens", "finish_reason")
+        found = {name: elements(outputs, name, count) for name in names}
+        prompt = outputs.get("num_input_tokens")
+        for index in range(count):
+            own = {name: values[index] for name, values in found.items() if values is not None}
+            yield {**own, "num_input_tokens": prompt}
+
     def _put_logprobs(self, parts: Sequence[Part], outputs: Outputs) -> None:
         found = elements(outputs, "logprobs", self.choice_count)
         if found is None:
             raise malformed()
         for part in parts:
             part.logprobs = tuple(logprob_entries(text_of(found[part.index]), self._top_count))
+
+
+def _part(outputs: Outputs, index: int = 0) -> Part:
+    """Return what a response has of one choice; every output has one element."""
+    reason = text_of(outputs.get("finish_reason", ""))
+    new, prompt = outputs.get("num_output_tokens"), outputs.get("num_input_tokens")
+    return Part(
+        text_of(outputs.get("text_output")),
+        "" if reason in GOES_ON else reason,
+        None if prompt is None else count_of(prompt),
+        None if new is None else count_of(new),
+        index,
+    )
 
 
 def sampling_parameters(

@@ -45,15 +45,22 @@ class Spec(NamedTuple):
     rank: int = 1
 
 
-class Signature(NamedTuple):
-    """The tensors of one model by name.
+class ModelSettings(NamedTuple):
+    """What a model's configuration says, where the server shows it.
 
-    `settings` are the parameters of its configuration, where the server shows them.
+    `is_decoupled` tells that it may give several responses to one request.
     """
+
+    parameters: Mapping[str, str] = {}
+    is_decoupled: bool = True
+
+
+class Signature(NamedTuple):
+    """The tensors of one model by name."""
 
     inputs: Mapping[str, Spec]
     outputs: Mapping[str, Spec]
-    settings: Mapping[str, str] = {}
+    settings: ModelSettings = ModelSettings()
 
 
 class Tensor(NamedTuple):

@@ -45,6 +45,7 @@ CONTRACTS: Mapping[str, Mapping[str, Any]] = {
     "tiny-trtllm": {},
     "tiny-trtllm-paced": {},
     "tiny-llmapi": {},
+    "tiny-llmapi-whole": {},
     "tiny-custom": {"contract": CUSTOM},
 }
 UPSTREAM = usage_pb2.USAGE_SOURCE_UPSTREAM

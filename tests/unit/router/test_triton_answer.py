@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from services.router.providers.triton_answer import Answer
 from services.router.providers.triton_contract import Contract, Part
 from services.router.providers.triton_port import TritonConfig, TritonTransport
 from services.router.providers.triton_servers import ANY_RULES, Servers
-from services.router.providers.triton_wire import Ask, Outputs, Signature
+from services.router.providers.triton_wire import Ask, ModelSettings, Outputs, Signature
 from services.router.template import ChatTemplate
 from tests.unit.router.triton_models import BLS, HEAD, LLMAPI, VLLM, a_call
 from turnpike.type.v1 import usage_pb2
@@ -253,10 +253,10 @@ class ScriptedTransport:
 
     async def signature(self, _deadline_s: float) -> Signature:
         self.metadata_count += 1
-        return self.described._replace(settings={})
+        return self.described._replace(settings=ModelSettings())
 
-    async def settings(self, _deadline_s: float) -> Mapping[str, str]:
-        if not self.described.settings:
+    async def settings(self, _deadline_s: float) -> ModelSettings:
+        if not self.described.settings.parameters:
             raise ProviderError(Failure.CREDENTIALS, "No.")
         return self.described.settings
 
@@ -346,7 +346,7 @@ async def test_settings_say_whether_a_model_repeats_its_text(setting: str, text:
     counts = {"num_input_tokens": 4, "num_output_tokens": 1}
     script: list[Step] = [[{"text_output": piece, **counts}] for piece in ("a", "a b")]
     settings = {"accumulate_tokens": setting} if setting else {}
-    transport = ScriptedTransport(script, described=BLS._replace(settings=settings))
+    transport = ScriptedTransport(script, described=BLS._replace(settings=ModelSettings(settings)))
 
     batches = await batches_of(a_provider(transport))
 
@@ -369,6 +369,18 @@ async def test_answer_that_nobody_counts_is_estimated_by_its_pieces() -> None:
     usage = batches[-1].finish.usage
     assert (usage_pb2.USAGE_SOURCE_ESTIMATED, 3) == (usage.source, usage.completion_token_count)
     assert b"" == batches[-1].finish.usage_json
+
+
+async def test_answer_that_nobody_counts_and_that_came_whole_is_estimated_by_its_length() -> None:
+    script: list[Step] = [[{"text_output": "x" * 41, "finish_reason": "stop"}]]
+    transport = ScriptedTransport(script, described=LLMAPI)
+
+    (batch,) = await batches_of(a_provider(transport))
+
+    assert (1, 11) == (
+        batch.content_event_count,
+        batch.finish.usage.completion_token_count,
+    )
 
 
 async def test_server_that_cannot_be_asked_is_not_ready() -> None:

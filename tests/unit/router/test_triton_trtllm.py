@@ -17,7 +17,7 @@ from services.router.providers.triton_contracts import (
 )
 from services.router.providers.triton_trtllm import TrtLlmApiContract, TrtLlmPipelineContract
 from services.router.providers.triton_vllm import VllmContract
-from services.router.providers.triton_wire import Outputs, Signature
+from services.router.providers.triton_wire import ModelSettings, Outputs, Signature
 from tests.unit.router.triton_models import BLS, LLMAPI, VLLM, a_body, a_call, values, without
 
 AUTO = ContractWish()
@@ -79,13 +79,21 @@ def test_model_with_other_inputs_has_no_contract() -> None:
     assert Failure.INVALID_RESPONSE is caught.value.failure
 
 
-def test_settings_are_wanted_only_where_they_say_how_the_text_comes() -> None:
-    told = ContractWish(ContractName.TRTLLM_BLS, is_whole=False)
+def test_settings_are_wanted_where_they_say_how_the_text_comes() -> None:
+    assert [True, True, False] == [needs_settings(each) for each in (BLS, LLMAPI, VLLM)]
 
-    assert needs_settings(BLS, AUTO)
-    assert not needs_settings(VLLM, AUTO)
-    assert not needs_settings(LLMAPI, AUTO)
-    assert not needs_settings(BLS, told)
+
+@pytest.mark.parametrize(
+    ("kind", "signature", "flag"),
+    [(TrtLlmPipelineContract, BLS, "stream"), (TrtLlmApiContract, LLMAPI, "streaming")],
+)
+def test_model_with_one_response_is_not_asked_for_a_stream(
+    kind: type[TrtLlmPipelineContract | TrtLlmApiContract], signature: Signature, flag: str
+) -> None:
+    single = signature._replace(settings=ModelSettings(is_decoupled=False))
+
+    assert asked(kind(signature))[flag] is True
+    assert flag not in asked(kind(single))
 
 
 # The pipeline.
@@ -211,7 +219,7 @@ def test_stop_word_counts_as_stop_although_the_bound_is_reached() -> None:
 
 
 def test_pipeline_that_repeats_its_text_is_found_out_by_its_settings() -> None:
-    repeating = BLS._replace(settings={"accumulate_tokens": "True"})
+    repeating = BLS._replace(settings=ModelSettings({"accumulate_tokens": "True"}))
     responses = [piece("a"), piece("a b"), piece("a b\ufffd")]
 
     found, declared = (

@@ -134,6 +134,7 @@ def test_response_has_what_is_new_and_the_end() -> None:
         {"text_output": "a", "num_output_tokens": -1},
         {"text_output": "a", "num_input_tokens": 1.5},
         {"text_output": "a", "finish_reason": 3},
+        {"text_output": "a", "finish_reason": ["stop"]},
     ],
 )
 def test_response_of_another_form_is_an_invalid_response(outputs: dict[str, Any]) -> None:

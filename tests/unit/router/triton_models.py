@@ -9,7 +9,7 @@ import msgspec
 
 from services.router.constraints import constraint_of
 from services.router.providers.port import Body, Call
-from services.router.providers.triton_wire import Ask, Signature, Spec
+from services.router.providers.triton_wire import Ask, ModelSettings, Signature, Spec
 
 HEAD = b'{"id":"a","created":1,"model":"m",'
 
@@ -46,7 +46,7 @@ BLS = Signature(
         " return_num_output_tokens",
     ),
     outputs=specs(2, BYTES="text_output", INT32="num_input_tokens num_output_tokens"),
-    settings={"accumulate_tokens": "false"},
+    settings=ModelSettings({"accumulate_tokens": "false"}),
 )
 LLMAPI = Signature(
     inputs=specs(
