@@ -171,6 +171,8 @@ class DeploymentEntry(Entry):
             raise ValueError(f"{unknown[0]} is no feature; {', '.join(sorted(FEATURES))} are")
         if (self.contract == "custom") != (self.chat_tensors is not None):
             raise ValueError("contract custom and chat_tensors need each other")
+        if self.contract == "vllm" and self.text_form == "whole":
+            raise ValueError("the text of contract vllm comes in pieces")
         if stray := sorted(self.lora.keys() - set(self.adapters)):
             raise ValueError(f"lora: {stray[0]} is none of the adapters")
         return self

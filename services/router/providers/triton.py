@@ -17,7 +17,7 @@ import structlog
 from services.router.providers.constraint_fields import unsupported
 from services.router.providers.port import Batch, Body, Call, ProviderError
 from services.router.providers.triton_answer import Answer
-from services.router.providers.triton_contract import Contract
+from services.router.providers.triton_contract import Contract, Reader
 from services.router.providers.triton_contracts import contract_of, needs_settings
 from services.router.providers.triton_errors import STRUCTURED
 from services.router.providers.triton_port import TritonConfig, TritonGeneration, TritonTransport
@@ -61,19 +61,20 @@ class _Exchange:
         "is_over",
     )
 
-    def __init__(self, asked: _Asked, contract: Contract, generation: TritonGeneration) -> None:
-        call, body = asked.call, asked.body
+    def __init__(
+        self,
+        asked: _Asked,
+        answer: Answer,
+        reader: Reader,
+        generation: TritonGeneration,
+        ignored: Sequence[str],
+    ) -> None:
         self._generation = generation
-        self._reader = contract.reader(call, body)
-        self._answer = Answer(
-            call,
-            echo=asked.prompt if is_echoed(call, body) else "",
-            choice_count=self._reader.choice_count,
-            is_counted=contract.is_counted,
-        )
-        self._ignored = _ignored(contract, call, body)
+        self._reader = reader
+        self._answer = answer
+        self._ignored = ignored
         self._loop = asyncio.get_running_loop()
-        self._idle_s = call.idle_s
+        self._idle_s = asked.call.idle_s
         self._until_s = asked.deadline_s
         self.has_read = False
         self.is_over = False
@@ -173,16 +174,23 @@ class TritonProvider:
         Raises:
             ProviderError: It could not be sent, or the model there cannot be asked for this.
         """
-        call, deadline_s = asked.call, asked.deadline_s
+        call, body, deadline_s = asked.call, asked.body, asked.deadline_s
         contract = await self._servers.memo(server, self._read_contract, deadline_s)
-        request = contract.ask(call, asked.body, asked.prompt)
+        request = contract.ask(call, body, asked.prompt)
+        reader = contract.reader(call, body)
+        answer = Answer(
+            call,
+            echo=asked.prompt if is_echoed(call, body) else "",
+            choice_count=reader.choice_count,
+            is_counted=contract.is_counted,
+        )
         if asked.images:
             contract.check_takes_images()
             if not asked.files:
                 asked.files = await self._prompts.images(asked.images, deadline_s=deadline_s)
             request = (*request, contract.images(asked.files))
         generation = await server.way.start(request, call.request_id, deadline_s)
-        return _Exchange(asked, contract, generation)
+        return _Exchange(asked, answer, reader, generation, _ignored(contract, call, body))
 
     async def _read_contract(self, way: TritonTransport) -> Contract:
         wish = self._config.contract

@@ -68,6 +68,7 @@ _MEANS_NOTHING: Final[dict[str, frozenset[bytes]]] = {
 """Fields that change the answer, with the values that ask for nothing."""
 
 FIELDS: Final = frozenset(_MEANS_NOTHING)
+_SEED_BITS: Final = {"UINT64": 64, "INT64": 63, "UINT32": 32, "INT32": 31}
 _IMAGES: Final = "messages"
 
 
@@ -189,8 +190,19 @@ class Inputs:
             raise refused(param)
         found = decoded(body, param)
         values = found if isinstance(found, list) else [found]
+        if param == "seed":
+            values = [_seed(value, self._known[name].datatype) for value in values]
         if values:
             self.put(name, *values, param=param)
+
+
+def _seed(value: Value, datatype: str) -> Value:
+    """Return a seed that the type can hold: any number will do, as long as it is the same."""
+    bits = _SEED_BITS.get(datatype)
+    if bits is None or isinstance(value, bool) or not isinstance(value, int):
+        return value
+    whole: int = value % (1 << bits)
+    return whole
 
 
 def is_asked(body: Body, param: str, *, of: bool = False) -> bool:

@@ -61,6 +61,8 @@ def contract_of(signature: Signature, wish: ContractWish) -> Contract:
             raise unfit("has a contract of its own, and nobody named its tensors")
         return CustomContract(signature, wish.tensors)
     if name is ContractName.VLLM:
+        if wish.is_whole:
+            raise unfit("is one of the vLLM backend, whose text comes in pieces")
         return VllmContract(signature)
     if name is ContractName.TRTLLM_BLS:
         return TrtLlmPipelineContract(signature, is_whole=wish.is_whole, adapters=wish.adapters)

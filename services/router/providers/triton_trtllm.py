@@ -112,7 +112,9 @@ class _TrtLlmContract:
             inputs.put(f"{self.PREFIX}top_k", 1)
             return
         for param in _SAMPLING:
-            inputs.put_field(body, param, f"{self.PREFIX}{param}")
+            # Every candidate is 0 or -1 elsewhere, and neither is one here.
+            if param != "top_k" or is_asked(body, param):
+                inputs.put_field(body, param, f"{self.PREFIX}{param}")
         if not (is_asked(body, "top_p", of=True) or is_asked(body, "top_k")):
             inputs.put(f"{self.PREFIX}top_p", 1.0)
 

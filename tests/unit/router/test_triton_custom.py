@@ -205,6 +205,7 @@ def test_catalogue_says_where_adapters_are() -> None:
         ("contract: vllm", "one", "chat", "only a language model on triton"),
         ("text_form: whole", "two", "embedding", "only a language model on triton"),
         ("lora: {a: {task_id: 7}}", "two", "chat", "none of the adapters"),
+        ("contract: vllm\n          text_form: whole", "two", "chat", "comes in pieces"),
         ("contract: magic", "two", "chat", "contract"),
         (
             "{contract: custom, chat_tensors: {parameters: {tools: x}}}",

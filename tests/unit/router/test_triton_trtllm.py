@@ -72,6 +72,13 @@ def test_contract_that_was_declared_is_taken_and_its_inputs_are_needed() -> None
     assert Failure.INVALID_RESPONSE is caught.value.failure
 
 
+def test_vllm_never_repeats_its_text() -> None:
+    with pytest.raises(ProviderError) as caught:
+        contract_of(VLLM, ContractWish(is_whole=True))
+
+    assert Failure.INVALID_RESPONSE is caught.value.failure
+
+
 def test_model_with_other_inputs_has_no_contract() -> None:
     with pytest.raises(ProviderError) as caught:
         contract_of(without(VLLM, "sampling_parameters"), AUTO)
@@ -118,6 +125,8 @@ def test_pipeline_is_asked_with_a_batch_dimension_and_counts() -> None:
         ({"temperature": 0.5}, {"temperature": 0.5, "top_p": 1.0}),
         ({"temperature": 0}, {"top_k": 1}),
         ({"top_k": 4}, {"top_k": 4}),
+        ({"top_k": -1}, {"top_p": 1.0}),
+        ({"top_k": 0}, {"top_p": 1.0}),
         ({"top_p": 0.5, "temperature": 2}, {"temperature": 2.0, "top_p": 0.5}),
         ({"min_tokens": 3, "presence_penalty": 1}, {"min_tokens": 3, "presence_penalty": 1}),
     ],
@@ -170,9 +179,15 @@ def test_parameter_whose_input_is_missing_is_refused_unless_it_asks_for_nothing(
 
 
 def test_value_that_an_input_cannot_say_is_the_clients_fault() -> None:
-    assert (Failure.REJECTED, "seed") == refusal(pipeline(), seed=-1)
+    assert (Failure.REJECTED, "seed") == refusal(pipeline(), seed="x")
     assert (Failure.REJECTED, "top_k") == refusal(pipeline(), top_k=0.5)
     assert (Failure.REJECTED, "stop") == refusal(pipeline(), stop=[1])
+
+
+def test_any_seed_is_one_that_the_input_can_say() -> None:
+    found = [asked(pipeline(), seed=seed)["seed"] for seed in (7, -1, 2**64 + 7)]
+
+    assert [7, 2**64 - 1, 7] == found
 
 
 def test_seed_without_an_input_is_told_and_nothing_else_is_lost() -> None:
