@@ -1,5 +1,6 @@
 """Every answer of a model on a real Triton has OpenAI's form, over both transports."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -26,6 +27,10 @@ STREAMS: tuple[dict[str, Any], ...] = (
 async def site(open_site: OpenSite, triton: Triton, request: pytest.FixtureRequest) -> Site:
     catalogue = triton_catalogue(triton, request.param)
     catalogue["models"]["tiny-chat"]["operations"] = ["chat", "completion"]
+    for name in ("tiny-trtllm", "tiny-llmapi"):
+        model = copy.deepcopy(catalogue["models"]["tiny-chat"])
+        model["deployments"][0] |= {"name": f"{name}-local", "upstream_model": name}
+        catalogue["models"][name] = model
     deployment = {"name": "embed", "provider": "local", "upstream_model": "tiny-embed"}
     catalogue["models"]["tiny-embed"] = {
         "context_length": 2048,
@@ -39,6 +44,24 @@ async def site(open_site: OpenSite, triton: Triton, request: pytest.FixtureReque
 @pytest.fixture
 async def key(site: Site) -> Key:
     return await site.key(requests_per_minute=0, tokens_per_minute=0)
+
+
+@pytest.mark.parametrize("model", ["tiny-trtllm", "tiny-llmapi"])
+@pytest.mark.parametrize("stream", STREAMS)
+async def test_every_answer_of_another_contract_is_openais(
+    model: str, stream: dict[str, Any], site: Site, key: Key
+) -> None:
+    asked = {**CHAT, "model": model, "stop": "a", **stream}
+
+    found, _ = await recorded(site, key, "/chat/completions", asked, kind="chat")
+
+    for one in found:
+        check(one)
+    if stream:
+        check_stream(found)
+    (record,) = await site.settled(key, 1)
+    assert record.usage.completion_token_count >= 1
+    assert record.charge_nusd > 0
 
 
 @pytest.mark.parametrize(
