@@ -161,12 +161,16 @@ def test_start_answers_charges_and_ends_with_ctrl_c(checkout: Checkout) -> None:
     answer = checkout.ask(note["api_key"])
     until(lambda: checkout.command("usage", "list")["records"] != [], "usage", wait_s=10.0)
     verified = checkout.command("ledger", "verify")
+    explained = checkout.command("route", "explain", "--model", "tiny-chat")
+    replayed = checkout.command("route", "replay")
     process.send_signal(signal.SIGINT)
     code = process.wait(WAIT_S)
 
     record_usage = answer["usage"]["total_tokens"]
     assert record_usage > 0
     assert verified["is_clean"]
+    assert "tiny-chat-local" == explained["decision"]["first"]
+    assert {"same_count": 0, "different": [], "lost": []} == replayed
     assert 2 == len(children)
     assert 0 == code, checkout.said()
     assert [] == [pid for pid in children if find_process(pid)]
