@@ -27,8 +27,8 @@ from services.router.providers.converse_models import (
 )
 from services.router.providers.openai_errors import JUNK
 from services.router.providers.port import Body, Call
-from services.router.providers.semantics import check_said, unsaid, unsupported_field
 from services.router.providers.turns import read_dialogue
+from services.router.providers.unsaid import unsaid, unsupported
 
 _SAID: Final = (
     frozenset({"temperature", "top_p", "top_k", "stop", "tools", "tool_choice"}) | CONSTRAINTS
@@ -53,7 +53,7 @@ def encode_converse(
     Raises:
         ProviderError: UNSUPPORTED or REJECTED, with `param`.
     """
-    check_said(body, _SAID)
+    unsaid(body, _SAID)
     tools = read_tools(body, has_strict=has_native(call))
     structure = structure_of(call, tools)
     tools = structure.with_tool(tools)
@@ -93,7 +93,7 @@ class _Sampling:
         chosen = self._chosen(body, family)
         mode = call.options.get("sampling", "sent")
         if mode == "refused" and chosen:
-            raise unsupported_field(min(chosen))
+            raise unsupported(min(chosen))
         self.ignored = frozenset(chosen if mode == "ignored" else ())
         self.is_usual = not chosen or mode == "ignored"
         if mode == "sent":
@@ -106,7 +106,7 @@ class _Sampling:
         """Return what differs from what the model does by itself, as far as that is known."""
         found = {name: read_field(body, name, float) for name in ("temperature", "top_p", "top_k")}
         if (found["temperature"] or 0) > 1:
-            raise unsupported_field("temperature")
+            raise unsupported("temperature")
         if found["top_k"] is not None and found["top_k"] <= 0:
             found["top_k"] = None
         # New Claudes take no values at all, not even the usual ones.
@@ -125,7 +125,7 @@ class _Sampling:
         if "top_k" in chosen:
             fields = top_k_fields(family, int(chosen["top_k"]))
             if fields is None:
-                raise unsupported_field("top_k")
+                raise unsupported("top_k")
             self.extra |= fields
 
 
@@ -133,7 +133,7 @@ def _put_tools(request: Block, tools: Tools, conversation: Conversation, family:
     if tools.choice == "none" or not tools.written:
         if conversation.has_tool_use:
             # Converse takes no calls in a conversation without the tools.
-            raise unsupported_field("tool_choice" if tools.written else "tools")
+            raise unsupported("tool_choice" if tools.written else "tools")
         return
     written: list[Block] = []
     for tool in tools.written:

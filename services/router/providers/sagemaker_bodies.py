@@ -24,8 +24,8 @@ from services.router.providers.openai_texts import (
 )
 from services.router.providers.openai_usage import estimate
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
-from services.router.providers.semantics import unsaid
 from services.router.providers.translated import Translator
+from services.router.providers.unsaid import unsaid
 from services.router.providers.vectors import answer_of, entry_of, malformed, wish_of
 from turnpike.router.v1 import router_pb2
 
@@ -128,7 +128,7 @@ class EmbeddingBody:
             raise _unsupported("input", "Input as tokens")
         if wish.dimension_count:
             raise _unsupported("dimensions", "dimensions")
-        ignored = tuple(unsaid(body, _EMBEDDING_FIELDS))
+        ignored = unsaid(body, _EMBEDDING_FIELDS)
         return Written(msgspec.json.encode({self._field: wish.texts}), ignored)
 
     def read(self, call: Call, body: Body, answer: bytes) -> Batch:

@@ -13,15 +13,15 @@ from kit.errors import TurnpikeError
 from kit.sse import EventTooLargeError, SseSplitter, events
 from services.router.constraints import CONSTRAINTS, Kind
 from services.router.providers.chunk_writer import ChunkWriter, Counts
-from services.router.providers.constraint_fields import unsupported
+from services.router.providers.constraint_fields import unsupported as unsupported_constraint
 from services.router.providers.fetch import ImageUrl
 from services.router.providers.openai_errors import JUNK
 from services.router.providers.openai_forward import EVENT_BYTES_MAX, invalid
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.providers.sagemaker_bodies import Written, not_served
-from services.router.providers.semantics import check_said, unsaid, unsupported_field
 from services.router.providers.translated import Translator
 from services.router.providers.triton_prompt import prompt_failure
+from services.router.providers.unsaid import unsaid, unsupported
 from services.router.template import ChatTemplate
 from turnpike.type.v1 import usage_pb2
 
@@ -99,16 +99,16 @@ class GenerateBody:
         if call.operation:
             raise not_served()
         if call.constraint is not None and call.constraint.kind is not Kind.FREE:
-            raise unsupported(call.constraint)
+            raise unsupported_constraint(call.constraint)
         said = _SAID[self._kind] | CONSTRAINTS
-        check_said(body, said)
+        ignored = unsaid(body, said)
         request: dict[str, Any] = {
             "inputs": self._prompt(body),
             "parameters": self._parameters(call, body),
         }
         if call.is_streaming:
             request["stream"] = True
-        return Written(msgspec.json.encode(request), tuple(unsaid(body, said)))
+        return Written(msgspec.json.encode(request), ignored)
 
     def read(self, call: Call, body: Body, answer: bytes) -> Batch:
         """Return the only batch of a whole answer."""
@@ -140,7 +140,7 @@ class GenerateBody:
         try:
             conversation = self._template.read(messages, b"" if kwargs == b"null" else kwargs)
             if conversation.images:
-                raise unsupported_field("messages")
+                raise unsupported("messages")
             return self._template.render(conversation)
         except TurnpikeError as error:
             raise prompt_failure(error) from error
@@ -150,7 +150,7 @@ class GenerateBody:
         try:
             wish = msgspec.json.decode(msgspec.json.encode(fields), type=_Wish)
         except JUNK:
-            raise unsupported_field(min(fields)) from None
+            raise unsupported(min(fields)) from None
         is_greedy = wish.temperature == 0 or wish.top_p == 0
         found: dict[str, object] = {"max_new_tokens": call.max_tokens, "do_sample": not is_greedy}
         if wish.temperature and not is_greedy:

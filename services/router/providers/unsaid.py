@@ -29,17 +29,22 @@ _ELSEWHERE: Final = CONSTRAINTS | {
 """What every codec says, or what is said and told in another place."""
 
 _NOTHING: Final = frozenset({b"null", b"[]", b"{}", b'""', b"false"})
+_OFF: Final = _NOTHING | {b"0", b"0.0"}
+_ONE: Final = frozenset({b"null", b"1", b"1.0"})
+_USUAL: Final = frozenset({b"null", b"true"})
 _AT_WILL: Final = frozenset({b"null", b'"auto"', b'"none"'})
 _HARMLESS: Final[Mapping[str, frozenset[bytes]]] = {
-    "n": frozenset({b"null", b"1", b"1.0"}),
-    "parallel_tool_calls": frozenset({b"null", b"true"}),
+    "n": _ONE,
+    "best_of": _ONE,
+    "repetition_penalty": _ONE,
+    "parallel_tool_calls": _USUAL,
+    "skip_special_tokens": _USUAL,
     "modalities": frozenset({b"null", b"[]", b'["text"]'}),
     "function_call": _AT_WILL,
     "tool_choice": _AT_WILL,
-    "top_logprobs": frozenset({b"null", b"0"}),
+    "top_k": _OFF | {b"-1"},
 }
-"""Values that ask for nothing, where they are others than `_NOTHING`."""
-
+"""Semantic values that ask for nothing, where they are others than `_OFF`."""
 
 _USUAL_DETAIL: Final = (None, "auto")
 _TOOLS: Final = ("tool", "function")
@@ -76,11 +81,12 @@ def unsaid(body: Body, said: frozenset[str]) -> tuple[str, ...]:
         return ()
     left = []
     for name in sorted(body.keys() - said - _ELSEWHERE):
-        if bytes(body[name]) in _HARMLESS.get(name, _NOTHING):
-            continue
+        raw = bytes(body[name])
         if name in SEMANTIC:
-            raise unsupported(name)
-        left.append(name)
+            if raw not in _HARMLESS.get(name, _OFF):
+                raise unsupported(name)
+        elif raw not in _NOTHING:
+            left.append(name)
     return tuple(left)
 
 
