@@ -88,7 +88,7 @@ class Decision:
             version=VERSION,
             seed=self.seed,
             age_s=self.age_s,
-            routing=_stored(features.routing),
+            routing=b"" if features.routing is None else features.routing.SerializeToString(),
             features=sorted(features.needs),
             adapter=features.adapter,
             hold_nusd=features.hold_nusd,
@@ -173,16 +173,12 @@ def replayed(message: route_pb2.Decision, snapshot: Snapshot) -> Decision:
     )
 
 
-def _stored(routing: router_pb2.Routing | None) -> bytes:
-    """Return what is kept of a caller's wishes: its sticky key is its own word and is not."""
-    if routing is None:
-        return b""
-    if routing.sticky_key:
-        kept = router_pb2.Routing()
-        kept.CopyFrom(routing)
-        kept.ClearField("sticky_key")
-        routing = kept
-    return routing.SerializeToString()
+def _without_sticky_key(routing: router_pb2.Routing) -> router_pb2.Routing | None:
+    """Return the other wishes: the key is the caller's own word, and no two sessions share it."""
+    others = router_pb2.Routing()
+    others.CopyFrom(routing)
+    others.ClearField("sticky_key")
+    return others if others.ByteSize() else None
 
 
 def features_of(envelope: router_pb2.Envelope, *, is_constrained: bool) -> Features:
@@ -192,6 +188,7 @@ def features_of(envelope: router_pb2.Envelope, *, is_constrained: bool) -> Featu
         routing = envelope.routing
         if routing.sticky_key:
             sticky = sticky_seed(envelope.account_id, routing.sticky_key)
+            routing = _without_sticky_key(routing)
     return Features(
         frozenset(needs) if needs else _NOTHING,
         envelope.adapter,

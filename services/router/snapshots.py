@@ -143,8 +143,9 @@ class Snapshot:
 
     def remember(self, key: object, found: object) -> None:
         """Keep what was found for requests of one kind."""
-        if len(self.remembered) < KEPT_SELECTIONS_MAX:
-            self.remembered[key] = found
+        if len(self.remembered) >= KEPT_SELECTIONS_MAX:
+            self.remembered.clear()
+        self.remembered[key] = found
 
 
 def candidate_message(candidate: Candidate) -> route_pb2.Candidate:

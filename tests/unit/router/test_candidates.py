@@ -8,7 +8,7 @@ import pytest
 from kit.errors import Reason
 from services.router.candidates import Features, none_available
 from services.router.pricing import PriceRow
-from services.router.snapshots import Candidate
+from services.router.snapshots import KEPT_SELECTIONS_MAX, Candidate
 from tests.unit.router.places import CHEAPEST, EXTERNAL, FASTEST, asked, decided, place, tried
 
 
@@ -106,3 +106,14 @@ def test_mixed_reasons_are_counted(rest_s: float, retry: str) -> None:
     assert {"excluded": "external=1,health=1,parameters=1", "retry_after_s": retry} == (
         error.metadata
     )
+
+
+def test_sessions_share_what_was_found_and_much_variety_is_bounded() -> None:
+    taken = decided(asked(), [place("a"), place("b")]).snapshot
+    for number in range(3 * KEPT_SELECTIONS_MAX):
+        tried(asked(sticky_key=f"session {number}"), taken)
+    assert 1 == len(taken.remembered)
+
+    for number in range(3 * KEPT_SELECTIONS_MAX):
+        tried(asked(input_pusd_per_token_max=100 + number, output_pusd_per_token_max=200), taken)
+    assert len(taken.remembered) <= KEPT_SELECTIONS_MAX
