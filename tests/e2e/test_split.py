@@ -42,7 +42,7 @@ REQUESTS: dict[str, tuple[str, str, bytes]] = {
     "usage": ("POST", CHAT, ask(stream=True, stream_options={"include_usage": True})),
     "vram": ("POST", "/vram/v1/chat/completions", ask()),
     "bud": ("POST", "/bud/v1/chat/completions", ask()),
-    "two": ("POST", CHAT, ask(n=2)),
+    "bias": ("POST", CHAT, ask(logit_bias={"5": 1})),
     "models": ("GET", "/v1/models", b""),
     "model": ("GET", "/v1/models/tiny-chat", b""),
     "no json": ("POST", CHAT, b"{"),

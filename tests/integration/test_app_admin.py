@@ -75,7 +75,8 @@ async def test_call_with_the_token_is_run(admin: Admin) -> None:
 
     assert 200 == status
     assert "me" == admin.rooms.auth.accounts[0].name
-    assert {"account": {"account_id": "account-0", "name": "me"}} == answer
+    account = {"account_id": "account-0", "name": "me", "routing_strategy": ""}
+    assert {"account": account} == answer
 
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x", TOKEN[:-1], "t\u00f6ken"])

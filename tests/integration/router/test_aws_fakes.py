@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from typing import Any
 
 import botocore.session
@@ -68,6 +69,12 @@ async def their(service: str, base_url: str, use: Callable[[Any], Any]) -> Any:
     return await asyncio.to_thread(run)
 
 
+def streamed(client: Any) -> list[dict[str, Any]]:
+    """Return the events of a stream, whose connection is closed."""
+    with closing(client.converse_stream(modelId=MODEL, messages=MESSAGES)["stream"]) as events:
+        return list(events)
+
+
 def content_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the blocks that a stream adds up to."""
     blocks: dict[int, dict[str, Any]] = {}
@@ -113,7 +120,7 @@ async def test_converse_of_the_fake_is_converse(bedrock: BedrockUpstream, script
     events = await their(
         "bedrock-runtime",
         bedrock.base_url,
-        lambda client: list(client.converse_stream(modelId=MODEL, messages=MESSAGES)["stream"]),
+        streamed,
     )
 
     assert script.usage == whole["usage"] == events[-1]["metadata"]["usage"]
@@ -134,7 +141,7 @@ async def test_errors_of_the_fake_are_errors(bedrock: BedrockUpstream) -> None:
         await their(
             "bedrock-runtime",
             bedrock.base_url,
-            lambda client: list(client.converse_stream(modelId=MODEL, messages=MESSAGES)["stream"]),
+            streamed,
         )
 
     assert "ThrottlingException" == refused.value.response["Error"]["Code"]
@@ -153,7 +160,8 @@ async def test_invocations_of_the_fake_are_invocations(sagemaker: SageMakerUpstr
     def both(client: Any) -> tuple[bytes, bytes]:
         whole = client.invoke_endpoint(**asked)["Body"].read()
         events = client.invoke_endpoint_with_response_stream(**asked)["Body"]
-        return whole, b"".join(one["PayloadPart"]["Bytes"] for one in events)
+        with closing(events):
+            return whole, b"".join(one["PayloadPart"]["Bytes"] for one in events)
 
     whole, streamed = await their("sagemaker-runtime", sagemaker.base_url, both)
 

@@ -92,7 +92,8 @@ async def test_unknown_method_is_not_found(rooms: FakeRooms, method: str) -> Non
 async def test_streams_cannot_be_called(rooms: FakeRooms) -> None:
     paths = [method.path for method in unary_methods("turnpike.router.v1.RouterService")]
 
-    assert ["/turnpike.router.v1.RouterService/ListModels"] == paths
+    service = "/turnpike.router.v1.RouterService"
+    assert [f"{service}/ListModels", f"{service}/ExplainRoute"] == paths
 
 
 async def test_bug_of_a_servicer_shows_nothing_of_itself(rooms: FakeRooms) -> None:
