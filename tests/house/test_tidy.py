@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kit.errors import OUTWARD, Reason
+from tests.house import catalogue_page
 from tests.house.error_page import PAGE, page
 from tests.house.tree import (
     ROOMS,
@@ -116,3 +117,7 @@ def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.ar
 
 def test_error_page_is_what_the_table_makes() -> None:
     assert page() == PAGE.read_text()
+
+
+def test_catalogue_page_is_what_the_entries_make() -> None:
+    assert catalogue_page.page() == catalogue_page.PAGE.read_text()
