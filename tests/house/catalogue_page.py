@@ -17,8 +17,9 @@ PAGE = ROOT / "docs" / "catalogue.md"
 _HEAD = """\
 # The catalogue: providers, models, prices, functions
 
-Written from `services/router/*entries.py`; do not edit. It stands under `catalogue` in `turnpike.yaml` and is taken up while it runs; unknown names are refused. `docs/routing.md` says which deployment serves a
-request, `docs/media.md` how images and sound are sold.
+Written from `services/router/*entries.py`; do not edit. It stands under `catalogue` in
+`turnpike.yaml` and is taken up while it runs; unknown names are refused. `docs/routing.md` says
+which deployment serves a request, `docs/media.md` how images and sound are sold.
 """
 _WORDS = {str: "text", int: "whole number", bool: "yes or no", SecretStr: "secret"}
 
@@ -49,7 +50,7 @@ def _others() -> dict[str, type[BaseModel]]:
     waiting: list[tuple[str, type[BaseModel]]] = [
         ("Model", ModelEntry),
         ("Function", _inner(CatalogueFile, "functions")),
-        ("One of the servers of a Triton", _inner(TritonEntry, "servers")),
+        ("`servers` of provider `triton`", _inner(TritonEntry, "servers")),
     ]
     while waiting:
         title, model = waiting.pop(0)
@@ -57,7 +58,7 @@ def _others() -> dict[str, type[BaseModel]]:
         for name, field in model.model_fields.items():
             inner = _model_in(field.annotation)
             if inner is not None and inner not in found.values():
-                waiting.append((f"{name} of a {title.lower()}", inner))
+                waiting.append((f"`{name}` of {title.lower()}", inner))
     return found
 
 
