@@ -91,7 +91,7 @@ def _rest(rest_s: object) -> str:
 class Replayed(Reach):
     """Which decisions are made again."""
 
-    request: Annotated[str, typer.Option("--request", help="Only this request id.")] = ""
+    request: Annotated[str, typer.Argument(help="Only this request id.")] = ""
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Most decisions.")] = 10_000
 
     def decisions(self, client: AdminClient) -> list[Json]:

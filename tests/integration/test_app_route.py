@@ -95,7 +95,7 @@ def keep(shell: Shell, request_id: str, **changes: Any) -> None:
 async def test_decision_is_made_again(shell: Shell) -> None:
     keep(shell, "request-1")
 
-    assert 0 == await shell.run("route", "replay", "--request", "request-1")
+    assert 0 == await shell.run("route", "replay", "request-1")
 
     assert {"  a: band", "  b: band"} == {
         line.partition(",")[0] for line in shell.out.splitlines()[:2]
@@ -111,7 +111,7 @@ async def test_decision_that_differs_is_exit_code_one(shell: Shell) -> None:
 
     assert 1 == await shell.run("route", "replay")
     assert "1 the same, 1 different, 2 lost" == shell.out.splitlines()[-1]
-    assert 1 == await shell.run("route", "replay", "--request", "unknown")
+    assert 1 == await shell.run("route", "replay", "unknown")
     assert "Nothing was decided" in shell.err
 
 
