@@ -51,6 +51,7 @@ class Legs:
         self._in_flight = in_flight
         self._seed = seed
         self._attempts_max = attempts_max
+        self._generation = 0
 
     def decided(self, envelope: router_pb2.Envelope, now_s: float, *, is_constrained: bool) -> Leg:
         """Return the choice among a model's deployments, which may be nobody.
@@ -58,7 +59,11 @@ class Legs:
         Raises:
             TurnpikeError: `MODEL_NOT_FOUND` or `INVALID_VALUE`.
         """
-        model = self._catalogue().find(envelope.model_id)
+        catalogue = self._catalogue()
+        if catalogue.generation != self._generation:
+            self._generation = catalogue.generation
+            self._snapshots.keep_only(frozenset(each.model_id for each in catalogue.models))
+        model = catalogue.find(envelope.model_id)
         if model is None:
             raise TurnpikeError(
                 Reason.MODEL_NOT_FOUND, f"There is no model {envelope.model_id}.", param="model"

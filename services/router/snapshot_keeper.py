@@ -75,6 +75,7 @@ class SnapshotKeeper:
         for known in (self._taken, self._answer_tokens):
             for model_id in known.keys() - model_ids:
                 del known[model_id]
+        self._measured &= model_ids
 
     def _message(self, model: Model, now_s: float) -> route_pb2.Snapshot:
         tokens = self._answer_tokens.get(model.model_id, ANSWER_TOKENS)

@@ -112,3 +112,15 @@ async def test_deployment_that_is_not_open_rests_and_a_new_catalogue_counts_at_o
     assert [each.name for each in found.snapshot.candidates] == ["a", "b", "new"]
     assert found.snapshot.candidates[2].rest_s == math.inf
     assert found.deployments["new"] is dear
+
+
+async def test_models_that_are_gone_are_forgotten(fleet: Fleet, keeper: SnapshotKeeper) -> None:
+    measure(fleet, keeper, "a", now_s=1.0)
+    first = keeper.of(MODEL, 1.0)
+
+    keeper.keep_only(frozenset({"m"}))
+    assert keeper.of(MODEL, 1.0) is first
+    keeper.keep_only(frozenset({"another"}))
+
+    assert keeper.of(MODEL, 1.0) is not first
+    assert keeper.of(MODEL, 1.0).snapshot.answer_tokens != 101
