@@ -8,6 +8,9 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 from hypothesis import settings
 
+from tests.fixtures.plain_logs import plain_logs
+
+plain_logs()
 settings.register_profile("default", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kit.errors import Reason, TurnpikeError
 from kit.logs import configure_logs
 from kit.redaction import HIDDEN_NAMES, MASK, TEXT_LENGTH_MAX, Redactor, is_hidden
+from tests.fixtures.plain_logs import plain_logs
 from turnpike.events.v1.events_pb2 import UsageEvent
 
 CANARY: Final = "canary-4711/ö+secret"
@@ -55,7 +56,7 @@ def lines() -> Iterator[Lines]:
     for name in logging.root.manager.loggerDict:
         logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    plain_logs()
 
 
 @pytest.fixture

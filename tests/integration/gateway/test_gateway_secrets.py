@@ -5,12 +5,12 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from kit.logs import configure_logs
 from tests.fakes.openai_script import Script
 from tests.fixtures.catalogues import TWICE, chat
 from tests.fixtures.gateway import UPSTREAM_KEY, Key, OpenSite, Wish, until
+from tests.fixtures.plain_logs import plain_logs
 from tests.integration.gateway.wire import answer_of, connected, read_chunks, request_bytes
 
 PROMPT = "prompt-canary-5521"
@@ -46,7 +46,7 @@ def log_text() -> Iterator[io.StringIO]:
     for name in logging.root.manager.loggerDict:
         logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    plain_logs()
 
 
 async def test_no_canary_comes_out(log_text: io.StringIO, open_site: OpenSite) -> None:
