@@ -87,6 +87,7 @@ _RARE_COLUMNS: Final[tuple[_Column, ...]] = (
     ("UNITS", _units),
     ("REFUND", _refund),
     ("EPISODE", lambda record: record["episode_id"]),
+    ("OWN KEY", lambda record: "yes" if record["is_byok"] else ""),
 )
 """Shown when a record has something there."""
 

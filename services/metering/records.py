@@ -75,6 +75,7 @@ class Extra(NamedTuple):
     unit_count: int
     refund_nusd: int
     episode_id: str
+    is_byok: int = 0
 
 
 class RouteDecision(NamedTuple):
@@ -111,6 +112,7 @@ _read_event: Final = attrgetter(
     "hold_nusd",
     "refund_nusd",
     "episode_id",
+    "is_byok",
 )
 _read_usage: Final = attrgetter(
     "prompt_token_count",
@@ -136,8 +138,8 @@ class DeadLetter:
 class Opened:
     """What deliveries hold: one record for each event id, the first in stream order.
 
-    `extras` has an entry for each record with units, a refund or an episode, `decisions` for each
-    whose route was chosen among several.
+    `extras` has an entry for each record with units, a refund, an episode or a key of the account's
+    own, `decisions` for each whose route was chosen among several.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
@@ -197,7 +199,7 @@ def _record(event: UsageEvent, stream_seq: int) -> tuple[Record, Extra | None, s
     (
         event_id, account_id, key_id, model_id, deployment, provider, outcome, finish_reason,
         charge_nusd, start, end, ttft, is_streaming, attempts, kind, request_id, hold_nusd,
-        refund_nusd, episode_id,
+        refund_nusd, episode_id, is_byok,
     ) = _read_event(event)
     prompt, completion, cached, reasoning, source, units = _read_usage(event.usage)
     duration = end - start if end > start else 0
@@ -214,9 +216,10 @@ def _record(event: UsageEvent, stream_seq: int) -> tuple[Record, Extra | None, s
     )
     # fmt: on
     extra = None
-    if units or refund_nusd or episode_id:
+    if units or refund_nusd or episode_id or is_byok:
         unit = _printable(event.price.unit) if units else ""
-        extra = Extra(event_id, unit, units, refund_nusd, _printable(episode_id))
+        episode_id = _printable(episode_id)
+        extra = Extra(event_id, unit, units, refund_nusd, episode_id, int(is_byok))
         flaw = flaw or _flaw_of_extra(extra, charge_nusd)
     return tuple.__new__(Record, fields), extra, flaw
 

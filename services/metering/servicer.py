@@ -191,6 +191,7 @@ def _record(row: FoundRow) -> pb.UsageRecord:
         unit=row.unit or "",
         refund_nusd=row.refund_nusd or 0,
         episode_id=row.episode_id or "",
+        is_byok=bool(row.is_byok),
     )
 
 

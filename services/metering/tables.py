@@ -65,6 +65,7 @@ class UsageExtraRow(_Rows, table=True):
     unit_count: int = Field(sa_type=BigInteger)
     refund_nusd: int = Field(sa_type=BigInteger)
     episode_id: str = Field(sa_type=_NAME)
+    is_byok: int = Field(sa_type=Integer, sa_column_kwargs={"server_default": "0"})
 
 
 class UsageHourRow(_Rows, table=True):

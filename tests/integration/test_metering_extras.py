@@ -38,6 +38,16 @@ async def test_listing_shows_units_refunds_and_episodes(room: Room) -> None:
     assert ("second", 61, "e-1") == (by_units.unit, by_units.usage.unit_count, by_units.episode_id)
 
 
+async def test_listing_tells_which_requests_went_with_an_own_key(room: Room) -> None:
+    await room.publish(batch(outcome(6, is_byok=True)))
+    await room.settled()
+
+    found = {record.request_id: record.is_byok for record in await room.records()}
+
+    assert {request_id(6)} == {name for name, is_byok in found.items() if is_byok}
+    assert 5 == len(found)
+
+
 async def test_listing_of_one_episode_has_nothing_else(room: Room) -> None:
     (record,) = await room.records(episode_id="e-1")
 

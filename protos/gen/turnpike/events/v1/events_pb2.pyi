@@ -119,6 +119,7 @@ class UsageEvent(_message.Message):
     REFUND_NUSD_FIELD_NUMBER: _builtins.int
     EPISODE_ID_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    IS_BYOK_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique for ever: `<request_id>:intent`, `<request_id>:<n>` or `<request_id>:outcome`."""
     kind: Global___UsageEvent.Kind.ValueType
@@ -161,6 +162,8 @@ class UsageEvent(_message.Message):
     """Episode that the caller named; empty when it named none."""
     decision: _builtins.bytes
     """How the route was chosen, a `turnpike.router.v1.Decision`; empty where there was no choice."""
+    is_byok: _builtins.bool
+    """Whether the provider was called with a key of the account's own; the price row is that for it."""
     @_builtins.property
     def price(self) -> _usage_pb2.Price:
         """Price row that was used."""
@@ -195,10 +198,11 @@ class UsageEvent(_message.Message):
         refund_nusd: _builtins.int = ...,
         episode_id: _builtins.str = ...,
         decision: _builtins.bytes = ...,
+        is_byok: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "decision", b"decision", "deployment", b"deployment", "end_unix_ms", b"end_unix_ms", "episode_id", b"episode_id", "event_id", b"event_id", "finish_reason", b"finish_reason", "hold_nusd", b"hold_nusd", "is_streaming", b"is_streaming", "key_id", b"key_id", "kind", b"kind", "lease_id", b"lease_id", "model_id", b"model_id", "outcome", b"outcome", "price", b"price", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "decision", b"decision", "deployment", b"deployment", "end_unix_ms", b"end_unix_ms", "episode_id", b"episode_id", "event_id", b"event_id", "finish_reason", b"finish_reason", "hold_nusd", b"hold_nusd", "is_byok", b"is_byok", "is_streaming", b"is_streaming", "key_id", b"key_id", "kind", b"kind", "lease_id", b"lease_id", "model_id", b"model_id", "outcome", b"outcome", "price", b"price", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -377,6 +381,28 @@ class DeploymentHealth(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeploymentHealth: _TypeAlias = DeploymentHealth  # noqa: Y015
+
+@_typing.final
+class ProviderKeyChanged(_message.Message):
+    """The keys that an account brings along for providers changed; what is known of them is stale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """The account."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderKeyChanged: _TypeAlias = ProviderKeyChanged  # noqa: Y015
 
 @_typing.final
 class LeaseRecall(_message.Message):

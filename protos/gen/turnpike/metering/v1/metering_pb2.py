@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from turnpike.type.v1 import usage_pb2 as turnpike_dot_type_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#turnpike/metering/v1/metering.proto\x12\x14turnpike.metering.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cturnpike/type/v1/usage.proto\"\xa1\x03\n\x0bUsageRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x12\n\ndeployment\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12+\n\x05usage\x18\x07 \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x13\n\x0b\x63harge_nusd\x18\x08 \x01(\x03\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x15\n\rfinish_reason\x18\n \x01(\t\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x0c \x01(\x03\x12\x0f\n\x07ttft_ms\x18\r \x01(\x03\x12\x14\n\x0cis_streaming\x18\x0e \x01(\x08\x12\x15\n\rattempt_count\x18\x0f \x01(\x05\x12\x0c\n\x04unit\x18\x10 \x01(\t\x12\x13\n\x0brefund_nusd\x18\x11 \x01(\x03\x12\x12\n\nepisode_id\x18\x12 \x01(\t\"\xe1\x01\n\x10ListUsageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x12\n\nepisode_id\x18\x08 \x01(\t\"`\n\x11ListUsageResponse\x12\x32\n\x07records\x18\x01 \x03(\x0b\x32!.turnpike.metering.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdb\x01\n\x0cUsageSummary\x12-\n\thour_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x15\n\rrequest_count\x18\x05 \x01(\x03\x12\x1a\n\x12prompt_token_count\x18\x06 \x01(\x03\x12\x1e\n\x16\x63ompletion_token_count\x18\x07 \x01(\x03\x12\x13\n\x0b\x63harge_nusd\x18\x08 \x01(\x03\"\xd2\x01\n\x15SummarizeUsageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"h\n\x16SummarizeUsageResponse\x12\x35\n\tsummaries\x18\x01 \x03(\x0b\x32\".turnpike.metering.v1.UsageSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x06\x43harge\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63harge_nusd\x18\x03 \x01(\x03\x12\x12\n\nstream_seq\x18\x04 \x01(\x03\x12\x13\n\x0brefund_nusd\x18\x05 \x01(\x03\"S\n\x12ListChargesRequest\x12\x16\n\x0estream_seq_max\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x13ListChargesResponse\x12-\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1c.turnpike.metering.v1.Charge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1a\n\x12\x61pplied_stream_seq\x18\x03 \x01(\x03\"\xe1\x01\n\rRouteDecision\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x1a\n\x12prompt_token_count\x18\x03 \x01(\x03\x12\x1e\n\x16\x63ompletion_token_count\x18\x04 \x01(\x03\x12\x13\n\x0b\x64uration_ms\x18\x05 \x01(\x03\x12\x0f\n\x07ttft_ms\x18\x06 \x01(\x03\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x15\n\rstart_unix_ms\x18\x08 \x01(\x03\x12\x12\n\ndeployment\x18\t \x01(\t\x12\x10\n\x08model_id\x18\n \x01(\t\"V\n\x19ListRouteDecisionsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x1aListRouteDecisionsResponse\x12\x36\n\tdecisions\x18\x01 \x03(\x0b\x32#.turnpike.metering.v1.RouteDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x17GetRouteSnapshotRequest\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\"(\n\x18GetRouteSnapshotResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xac\x04\n\x0fMeteringService\x12\\\n\tListUsage\x12&.turnpike.metering.v1.ListUsageRequest\x1a\'.turnpike.metering.v1.ListUsageResponse\x12k\n\x0eSummarizeUsage\x12+.turnpike.metering.v1.SummarizeUsageRequest\x1a,.turnpike.metering.v1.SummarizeUsageResponse\x12\x62\n\x0bListCharges\x12(.turnpike.metering.v1.ListChargesRequest\x1a).turnpike.metering.v1.ListChargesResponse\x12w\n\x12ListRouteDecisions\x12/.turnpike.metering.v1.ListRouteDecisionsRequest\x1a\x30.turnpike.metering.v1.ListRouteDecisionsResponse\x12q\n\x10GetRouteSnapshot\x12-.turnpike.metering.v1.GetRouteSnapshotRequest\x1a..turnpike.metering.v1.GetRouteSnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#turnpike/metering/v1/metering.proto\x12\x14turnpike.metering.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cturnpike/type/v1/usage.proto\"\xb2\x03\n\x0bUsageRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x12\n\ndeployment\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12+\n\x05usage\x18\x07 \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x13\n\x0b\x63harge_nusd\x18\x08 \x01(\x03\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x15\n\rfinish_reason\x18\n \x01(\t\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x0c \x01(\x03\x12\x0f\n\x07ttft_ms\x18\r \x01(\x03\x12\x14\n\x0cis_streaming\x18\x0e \x01(\x08\x12\x15\n\rattempt_count\x18\x0f \x01(\x05\x12\x0c\n\x04unit\x18\x10 \x01(\t\x12\x13\n\x0brefund_nusd\x18\x11 \x01(\x03\x12\x12\n\nepisode_id\x18\x12 \x01(\t\x12\x0f\n\x07is_byok\x18\x13 \x01(\x08\"\xe1\x01\n\x10ListUsageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x12\n\nepisode_id\x18\x08 \x01(\t\"`\n\x11ListUsageResponse\x12\x32\n\x07records\x18\x01 \x03(\x0b\x32!.turnpike.metering.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdb\x01\n\x0cUsageSummary\x12-\n\thour_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x15\n\rrequest_count\x18\x05 \x01(\x03\x12\x1a\n\x12prompt_token_count\x18\x06 \x01(\x03\x12\x1e\n\x16\x63ompletion_token_count\x18\x07 \x01(\x03\x12\x13\n\x0b\x63harge_nusd\x18\x08 \x01(\x03\"\xd2\x01\n\x15SummarizeUsageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"h\n\x16SummarizeUsageResponse\x12\x35\n\tsummaries\x18\x01 \x03(\x0b\x32\".turnpike.metering.v1.UsageSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x06\x43harge\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63harge_nusd\x18\x03 \x01(\x03\x12\x12\n\nstream_seq\x18\x04 \x01(\x03\x12\x13\n\x0brefund_nusd\x18\x05 \x01(\x03\"S\n\x12ListChargesRequest\x12\x16\n\x0estream_seq_max\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x13ListChargesResponse\x12-\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1c.turnpike.metering.v1.Charge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1a\n\x12\x61pplied_stream_seq\x18\x03 \x01(\x03\"\xe1\x01\n\rRouteDecision\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x1a\n\x12prompt_token_count\x18\x03 \x01(\x03\x12\x1e\n\x16\x63ompletion_token_count\x18\x04 \x01(\x03\x12\x13\n\x0b\x64uration_ms\x18\x05 \x01(\x03\x12\x0f\n\x07ttft_ms\x18\x06 \x01(\x03\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x15\n\rstart_unix_ms\x18\x08 \x01(\x03\x12\x12\n\ndeployment\x18\t \x01(\t\x12\x10\n\x08model_id\x18\n \x01(\t\"V\n\x19ListRouteDecisionsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x1aListRouteDecisionsResponse\x12\x36\n\tdecisions\x18\x01 \x03(\x0b\x32#.turnpike.metering.v1.RouteDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x17GetRouteSnapshotRequest\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\"(\n\x18GetRouteSnapshotResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xac\x04\n\x0fMeteringService\x12\\\n\tListUsage\x12&.turnpike.metering.v1.ListUsageRequest\x1a\'.turnpike.metering.v1.ListUsageResponse\x12k\n\x0eSummarizeUsage\x12+.turnpike.metering.v1.SummarizeUsageRequest\x1a,.turnpike.metering.v1.SummarizeUsageResponse\x12\x62\n\x0bListCharges\x12(.turnpike.metering.v1.ListChargesRequest\x1a).turnpike.metering.v1.ListChargesResponse\x12w\n\x12ListRouteDecisions\x12/.turnpike.metering.v1.ListRouteDecisionsRequest\x1a\x30.turnpike.metering.v1.ListRouteDecisionsResponse\x12q\n\x10GetRouteSnapshot\x12-.turnpike.metering.v1.GetRouteSnapshotRequest\x1a..turnpike.metering.v1.GetRouteSnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,33 +34,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnpike.metering.v1.meteri
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_USAGERECORD']._serialized_start=125
-  _globals['_USAGERECORD']._serialized_end=542
-  _globals['_LISTUSAGEREQUEST']._serialized_start=545
-  _globals['_LISTUSAGEREQUEST']._serialized_end=770
-  _globals['_LISTUSAGERESPONSE']._serialized_start=772
-  _globals['_LISTUSAGERESPONSE']._serialized_end=868
-  _globals['_USAGESUMMARY']._serialized_start=871
-  _globals['_USAGESUMMARY']._serialized_end=1090
-  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_start=1093
-  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_end=1303
-  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_start=1305
-  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_end=1409
-  _globals['_CHARGE']._serialized_start=1411
-  _globals['_CHARGE']._serialized_end=1519
-  _globals['_LISTCHARGESREQUEST']._serialized_start=1521
-  _globals['_LISTCHARGESREQUEST']._serialized_end=1604
-  _globals['_LISTCHARGESRESPONSE']._serialized_start=1606
-  _globals['_LISTCHARGESRESPONSE']._serialized_end=1727
-  _globals['_ROUTEDECISION']._serialized_start=1730
-  _globals['_ROUTEDECISION']._serialized_end=1955
-  _globals['_LISTROUTEDECISIONSREQUEST']._serialized_start=1957
-  _globals['_LISTROUTEDECISIONSREQUEST']._serialized_end=2043
-  _globals['_LISTROUTEDECISIONSRESPONSE']._serialized_start=2045
-  _globals['_LISTROUTEDECISIONSRESPONSE']._serialized_end=2154
-  _globals['_GETROUTESNAPSHOTREQUEST']._serialized_start=2156
-  _globals['_GETROUTESNAPSHOTREQUEST']._serialized_end=2202
-  _globals['_GETROUTESNAPSHOTRESPONSE']._serialized_start=2204
-  _globals['_GETROUTESNAPSHOTRESPONSE']._serialized_end=2244
-  _globals['_METERINGSERVICE']._serialized_start=2247
-  _globals['_METERINGSERVICE']._serialized_end=2803
+  _globals['_USAGERECORD']._serialized_end=559
+  _globals['_LISTUSAGEREQUEST']._serialized_start=562
+  _globals['_LISTUSAGEREQUEST']._serialized_end=787
+  _globals['_LISTUSAGERESPONSE']._serialized_start=789
+  _globals['_LISTUSAGERESPONSE']._serialized_end=885
+  _globals['_USAGESUMMARY']._serialized_start=888
+  _globals['_USAGESUMMARY']._serialized_end=1107
+  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_start=1110
+  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_end=1320
+  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_start=1322
+  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_end=1426
+  _globals['_CHARGE']._serialized_start=1428
+  _globals['_CHARGE']._serialized_end=1536
+  _globals['_LISTCHARGESREQUEST']._serialized_start=1538
+  _globals['_LISTCHARGESREQUEST']._serialized_end=1621
+  _globals['_LISTCHARGESRESPONSE']._serialized_start=1623
+  _globals['_LISTCHARGESRESPONSE']._serialized_end=1744
+  _globals['_ROUTEDECISION']._serialized_start=1747
+  _globals['_ROUTEDECISION']._serialized_end=1972
+  _globals['_LISTROUTEDECISIONSREQUEST']._serialized_start=1974
+  _globals['_LISTROUTEDECISIONSREQUEST']._serialized_end=2060
+  _globals['_LISTROUTEDECISIONSRESPONSE']._serialized_start=2062
+  _globals['_LISTROUTEDECISIONSRESPONSE']._serialized_end=2171
+  _globals['_GETROUTESNAPSHOTREQUEST']._serialized_start=2173
+  _globals['_GETROUTESNAPSHOTREQUEST']._serialized_end=2219
+  _globals['_GETROUTESNAPSHOTRESPONSE']._serialized_start=2221
+  _globals['_GETROUTESNAPSHOTRESPONSE']._serialized_end=2261
+  _globals['_METERINGSERVICE']._serialized_start=2264
+  _globals['_METERINGSERVICE']._serialized_end=2820
 # @@protoc_insertion_point(module_scope)

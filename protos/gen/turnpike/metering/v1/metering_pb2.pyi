@@ -44,6 +44,7 @@ class UsageRecord(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     REFUND_NUSD_FIELD_NUMBER: _builtins.int
     EPISODE_ID_FIELD_NUMBER: _builtins.int
+    IS_BYOK_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request. UUIDv7."""
     account_id: _builtins.str
@@ -76,6 +77,8 @@ class UsageRecord(_message.Message):
     """Part of the charge that was given back, nano-USD."""
     episode_id: _builtins.str
     """Episode that the caller named; empty when it named none."""
+    is_byok: _builtins.bool
+    """Whether the provider was called with a key of the account's own."""
     @_builtins.property
     def usage(self) -> _usage_pb2.TokenUsage:
         """What was used."""
@@ -105,10 +108,11 @@ class UsageRecord(_message.Message):
         unit: _builtins.str = ...,
         refund_nusd: _builtins.int = ...,
         episode_id: _builtins.str = ...,
+        is_byok: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "deployment", b"deployment", "duration_ms", b"duration_ms", "episode_id", b"episode_id", "finish_reason", b"finish_reason", "is_streaming", b"is_streaming", "key_id", b"key_id", "model_id", b"model_id", "outcome", b"outcome", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_time", b"start_time", "ttft_ms", b"ttft_ms", "unit", b"unit", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "deployment", b"deployment", "duration_ms", b"duration_ms", "episode_id", b"episode_id", "finish_reason", b"finish_reason", "is_byok", b"is_byok", "is_streaming", b"is_streaming", "key_id", b"key_id", "model_id", b"model_id", "outcome", b"outcome", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_time", b"start_time", "ttft_ms", b"ttft_ms", "unit", b"unit", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
