@@ -20,7 +20,7 @@ from services.router.providers.aws_sign import Credentials, Scope
 from services.router.providers.aws_signer import AwsSigner
 from services.router.providers.bedrock import BedrockCodec
 from services.router.providers.fetch import ImageFetcher
-from services.router.providers.key_signer import KeySigner
+from services.router.providers.key_signer import KeySigner, OwnKeySigner
 from services.router.providers.sagemaker import SageMakerCodec
 from services.router.providers.sagemaker_bodies import ContainerBody, EmbeddingBody, OpenAiBody
 from services.router.providers.translated import Signer, Translated
@@ -36,9 +36,10 @@ async def open_bedrock(
     Raises:
         ValueError: The base URL or the key cannot be sent.
     """
-    signer = _signer(entry, bedrock.SERVICE, pool, clock)
-    if entry.api_key.get_secret_value():
-        signer = KeySigner("authorization", entry.api_key, scheme="Bearer")
+    bearer = KeySigner("authorization", entry.api_key, scheme="Bearer")
+    signer: Signer = bearer
+    if not entry.api_key.get_secret_value():
+        signer = OwnKeySigner(_signer(entry, bedrock.SERVICE, pool, clock), bearer)
     yield Translated(
         BedrockCodec(), signer, base_url=entry.url, pool=pool, fetcher=fetcher, clock=clock
     )

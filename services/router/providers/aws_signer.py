@@ -2,9 +2,12 @@
 
 from typing import Final
 
+from pydantic import SecretStr
+
 from kit.clock import Clock
 from services.router.providers.aws_keys import Keys
 from services.router.providers.aws_sign import Scope, Unsigned, signed_headers
+from services.router.providers.own_credential import refuse_credential
 from services.router.providers.translated import Outgoing
 from services.router.upstream import Target, build_headers
 
@@ -26,8 +29,10 @@ class AwsSigner:
         *,
         is_streaming: bool,
         deadline_s: float,
+        credential: SecretStr | None = None,
     ) -> bytes:
         """Return the headers of one POST; see `translated.Signer`."""
+        refuse_credential(credential)
         credentials = await self._keys.current(deadline_s)
         headers = {name.lower(): value for name, value in outgoing.headers.items()}
         request = Unsigned(

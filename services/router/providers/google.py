@@ -19,6 +19,7 @@ from services.router.providers.gcp_token import (
 )
 from services.router.providers.gemini_codec import GeminiCodec
 from services.router.providers.key_signer import KeySigner
+from services.router.providers.own_credential import refuse_credential
 from services.router.providers.port import ProviderError
 from services.router.providers.translated import Codec, Outgoing, Translated
 from services.router.providers.vertex_claude import VertexClaudeCodec
@@ -51,13 +52,20 @@ class TokenSigner:
         self._source = source
 
     async def headers(
-        self, target: Target, outgoing: Outgoing, *, is_streaming: bool, deadline_s: float
+        self,
+        target: Target,
+        outgoing: Outgoing,
+        *,
+        is_streaming: bool,
+        deadline_s: float,
+        credential: SecretStr | None = None,
     ) -> bytes:
-        """Return the headers of one POST.
+        """Return the headers of one POST; see `translated.Signer`.
 
         Raises:
             ProviderError: There is no token.
         """
+        refuse_credential(credential)
         token = await self._source.token(deadline_s=deadline_s)
         fields = {"user-agent": "turnpike", "authorization": f"Bearer {token}"}
         return _headers(target, outgoing, fields, is_streaming=is_streaming)

@@ -25,6 +25,7 @@ from services.router.providers.openai_texts import (
     read_text_completion,
     text_choice_count,
 )
+from services.router.providers.own_credential import as_bearer
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from services.router.providers.telling import telling
 from services.router.providers.vectors import ANSWER_BYTES_MAX, too_long
@@ -88,6 +89,7 @@ class OpenAiCompatProvider:
         fields = {"user-agent": "turnpike", **settings.headers}
         if settings.api_key is not None:
             fields["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+        self._fields = fields
         sent = {**fields, "content-type": "application/json"}
         self._stream_headers = build_headers(
             self._target, {**sent, "accept": _EVENT_STREAM.decode()}
@@ -162,10 +164,15 @@ class OpenAiCompatProvider:
 
     async def _send(self, call: Call, body: Body, deadline_s: float) -> HttpExchange:
         target = self._target if not call.operation else self._other(call.operation)
+        headers = self._stream_headers if call.is_streaming else self._plain_headers
+        if call.credential is not None:
+            kind = _EVENT_STREAM if call.is_streaming else _JSON
+            sent = {"content-type": _JSON.decode(), "accept": kind.decode()}
+            headers = build_headers(target, as_bearer({**self._fields, **sent}, call.credential))
         return await self._pool.request(
             "POST",
             target,
-            headers=self._stream_headers if call.is_streaming else self._plain_headers,
+            headers=headers,
             body=self._encoded(call, body),
             connect_s=min(self._pool.limits.connect_s, deadline_s - self._loop.time()),
         )

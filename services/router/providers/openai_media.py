@@ -15,6 +15,7 @@ from services.router.providers.openai_media_codec import (
     read_images,
     read_transcription,
 )
+from services.router.providers.own_credential import as_bearer
 from services.router.providers.port import Batch, Body, Call
 from services.router.upstream import (
     HttpExchange,
@@ -96,7 +97,10 @@ class OpenAiMedia:
         self, call: Call, request: bytes, content_type: str, deadline_s: float
     ) -> HttpExchange:
         target = self._targets[call.operation]
-        headers = build_headers(target, {**self._headers, "content-type": content_type})
+        fields = self._headers
+        if call.credential is not None:
+            fields = as_bearer(fields, call.credential)
+        headers = build_headers(target, {**fields, "content-type": content_type})
         return await self._pool.request(
             "POST",
             target,

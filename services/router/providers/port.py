@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
+from pydantic import SecretStr
 
 from services.router.constraints import Constraint
 from turnpike.router.v1 import router_pb2
@@ -26,6 +27,8 @@ class Failure(StrEnum):
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     CREDENTIALS = "credentials"
+    KEY_REFUSED = "key_refused"
+    KEY_LIMITED = "key_limited"
     INVALID_RESPONSE = "invalid_response"
     INVALID_OUTPUT = "invalid_output"
     INCOMPLETE = "incomplete"
@@ -91,7 +94,8 @@ class Call(NamedTuple):
     `constraint` is what the answer's form is held to; the fields that it stands for are not to be
     forwarded. `operation` is one of `router_pb2.Operation`;
     `unit_count_max` bounds its images, characters or seconds. A request that is no JSON is in
-    `form`, of the media type `content_type`, and the body is empty.
+    `form`, of the media type `content_type`, and the body is empty. `credential` is the account's
+    own key: it is shown in place of the provider's, which may not be sent along.
     """
 
     request_id: str
@@ -111,6 +115,7 @@ class Call(NamedTuple):
     unit_count_max: int = 0
     content_type: str = ""
     form: bytes = b""
+    credential: SecretStr | None = None
 
 
 Body = dict[str, msgspec.Raw]

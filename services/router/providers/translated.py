@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final, NamedTuple, Protocol
 
+from pydantic import SecretStr
+
 from kit.clock import Clock
 from kit.image_magic import image_kind
 from services.router.providers.fetch import ImageFetcher, ImageUrl
@@ -115,12 +117,21 @@ class Signer(Protocol):
     """Who we are at an upstream."""
 
     async def headers(
-        self, target: Target, outgoing: Outgoing, *, is_streaming: bool, deadline_s: float
+        self,
+        target: Target,
+        outgoing: Outgoing,
+        *,
+        is_streaming: bool,
+        deadline_s: float,
+        credential: SecretStr | None = None,
     ) -> bytes:
         """Return the headers of one POST, from `build_headers`.
 
+        `credential` is a caller's own key and stands in place of ours, of which nothing is shown.
+
         Raises:
-            ProviderError: CREDENTIALS or TIMEOUT: there are none that could be used.
+            ProviderError: CREDENTIALS or TIMEOUT: there are none that could be used; UNSUPPORTED:
+                no `credential` can be shown here.
         """
 
     def probe_headers(self, target: Target) -> bytes:
@@ -223,7 +234,8 @@ class Translated:
         if head.status != 200:
             answer = await error_body(exchange, deadline_s)
             error = self._codec.refusal(head, answer, now_unix_s=self._clock.unix_ms() / 1000)
-            self.refused(error)
+            if call.credential is None:
+                self.refused(error)
             raise error
         wanted = self._codec.stream_type if call.is_streaming else self._codec.whole_type
         if call.is_streaming and head.media_type == self._codec.whole_type != wanted:
@@ -241,7 +253,11 @@ class Translated:
             target = Target.of(self._base_url, outgoing.path)
             self._targets[outgoing.path] = target
         headers = await self._signer.headers(
-            target, outgoing, is_streaming=call.is_streaming, deadline_s=deadline_s
+            target,
+            outgoing,
+            is_streaming=call.is_streaming,
+            deadline_s=deadline_s,
+            credential=call.credential,
         )
         return await self._pool.request(
             "POST",
