@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from services.router.pricing import PriceRow
+from services.router.pricing import PriceRow, free
 from turnpike.router.v1 import router_pb2
 
 CHAT_ONLY = (router_pb2.OPERATION_UNSPECIFIED,)
@@ -29,7 +29,8 @@ class Deployment:
     `deployment_id` is stable for the name. `backend` is what X-Backend shows. `priority` orders
     candidates, lower first. `capabilities` are the features it honours, `adapters` the LoRAs it
     serves; `forwards_unknown` lets fields through that Turnpike does not know. `facts` are what
-    callers may ask of it, such as `zdr` or `quantization:fp8`.
+    callers may ask of it, such as `zdr` or `quantization:fp8`. `byok_price` stands in place of
+    `price` for who brings a key, and exceeds it in no figure.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Deployment:
     forwards_unknown: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     facts: frozenset[str] = frozenset()
+    byok_price: PriceRow = field(default_factory=free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,16 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Everything that can be routed to; `names` maps ids and aliases to models."""
+    """Everything that can be routed to; `names` maps ids and aliases to models.
+
+    `kinds` are those of all providers by their names.
+    """
 
     generation: int
     models: tuple[Model, ...]
     names: Mapping[str, Model]
     functions: tuple[Function, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, name: str) -> Model | None:
         """Return the model with this id or alias, compared exactly."""

@@ -11,7 +11,7 @@ from services.router.catalog_entries import (
     ModelEntry,
 )
 from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
-from services.router.pricing import ceiling, floor
+from services.router.pricing import ceiling, floor, free
 from services.router.provider_entries import (
     AnthropicEntry,
     OpenAiCompatEntry,
@@ -34,7 +34,13 @@ def build(file: CatalogueFile, *, generation: int) -> Catalogue:
         )
         for name, entry in sorted(file.functions.items())
     )
-    return Catalogue(generation=generation, models=models, names=names, functions=functions)
+    return Catalogue(
+        generation=generation,
+        models=models,
+        names=names,
+        functions=functions,
+        kinds={name: provider.kind for name, provider in file.providers.items()},
+    )
 
 
 def _options(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) -> dict[str, str]:
@@ -90,6 +96,7 @@ def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) 
     if entry.contract not in ("auto", "vllm"):
         engine = f"{engine}/{entry.contract}"
     capable = capabilities(engine, supports=supports, lacks=entry.lacks, reasons=entry.reasons)
+    byok_price = free(entry.price.unit) if entry.byok_price is None else entry.byok_price.row()
     return Deployment(
         name=entry.name,
         deployment_id=name_id("deployment", entry.name),
@@ -105,6 +112,7 @@ def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) 
         forwards_unknown=entry.forwards_unknown,
         options=_options(file, model, entry),
         facts=frozenset(entry.facts),
+        byok_price=byok_price,
     )
 
 

@@ -79,6 +79,16 @@ class PriceEntry(Entry):
         """Whether tokens cost anything."""
         return bool(self.input_usd_per_million or self.output_usd_per_million)
 
+    def covers(self, other: "PriceEntry") -> bool:
+        """Whether no figure of another price is higher, so that a hold for this is one for it."""
+        return (
+            self.unit == other.unit
+            and self.input_usd_per_million >= other.input_usd_per_million
+            and self.output_usd_per_million >= other.output_usd_per_million
+            and self.request_usd >= other.request_usd
+            and self.unit_usd >= other.unit_usd
+        )
+
     def row(self) -> PriceRow:
         """Return the price as integers, with an id that changes whenever a figure does."""
         input_pusd = pusd_per_token_from_usd_per_million(str(self.input_usd_per_million))
@@ -104,6 +114,11 @@ class DeploymentEntry(Entry):
     provider: str = Field(description="A name from `providers`.")
     upstream_model: str = Field(min_length=1, description="The provider's own name of the model.")
     price: PriceEntry
+    byok_price: PriceEntry | None = Field(
+        None,
+        description="In place of `price` for accounts that bring a key for the provider; no figure"
+        " of it is higher. Absent: they pay nothing.",
+    )
     priority: int = Field(0, description="Lower is tried first.")
     supports: list[str] = Field(
         default_factory=list, description="Features it has beyond those of its engine."
@@ -164,6 +179,12 @@ class DeploymentEntry(Entry):
         description="What stands for an image in a prompt, when the chat template does not say;"
         " for triton only.",
     )
+
+    @model_validator(mode="after")
+    def _own_key_costs_no_more(self) -> "DeploymentEntry":
+        if self.byok_price is not None and not self.price.covers(self.byok_price):
+            raise ValueError("byok_price is higher than price, or for another unit")
+        return self
 
     @model_validator(mode="after")
     def _features_exist(self) -> "DeploymentEntry":

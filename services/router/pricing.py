@@ -28,6 +28,11 @@ class PriceRow:
     unit: str = ""
 
 
+def free(unit: str = "") -> PriceRow:
+    """Return the row of what costs nothing; units are counted all the same."""
+    return PriceRow("price-free", 0, 0, 0, 0, unit)
+
+
 def charge_nusd(
     price: PriceRow, *, prompt_tokens: int, completion_tokens: int, units: int = 0
 ) -> int:

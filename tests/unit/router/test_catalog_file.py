@@ -52,6 +52,36 @@ def test_snapshot_finds_models_by_id_and_alias_and_tries_the_cheaper_first() -> 
     assert catalogue.find("nobody") is None
 
 
+def test_own_keys_cost_nothing_unless_the_file_says_so() -> None:
+    price = "price: {input_usd_per_million: 0.50, output_usd_per_million: 2}"
+    own = "byok_price: {input_usd_per_million: 0.01, output_usd_per_million: 0.02}"
+    text = GOOD.replace(price, f"{price}\n          {own}")
+
+    catalogue = build(parse(text, variables=VARIABLES), generation=1)
+
+    free, priced = (deployment.byok_price for deployment in catalogue.models[0].deployments)
+    assert (0, 0, 0) == (free.input_pusd_per_token, free.output_pusd_per_token, free.request_pusd)
+    assert (10_000, 20_000) == (priced.input_pusd_per_token, priced.output_pusd_per_token)
+    assert {"one": "openai_compat", "two": "triton"} == catalogue.kinds
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "{input_usd_per_million: 0.51, output_usd_per_million: 1}",
+        "{input_usd_per_million: 0, output_usd_per_million: 2.01}",
+        "{input_usd_per_million: 0, output_usd_per_million: 0, request_usd: 0.001}",
+        "{unit: image, unit_usd: 0}",
+    ],
+)
+def test_own_key_that_would_cost_more_than_what_is_held_is_refused(own: str) -> None:
+    price = "price: {input_usd_per_million: 0.50, output_usd_per_million: 2}"
+    text = GOOD.replace(price, f"{price}\n          byok_price: {own}")
+
+    with pytest.raises(YamlError, match="byok_price"):
+        parse(text, variables=VARIABLES)
+
+
 def test_price_id_changes_with_every_figure() -> None:
     first = build(parse(GOOD, variables=VARIABLES), generation=1)
     second = build(parse(GOOD.replace("0.50", "0.51"), variables=VARIABLES), generation=1)
