@@ -18,6 +18,10 @@ SERVICES: Final = {
     "payment": "turnpike.payment.v1.PaymentService",
     "router": "turnpike.router.v1.RouterService",
 }
+BESIDE: Final = {"provider_keys": ("router", "turnpike.router.v1.ProviderKeysService")}
+"""Further services, by what they are about: whose room serves them, and their names."""
+
+_PATHS: Final = {**SERVICES, **{name: service for name, (_, service) in BESIDE.items()}}
 FIRST_RUN_NAME: Final = "first-run.json"
 ADMIN_TOKEN_NAME: Final = "admin_token"  # noqa: S105 - the name of a file
 _TIMEOUT_S: Final = 120.0
@@ -46,12 +50,12 @@ class AdminClient:
         self._address = address
 
     def call(self, room: str, method: str, request: Json | None = None) -> Json:
-        """Call a method of a room's service and return its answer.
+        """Call a method of a room's service, or of one of `BESIDE`, and return its answer.
 
         Raises:
             AdminError: Nothing answers, the token is wrong, or the call was refused.
         """
-        path = f"/rpc/{SERVICES[room]}/{method}"
+        path = f"/rpc/{_PATHS[room]}/{method}"
         status, body = self._post(path, json.dumps(request or {}))
         try:
             answer = json.loads(body)

@@ -56,7 +56,9 @@ def example(*, as_json: JsonOption = False) -> None:
 @db.command("upgrade")
 def upgrade(
     *,
-    room: Annotated[str | None, typer.Option(help="Only auth, metering or payment.")] = None,
+    room: Annotated[
+        str | None, typer.Option(help="Only auth, metering, payment or router.")
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:

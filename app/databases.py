@@ -19,6 +19,7 @@ _TABLES: Final = {
     "auth": "services.auth.store",
     "metering": "services.metering.store",
     "payment": "services.payment.store_tables",
+    "router": "services.router.store_tables",
 }
 _REVISIONS: Final = "alembic_version"
 _LINK: Final = re.compile(r"^(revision|down_revision)\b[^=\n]*=(.+)$", re.MULTILINE)
@@ -72,8 +73,9 @@ class RoomDatabase:
 
 
 def room_databases(settings: Settings) -> dict[str, RoomDatabase]:
-    """Return the databases by room."""
-    return {room: RoomDatabase(room, getattr(settings, room).database_url) for room in _TABLES}
+    """Return the databases by room; one whose URL is empty is not wanted."""
+    urls = {room: getattr(settings, room).database_url for room in _TABLES}
+    return {room: RoomDatabase(room, url) for room, url in urls.items() if url}
 
 
 async def upgrade_database(database: RoomDatabase) -> None:

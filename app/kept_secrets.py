@@ -11,8 +11,13 @@ from pydantic import SecretStr
 from app.admin_client import ADMIN_TOKEN_NAME
 from app.errors import StartError
 from app.settings import Settings
+from services.router.settings import RouterSettings
+
+KEPT_KEY_ID: Final = "kept"
+"""What the master key is called that was made here."""
 
 _BYTES: Final = 32
+_MASTER_KEY_NAME: Final = "router_master_key"
 _OWNER_ONLY: Final = 0o600
 _OWNER_FOLDER: Final = 0o700
 
@@ -61,4 +66,23 @@ def fill_secrets(settings: Settings, *, target: str) -> Settings:
         if not auth.database_url.startswith("sqlite"):
             raise StartError("Keys are in a shared database: set TURNPIKE__AUTH__PEPPER.")
         auth = auth.model_copy(update={"pepper": keep_secret(folder, "auth_pepper")})
-    return settings.model_copy(update={"admin": admin, "peers": peers, "auth": auth})
+    router = settings.router
+    if target in {"all", "router"}:
+        router = _with_master_key(router, folder)
+    return settings.model_copy(
+        update={"admin": admin, "peers": peers, "auth": auth, "router": router}
+    )
+
+
+def _with_master_key(router: RouterSettings, folder: Path) -> RouterSettings:
+    """Return the settings with the master key of this machine.
+
+    One is made where none is set and nobody shares the database; once made it opens what it sealed.
+    """
+    is_own = router.database_url.startswith("sqlite")
+    is_made = (folder / _MASTER_KEY_NAME).exists()
+    if KEPT_KEY_ID in router.byok_keys or not is_own or (router.byok_keys and not is_made):
+        return router
+    current = router.byok_key_id or next(iter(router.byok_keys), KEPT_KEY_ID)
+    keys = {**router.byok_keys, KEPT_KEY_ID: keep_secret(folder, _MASTER_KEY_NAME)}
+    return router.model_copy(update={"byok_keys": keys, "byok_key_id": current})

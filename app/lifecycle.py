@@ -15,10 +15,10 @@ import uvloop
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app.admin import AdminPort, open_admin
-from app.admin_client import SERVICES
+from app.admin_client import BESIDE, SERVICES
 from app.bounded import Bounded, Ending, only_one
 from app.children import Nursery
-from app.databases import open_room_database
+from app.databases import open_room_database, room_databases
 from app.embedded import CHECKOUT, Embedded, open_embedded
 from app.embedded_triton import HOST as TRITON_HOST
 from app.first_run import Note, Stubs, greet
@@ -70,7 +70,8 @@ def run(loaded: Loaded, target: str) -> int:
 
 def _configure_logs(settings: Settings) -> None:
     redactor = Redactor()
-    for secret in (settings.admin.token, settings.peers.token, settings.auth.pepper):
+    shared = (settings.admin.token, settings.peers.token, settings.auth.pepper)
+    for secret in (*shared, *settings.router.byok_keys.values()):
         redactor.register(secret.get_secret_value())
     configure_logs(level=settings.telemetry.log_level, stream=sys.stderr, redactor=redactor)
 
@@ -181,7 +182,7 @@ class Process:
         part = open_server(
             getattr(peers, name),
             register=register,
-            services=[MODULES[name].service],
+            services=[MODULES[name].service, *MODULES[name].beside],
             terms=Terms.for_services(peers.token.get_secret_value()),
         )
         await self._open(part, f"server of {name}")
@@ -197,7 +198,12 @@ class Process:
     async def _parts(self, embedded: Embedded) -> Parts:
         telemetry = await self._telemetry()
         bus = await self._bus()
-        rooms = [name for name in TARGETS[self._target] if "database" in MODULES[name].needs]
+        there = room_databases(self._settings)
+        rooms = [
+            name
+            for name in TARGETS[self._target]
+            if "database" in MODULES[name].needs and name in there
+        ]
         databases = {
             room: await self._open(open_room_database(self._settings, room), f"{room} database")
             for room in rooms
@@ -247,6 +253,7 @@ class Process:
 
     async def _admin(self) -> AdminPort:
         channels = {SERVICES[name]: await self._links.channel(name) for name in SERVICES}
+        channels |= {name: await self._links.channel(room) for room, name in BESIDE.values()}
         settings = self._settings.admin
         part = open_admin(
             settings,

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from grpc import aio
 from pydantic import SecretStr
 
-from app.admin_client import SERVICES
+from app.admin_client import BESIDE, SERVICES
 from app.errors import StartError
 from app.settings import Settings
 from gateway.app import Peers, Process, open_gateway
@@ -27,7 +27,7 @@ from kit.telemetry import Telemetry
 from services.auth.room import open_auth
 from services.metering.room import open_metering
 from services.payment.room import open_payment
-from services.router.room import CatalogueSource, open_router
+from services.router.room import CatalogueSource, Kept, open_router
 from turnpike.auth.v1.auth_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
 from turnpike.metering.v1.metering_pb2_grpc import (
     MeteringServiceStub,
@@ -36,6 +36,9 @@ from turnpike.metering.v1.metering_pb2_grpc import (
 from turnpike.payment.v1.payment_pb2_grpc import (
     PaymentServiceStub,
     add_PaymentServiceServicer_to_server,
+)
+from turnpike.router.v1.provider_keys_pb2_grpc import (
+    add_ProviderKeysServiceServicer_to_server,
 )
 from turnpike.router.v1.router_pb2_grpc import (
     RouterServiceStub,
@@ -49,7 +52,9 @@ Register = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a process has one of and every module may use; `databases` holds those asked for.
+    """What a process has one of and every module may use.
+
+    `databases` holds those asked for, but for one whose URL is empty.
 
     `variables` are what settings may refer to as `${NAME}`.
     """
@@ -83,10 +88,14 @@ Opener = Callable[[Parts, Channels], AbstractAsyncContextManager[Opened]]
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One row of the table; `service` is empty for what is no gRPC service."""
+    """One row of the table; `service` is empty for what is no gRPC service.
+
+    `beside` are further services that it serves.
+    """
 
     open: Opener
     service: str = ""
+    beside: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     calls: tuple[str, ...] = ()
 
@@ -129,12 +138,17 @@ async def _open_router(parts: Parts, _channels: Channels) -> AsyncIterator[Opene
     async with open_router(
         parts.settings.router,
         source=parts.catalogue,
-        state_dir=parts.settings.state_dir,
+        kept=Kept(parts.settings.state_dir, parts.databases.get("router")),
         bus=parts.bus,
         clock=parts.clock,
         telemetry=parts.telemetry,
-    ) as servicer:
-        yield Opened(partial(add_RouterServiceServicer_to_server, servicer))
+    ) as served:
+
+        def register(server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
+            add_RouterServiceServicer_to_server(served.router, server)
+            add_ProviderKeysServiceServicer_to_server(served.provider_keys, server)
+
+        yield Opened(register)
 
 
 @asynccontextmanager
@@ -193,7 +207,12 @@ MODULES: Final[Mapping[str, Module]] = {
         needs=("database",),
         calls=("metering",),
     ),
-    "router": Module(_open_router, SERVICES["router"]),
+    "router": Module(
+        _open_router,
+        SERVICES["router"],
+        beside=tuple(service for room, service in BESIDE.values() if room == "router"),
+        needs=("database",),
+    ),
     "gateway": Module(_open_gateway, calls=("auth", "router", "payment")),
 }
 """In the order in which they start; they end in the opposite order."""

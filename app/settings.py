@@ -8,7 +8,7 @@ place. The `catalogue` of the file belongs to the router, which reads it by itse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -47,7 +47,7 @@ _SHARED_BY_AUTH: Final = ("key_prefix", "imported_prefixes")
 class Settings(BaseSettings):
     """Everything that can be set; a start without any of it works."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     state_dir: Path = Field(
         STATE_DIR, description="Folder of databases, journals, logs of children and made secrets."
@@ -133,6 +133,8 @@ def field_at(model: type[BaseModel], path: Sequence[str]) -> object:
         return None
     if not rest:
         return field.annotation
+    if get_origin(field.annotation) is dict and len(rest) == 1:
+        return get_args(field.annotation)[1]
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return field_at(kind, rest)

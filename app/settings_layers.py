@@ -7,7 +7,7 @@ this file.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,10 +33,11 @@ class Layer:
     """One source of settings.
 
     `kind` is flag, env, secret, file or derived. `place` names where the value at a path stands.
+    What `data` holds may be secret, and its `repr` hides it.
     """
 
     kind: str
-    data: dict[str, Any]
+    data: dict[str, Any] = field(repr=False)
     source: str = ""
     yaml: YamlFile | None = None
 

@@ -11,6 +11,9 @@ BREAKING = frozenset(
 )
 """Failures that say something about the deployment's health."""
 
+_OF_OWN_KEYS = frozenset({Failure.KEY_REFUSED, Failure.KEY_LIMITED})
+"""Failures that are between a caller and the providers it has keys for."""
+
 _FINAL_REASON = {
     Failure.REJECTED: Reason.INVALID_VALUE,
     Failure.CONTENT_POLICY: Reason.CONTENT_POLICY_VIOLATION,
@@ -36,6 +39,8 @@ class Attempts(msgspec.Struct):
             return TurnpikeError(_FINAL_REASON[last.failure], last.message, **field_at_fault)
         if kinds == {Failure.UNSUPPORTED}:
             return TurnpikeError(Reason.UNSUPPORTED_PARAMETER, last.message, **field_at_fault)
+        if kinds <= _OF_OWN_KEYS:
+            return self._of_own_keys()
         if Failure.INVALID_OUTPUT in kinds:
             broken = next(e for _, e in self.failures if e.failure is Failure.INVALID_OUTPUT)
             message = f"{broken.message} Nothing is charged."
@@ -50,6 +55,14 @@ class Attempts(msgspec.Struct):
             f"All providers failed ({len(self.failures)} tried): {last.message}",
             attempts=summary,
         )
+
+    def _of_own_keys(self) -> TurnpikeError:
+        refused = [e for _, e in self.failures if e.failure is Failure.KEY_REFUSED]
+        if refused:
+            return TurnpikeError(Reason.PROVIDER_KEY_REFUSED, refused[-1].message)
+        last = self.failures[-1][1]
+        wait_s = str(max(1, round(last.retry_after_s)))
+        return TurnpikeError(Reason.RATE_LIMIT_EXCEEDED, last.message, retry_after_s=wait_s)
 
 
 def broken_off(error: ProviderError) -> tuple[Reason, str]:

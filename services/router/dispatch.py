@@ -22,6 +22,8 @@ from services.router.decisions import Decision
 from services.router.delivery import Delivered, counted, counted_units
 from services.router.fleet import Attempt, Fleet
 from services.router.legs import Legs, Try
+from services.router.own_keys import OwnKeyRing
+from services.router.own_tries import NO_KEYS, OwnKeys, OwnTries, own_key
 from services.router.providers.port import (
     Batch,
     Body,
@@ -53,7 +55,7 @@ class Dispatcher:
         fleet: Fleet,
         usage: UsageLog,
         clock: Clock,
-        random: Random | None = None,
+        keys: OwnKeyRing | None = None,
     ) -> None:
         self._settings = settings
         self._fleet = fleet
@@ -65,9 +67,10 @@ class Dispatcher:
             catalogue=catalogue,
             snapshots=self._snapshots,
             in_flight=fleet.load,
-            seed=(random or Random()).getrandbits,  # noqa: S311 - no secret
+            seed=Random().getrandbits,  # noqa: S311 - no secret
             attempts_max=settings.attempts_max,
         )
+        self._keys = keys
 
     async def run(
         self, request: router_pb2.RunRequest, trace: Trace | None = None
@@ -80,7 +83,10 @@ class Dispatcher:
             TurnpikeError: Before the first batch, for everything that went wrong until then.
         """
         loop = asyncio.get_running_loop()
-        run, tries = self._start(request, loop.time())
+        account_id = request.envelope.account_id
+        own = NO_KEYS if self._keys is None else self._keys.known(account_id)
+        own = await self._own_keys(account_id) if own is None else own
+        run, tries = self._start(request, loop.time(), own)
         run.trace = trace
         outcome = UsageEvent.OUTCOME_CLIENT_CLOSED
         try:
@@ -104,7 +110,7 @@ class Dispatcher:
                 if run.last is not None:
                     yield run.last
                     return
-                if run.is_refused or loop.time() >= run.deadline_s:
+                if not await self._goes_on(run):
                     break
             raise run.attempts.verdict()
         except TurnpikeError as error:
@@ -114,6 +120,21 @@ class Dispatcher:
         finally:
             # The way out for a caller that went away; a no-op once the answer was settled.
             run.usage.close(run.delivered.usage(), outcome)
+
+    async def _goes_on(self, run: Run) -> bool:
+        """Return whether another may be tried after one that failed."""
+        if run.is_refused or asyncio.get_running_loop().time() >= run.deadline_s:
+            return False
+        if run.own is not None:
+            await run.own.refresh()
+        return True
+
+    async def _own_keys(self, account_id: str) -> OwnKeys:
+        """Return an account's keys, read anew where memory does not know them."""
+        if self._keys is None:
+            return NO_KEYS
+        known = self._keys.known(account_id)
+        return await self._keys.read(account_id) if known is None else known
 
     def explain(self, request: router_pb2.ExplainRouteRequest) -> Decision:
         """Return the choice that a request would get now.
@@ -126,7 +147,9 @@ class Dispatcher:
         is_constrained = _constraint(envelope, body) is not None
         return self._legs.decided(envelope, now_s, is_constrained=is_constrained).decision
 
-    def _start(self, request: router_pb2.RunRequest, now_s: float) -> tuple[Run, Iterator[Try]]:
+    def _start(
+        self, request: router_pb2.RunRequest, now_s: float, own: OwnKeys
+    ) -> tuple[Run, Iterator[Try]]:
         envelope = request.envelope
         form = request.body if envelope.content_type else b""
         body = {} if form else _decode_body(request.body)
@@ -136,7 +159,11 @@ class Dispatcher:
         leg, deployment = first.leg, first.deployment
         unix_ms = self._clock.unix_ms()
         request_id = self._ids.new(unix_ms)
-        event = intent(request_id, leg.envelope, deployment, unix_ms)
+        is_byok = bool(own) and own_key(own, deployment) is not None
+        price = deployment.byok_price if is_byok else deployment.price
+        event = intent(request_id, leg.envelope, deployment, unix_ms, price)
+        if is_byok:
+            event.is_byok = True
         self._remember(event, first)
         run = Run(
             request_id=request_id,
@@ -150,13 +177,22 @@ class Dispatcher:
                 prompt_tokens_max=leg.envelope.prompt_tokens_max,
                 completion_tokens_max=leg.envelope.completion_tokens_max,
             ),
-            usage=self._usage.open(event, deployment.price, now_s),
+            usage=self._usage.open(event, price, now_s),
             checkpoint_due_s=now_s + self._settings.checkpoint_s,
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
             constraint=constraint,
             form=form,
         )
-        return run, chain((first,), tries)
+        tries = chain((first,), tries)
+        if not own:
+            return run, tries
+        run.own = OwnTries(
+            tries,
+            own,
+            tries_max=self._settings.attempts_max,
+            read=lambda: self._own_keys(envelope.account_id),
+        )
+        return run, run.own
 
     def _attempt(self, run: Run, deployment: Deployment) -> Attempt | None:
         """Return an attempt; None when a reload took the deployment away meanwhile."""
@@ -181,11 +217,12 @@ class Dispatcher:
     ) -> AsyncGenerator[Batch, None]:
         """Return the batches of attempt `number`."""
         deadline_s, deployment, left = run.deadline_s, turn.deployment, turn.left
+        own = None if run.own is None else run.own.key
         if number > 1:
             if turn.leg.model is not run.model:
                 run.change_model(turn.leg.model, turn.leg.envelope)
                 self._remember(run.usage.event, turn)
-            run.usage.reroute(deployment, number)
+            run.usage.reroute(deployment, number, is_byok=own is not None)
         if left > 1:
             now_s = asyncio.get_running_loop().time()
             share_s = max(self._settings.attempt_min_s, (deadline_s - now_s) / left)
@@ -195,6 +232,8 @@ class Dispatcher:
             run.ignored = () if deployment.forwards_unknown else tuple(unknown)
             body = {name: raw for name, raw in body.items() if name not in run.ignored}
         call = self._call(run, deployment)
+        if own is not None:
+            call = call._replace(credential=own.secret)
         stream = attempt.provider.stream(call, body, deadline_s=deadline_s)
         if run.constraint is not None:
             unjudged = attempt.left_unjudged
@@ -236,6 +275,8 @@ class Dispatcher:
         if run.last is not None:
             return
         run.held = b""
+        if run.own is not None:
+            error = run.own.failed(error)
         run.attempts.add(run.usage.event.deployment, error)
         if error.failure is Failure.INVALID_OUTPUT:
             attempt.failed_open(asyncio.get_running_loop().time(), run.request_id)

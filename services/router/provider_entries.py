@@ -264,7 +264,9 @@ KINDS: Final = frozenset(
 )
 """Every `kind` of a provider."""
 
-KEYED_KINDS: Final = frozenset({"openai_compat", "anthropic", "bedrock", "google_ai_studio"})
+KEYED_KINDS: Final = frozenset(
+    {"openai_compat", *VENDORS, "anthropic", "bedrock", "google_ai_studio"}
+)
 """Kinds whose whole credential is a plain key, so that an account can bring one of its own."""
 
 ProviderEntry = Annotated[

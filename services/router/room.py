@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from kit.bus.port import Bus
 from kit.clock import Clock
+from kit.db import Database
 from kit.ids import Uuid7Source
 from kit.journal import Journal, open_journal
 from kit.journal_files import adopt_orphans
@@ -18,10 +19,11 @@ from kit.telemetry import Telemetry
 from services.router.adapters import Parts, opener, wanted
 from services.router.catalog_entries import CatalogueFile
 from services.router.dispatch import Dispatcher
-from services.router.fleet import open_fleet
+from services.router.fleet import Fleet, open_fleet
 from services.router.metrics import watch
 from services.router.prompt_tools import open_prompt_tools
 from services.router.reload import CatalogueKeeper
+from services.router.room_keys import keys_servicer, open_own_keys
 from services.router.servicer import RouterServicer
 from services.router.settings import CATALOGUE_SUBJECT, RouterSettings
 from services.router.shared_health import SharedHealth
@@ -30,7 +32,9 @@ from services.router.upstream_types import HttpLimits
 from services.router.usage_events import recover
 from services.router.usage_log import UsageLog
 from turnpike.events.v1 import events_pb2
+from turnpike.router.v1.provider_keys_pb2_grpc import ProviderKeysServiceServicer
 
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _log = structlog.get_logger("router")
 
 
@@ -43,25 +47,43 @@ class CatalogueSource:
     variables: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What outlives the router: a folder, and a migrated database where accounts bring keys."""
+
+    state_dir: Path
+    database: Database | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the room answers to."""
+
+    router: RouterServicer
+    provider_keys: ProviderKeysServiceServicer
+
+
 @asynccontextmanager
 async def open_router(
     settings: RouterSettings,
     *,
     source: CatalogueSource,
-    state_dir: Path,
+    kept: Kept,
     bus: Bus,
     clock: Clock,
     telemetry: Telemetry | None = None,
-) -> AsyncIterator[RouterServicer]:
+) -> AsyncIterator[Served]:
     """Open the router; on exit usage is published, or kept on disk for the next start.
 
     Journals of routers that died on this machine are adopted first.
 
     Raises:
         YamlError: The catalogue file is bad.
+        TurnpikeError: UNAVAILABLE: the database does not answer, or was never migrated.
     """
+    telemetry = telemetry or Telemetry()
     router_id = Uuid7Source().new(clock.unix_ms())
-    journal_dir = state_dir / "journal"
+    journal_dir = kept.state_dir / "journal"
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(_journal(journal_dir, settings))
         usage = UsageLog(
@@ -69,21 +91,15 @@ async def open_router(
         )
         pool = await stack.enter_async_context(open_http_pool(_http_limits(settings)))
         tools = await stack.enter_async_context(open_prompt_tools(settings))
-        fleet = await stack.enter_async_context(
-            open_fleet(opener(Parts(settings, pool, clock, tools)))
-        )
-        keeper = CatalogueKeeper(
-            path=source.path,
-            default=source.default,
-            variables=source.variables,
-            adopt=lambda file, catalogue: fleet.adopt(wanted(file, catalogue)),
-        )
+        parts = Parts(settings, pool, clock, tools)
+        fleet = await stack.enter_async_context(open_fleet(opener(parts)))
+        keeper = _keeper(source, fleet)
         await keeper.load()
         _adopt(journal_dir, usage, clock)
-        telemetry = telemetry or Telemetry()
         watch(telemetry.registry, fleet=fleet, usage=usage, journal=journal)
-        health = SharedHealth(fleet, bus, router_id)
-        announce = _announcer(bus, router_id)
+        health, announce = SharedHealth(fleet, bus, router_id), _announcer(bus, router_id)
+        opening = open_own_keys(kept.database, bus=bus, clock=clock, settings=settings)
+        keys = await stack.enter_async_context(opening)
         await _run(
             stack,
             {
@@ -100,16 +116,29 @@ async def open_router(
             fleet=fleet,
             usage=usage,
             clock=clock,
+            keys=None if keys is None else keys.ring,
         )
         try:
-            yield RouterServicer(
-                dispatcher=dispatcher,
-                catalogue=lambda: keeper.current,
-                tracing=telemetry.tracing,
+            yield Served(
+                RouterServicer(
+                    dispatcher=dispatcher,
+                    catalogue=lambda: keeper.current,
+                    tracing=telemetry.tracing,
+                ),
+                keys_servicer(keys, lambda: keeper.current),
             )
         finally:
             if not await usage.drained(wait_s=settings.drain_s):
                 _log.warning("usage_left_in_journal", backlog=usage.backlog_count)
+
+
+def _keeper(source: CatalogueSource, fleet: Fleet) -> CatalogueKeeper:
+    return CatalogueKeeper(
+        path=source.path,
+        default=source.default,
+        variables=source.variables,
+        adopt=lambda file, catalogue: fleet.adopt(wanted(file, catalogue)),
+    )
 
 
 def _journal(folder: Path, settings: RouterSettings) -> AbstractContextManager[Journal]:

@@ -9,6 +9,8 @@ from services.router.catalog import Deployment, Model
 from services.router.constraints import Constraint
 from services.router.delivery import Delivered, TokenUsage
 from services.router.fleet import Attempt
+from services.router.own_tries import OwnTries
+from services.router.pricing import PriceRow
 from services.router.providers.port import Batch, Body, Failure, ProviderError
 from services.router.traces import Trace
 from services.router.usage_events import UsageEvent, price_message
@@ -44,6 +46,7 @@ class Run(msgspec.Struct):
     trace: Trace | None = None
     constraint: Constraint | None = None
     form: bytes = b""
+    own: OwnTries | None = None
 
     def change_model(self, model: Model, envelope: router_pb2.Envelope) -> None:
         """Go on with another model; nothing was handed over yet."""
@@ -65,7 +68,11 @@ class Run(msgspec.Struct):
 
 
 def intent(
-    request_id: str, envelope: router_pb2.Envelope, deployment: Deployment, unix_ms: int
+    request_id: str,
+    envelope: router_pb2.Envelope,
+    deployment: Deployment,
+    unix_ms: int,
+    price: PriceRow,
 ) -> UsageEvent:
     """Return the event that is journalled before an upstream sees the request."""
     event = UsageEvent(
@@ -79,7 +86,7 @@ def intent(
         model_id=envelope.model_id,
         deployment=deployment.name,
         provider=deployment.kind,
-        price=price_message(deployment.price),
+        price=price_message(price),
         start_unix_ms=unix_ms,
         attempt_count=1,
         is_streaming=envelope.is_streaming,

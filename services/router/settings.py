@@ -1,17 +1,48 @@
 """Settings of the router room."""
 
 from ipaddress import ip_network
+from typing import Self
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+
+from services.router.sealed import SealingRing
 
 USAGE_STREAM = "USAGE"
 USAGE_SUBJECT = "usage.v1"
 CATALOGUE_SUBJECT = "router.catalogue_changed.v1"
+KEYS_SUBJECT = "router.provider_key_changed.v1"
 
 
-class RouterSettings(BaseModel, frozen=True, extra="forbid"):
+class RouterSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """How the router waits, retries, journals and gives up."""
 
+    database_url: str = Field(
+        "sqlite+aiosqlite:///.turnpike/router.db",
+        description="SQLAlchemy URL of the room's own database, which keeps the keys that accounts"
+        " bring for providers; several routers share one. Empty: no account can bring any.",
+    )
+    byok_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Master keys that those keys are sealed with, by id: 32 bytes in base64, as"
+        " TURNPIKE__ROUTER__BYOK_KEYS__ID or the secret file router__byok_keys__id. Empty means one"
+        " is made and kept under the state folder where the database is SQLite.",
+    )
+    byok_key_id: str = Field(
+        "",
+        description="Id of the master key that seals, the others only open; empty where there is"
+        " one only.",
+    )
+    byok_keys_max: int = Field(
+        10_000, ge=1, description="Accounts' keys kept in memory; beyond, they are read when used."
+    )
+    byok_refresh_s: float = Field(
+        30.0, gt=0, description="Between two readings of all accounts' keys, seconds."
+    )
+    byok_stale_max_s: float = Field(
+        900.0,
+        gt=0,
+        description="How long keys that were read hold while their database is away, seconds.",
+    )
     timeout_max_s: float = Field(
         30.0, gt=0, description="Longest `timeout_ms` a caller may ask for, seconds."
     )
@@ -87,6 +118,24 @@ class RouterSettings(BaseModel, frozen=True, extra="forbid"):
     template_output_chars_max: int = Field(
         4 * 1024**2, ge=1024, description="Longest prompt that a client's chat template may write."
     )
+
+    @model_validator(mode="after")
+    def _has_master_key(self) -> Self:
+        self.sealing_ring()
+        return self
+
+    def sealing_ring(self) -> SealingRing:
+        """Return the master keys.
+
+        Raises:
+            ValueError: A key is none, or it is not said which of several seals.
+        """
+        current = self.byok_key_id or next(iter(self.byok_keys), "")
+        if self.byok_keys and current not in self.byok_keys:
+            raise ValueError(f"byok_key_id is {current}, and byok_keys has none of that id")
+        if len(self.byok_keys) > 1 and not self.byok_key_id:
+            raise ValueError("byok_keys has several keys; byok_key_id has to say which one seals")
+        return SealingRing(self.byok_keys, current)
 
     @field_validator("fetch_networks")
     @classmethod

@@ -53,13 +53,15 @@ class OpenUsage:
         self.is_closed = False
         self.renewed_s = now_s
 
-    def reroute(self, deployment: Deployment, attempt_count: int) -> None:
-        """Note that another deployment is tried, and what it costs."""
-        event, self.price = self.event, deployment.price
+    def reroute(self, deployment: Deployment, attempt_count: int, *, is_byok: bool = False) -> None:
+        """Note that another deployment or key is tried, and what it costs."""
+        event = self.event
+        self.price = deployment.byok_price if is_byok else deployment.price
         event.deployment = deployment.name
         event.provider = deployment.kind
         event.attempt_count = attempt_count
-        event.price.CopyFrom(price_message(deployment.price))
+        event.price.CopyFrom(price_message(self.price))
+        event.is_byok = is_byok
 
     def checkpoint(self, usage: TokenUsage) -> None:
         """Journal what was delivered so far; a full journal is not an error here."""

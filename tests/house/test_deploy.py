@@ -286,7 +286,8 @@ def _needs(volume: Doc) -> set[tuple[str, str]]:
     if "secret" in volume and not volume["secret"].get("optional"):
         needs.add(("Secret", volume["secret"]["secretName"]))
     for source in volume.get("projected", {}).get("sources", ()):
-        needs.add(("Secret", source["secret"]["name"]))
+        if not source["secret"].get("optional"):
+            needs.add(("Secret", source["secret"]["name"]))
     return needs
 
 
@@ -301,6 +302,8 @@ def _secret_files(pod: Doc, docs: list[Doc]) -> dict[str, str]:
     volume = next(volume for volume in pod["volumes"] if volume["name"] == "secrets")
     for source in volume["projected"]["sources"]:
         secret = source["secret"]
+        if secret.get("optional") and secret["name"] not in made:
+            continue
         known = made.get(secret["name"]) or {k: _likely(k) for k in MADE_BY_HAND[secret["name"]]}
         keys = [item["key"] for item in secret.get("items", ())] or list(known)
         files |= {key: known[key] for key in keys}

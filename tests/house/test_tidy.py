@@ -55,7 +55,7 @@ def test_rooms_have_the_same_shape(room: str) -> None:
         assert (folder / name).is_file(), name
 
 
-@pytest.mark.parametrize("room", ["auth", "metering", "payment"])
+@pytest.mark.parametrize("room", ROOMS)
 def test_rooms_with_a_database_keep_their_sql_in_stores(room: str) -> None:
     folder = ROOT / "services" / room
     allowed = re.compile(r"(store|tables)")

@@ -321,9 +321,9 @@ async def test_databases_are_brought_into_form_more_than_once() -> None:
 
     first = await shell.json("db", "upgrade")
     again = await shell.json("db", "upgrade", "--room", "auth")
-    unknown = await shell.run("db", "upgrade", "--room", "router")
+    unknown = await shell.run("db", "upgrade", "--room", "gateway")
 
-    assert ["auth", "metering", "payment"] == first["upgraded"]
+    assert ["auth", "metering", "payment", "router"] == first["upgraded"]
     assert ["auth"] == again["upgraded"]
     assert 1 == unknown
     assert Path(".turnpike/payment.db").exists()

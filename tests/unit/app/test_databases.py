@@ -20,7 +20,7 @@ from app.databases import open_room_database
 from app.settings import load_settings
 
 async def start():
-    for room in ("auth", "metering", "payment"):
+    for room in ("auth", "metering", "payment", "router"):
         async with open_room_database(settings, room):
             pass
 

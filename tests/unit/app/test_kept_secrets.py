@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,11 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def settings(**variables: str) -> Settings:
-    tree: dict[str, dict[str, str]] = {}
+MASTER_KEY = "bWFzdGVyLWtleS1jYW5hcnktb2YtMzItYnl0ZXMtMDE="
+
+
+def settings(**variables: Any) -> Settings:
+    tree: dict[str, dict[str, Any]] = {}
     for name, value in variables.items():
         section, _, key = name.partition("__")
         tree.setdefault(section, {})[key] = value
@@ -65,8 +69,13 @@ def test_processes_of_one_machine_share_what_they_make() -> None:
 
 
 def test_secret_that_was_set_is_kept() -> None:
-    filled = fill_secrets(settings(admin__token="mine", auth__pepper="salt"), target="all")
+    was_set = settings(
+        admin__token="mine", auth__pepper="salt", router__byok_keys={"one": MASTER_KEY}
+    )
 
+    filled = fill_secrets(was_set, target="all")
+
+    assert ["one"] == list(filled.router.byok_keys)
     assert "mine" == filled.admin.token.get_secret_value()
     assert "salt" == filled.auth.pepper.get_secret_value()
     assert not Path(".turnpike/secrets").exists()
@@ -88,3 +97,25 @@ def test_secret_that_machines_share_has_to_be_set(
 ) -> None:
     with pytest.raises(StartError, match=variable):
         fill_secrets(settings(**variables), target=target)
+
+
+def test_master_key_is_made_where_the_database_is_of_this_machine() -> None:
+    first = fill_secrets(settings(), target="router").router
+    again = fill_secrets(settings(), target="all").router
+    elsewhere = fill_secrets(settings(), target="gateway").router
+    shared = settings(router__database_url="postgresql+asyncpg://db/router")
+
+    assert ["kept"] == list(first.byok_keys)
+    assert first.byok_keys == again.byok_keys
+    assert not first.sealing_ring().is_empty
+    assert {} == elsewhere.byok_keys
+    assert {} == fill_secrets(shared, target="router").router.byok_keys
+
+
+def test_master_key_that_was_made_goes_on_opening_when_another_is_set() -> None:
+    made = fill_secrets(settings(), target="all").router.byok_keys["kept"]
+
+    filled = fill_secrets(settings(router__byok_keys={"one": MASTER_KEY}), target="all").router
+
+    assert "one" == filled.sealing_ring().current
+    assert made == filled.byok_keys["kept"]

@@ -126,6 +126,62 @@ def test_secret_in_the_file_is_refused_with_the_way_out() -> None:
     assert "hunter2" not in said
 
 
+MASTER_KEY = "bWFzdGVyLWtleS1jYW5hcnktb2YtMzItYnl0ZXMtMDE="
+
+
+def test_secret_of_a_mapping_in_the_file_is_refused_as_well() -> None:
+    write(f"router:\n  byok_keys:\n    one: {MASTER_KEY}\n")
+
+    said = refusal()
+
+    assert said.startswith("turnpike.yaml:3: router.byok_keys.one: ")
+    assert "TURNPIKE__ROUTER__BYOK_KEYS__ONE" in said
+    assert MASTER_KEY not in said
+
+
+def test_master_keys_come_from_variables_and_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "router__byok_keys__two").write_text(MASTER_KEY + "\n")
+    monkeypatch.setenv("TURNPIKE__SECRETS_DIR", str(tmp_path / "secrets"))
+    monkeypatch.setenv("TURNPIKE__ROUTER__BYOK_KEYS__ONE", MASTER_KEY)
+    monkeypatch.setenv("TURNPIKE__ROUTER__BYOK_KEY_ID", "two")
+
+    loaded = load_settings()
+
+    assert {"one", "two"} == set(loaded.settings.router.byok_keys)
+    assert "two" == loaded.settings.router.sealing_ring().current
+    shown = {entry["key"]: entry["value"] for entry in effective(loaded)}
+    assert "***" == shown["router.byok_keys.one"] == shown["router.byok_keys.two"]
+    assert MASTER_KEY not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("keys", "key_id", "words"),
+    [
+        ({"one": "too-short-canary"}, "", "32 bytes"),
+        ({"one": "canary !"}, "", "base64"),
+        ({"one": MASTER_KEY}, "two", "two"),
+        ({"one": MASTER_KEY, "two": MASTER_KEY}, "", "byok_key_id"),
+    ],
+)
+def test_ring_of_master_keys_that_does_not_fit_is_refused_without_a_word_of_them(
+    keys: dict[str, str], key_id: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, key in keys.items():
+        monkeypatch.setenv(f"TURNPIKE__ROUTER__BYOK_KEYS__{name.upper()}", key)
+    monkeypatch.setenv("TURNPIKE__ROUTER__BYOK_KEY_ID", key_id)
+
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+
+    said = str(caught.value) + repr(caught.value.__cause__) + str(caught.value.__cause__)
+    assert words in str(caught.value)
+    assert "canary" not in said
+    assert MASTER_KEY not in said
+
+
 def test_catalogue_of_the_file_is_left_to_the_router() -> None:
     write("catalogue:\n  anything: [goes, here]\ngateway: {port: 5}\n")
 

@@ -13,6 +13,7 @@ from kit.journal import open_journal
 from services.router.catalog import CHAT_ONLY, Catalogue, Deployment, Model
 from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet, Wanted, open_fleet
+from services.router.own_keys import OwnKeyRing
 from services.router.pricing import PriceRow, ceiling, floor
 from services.router.provider_entries import TritonEntry
 from services.router.providers.port import Batch, Body, Call, ProviderError
@@ -25,6 +26,7 @@ from turnpike.type.v1 import usage_pb2
 Step = Batch | ProviderError | Callable[[], None]
 Scripts = dict[str, list[Sequence[Step]]]
 PRICE = PriceRow("price-1", 10_000, 20_000)
+BYOK_PRICE = PriceRow("price-2", 1_000, 2_000)
 
 
 def content(text: str, *, completion: int | None = None, prompt: int = 7) -> Batch:
@@ -138,13 +140,18 @@ async def open_rig(
     tmp_path: Path,
     scripts: Scripts,
     settings: RouterSettings | None = None,
+    own_keys: OwnKeyRing | None = None,
     operations: tuple["router_pb2.Operation.ValueType", ...] = CHAT_ONLY,
 ) -> AsyncIterator[Rig]:
-    """Deployments in the order of `scripts`, each with its scripts, one for each call."""
+    """Deployments in the order of `scripts`, each with its scripts, one for each call.
+
+    The provider of `a-1` is `a`; with `own_keys` each takes keys that accounts bring.
+    """
     settings = settings or RouterSettings()
     clock, bus = ManualClock(), MemoryBus()
     providers = {name: ScriptedProvider(list(list_)) for name, list_ in scripts.items()}
-    deployments = tuple(_deployment(name, rank) for rank, name in enumerate(scripts))
+    kind = "scripted" if own_keys is None else "openai_compat"
+    deployments = tuple(_deployment(name, rank, kind) for rank, name in enumerate(scripts))
     model = Model(
         model_id="model-1",
         aliases=(),
@@ -174,19 +181,25 @@ async def open_rig(
         entry = TritonEntry(kind="triton")
         await fleet.adopt([Wanted(d, entry, "mark") for d in deployments])
         dispatcher = Dispatcher(
-            settings=settings, catalogue=lambda: catalogue, fleet=fleet, usage=log, clock=clock
+            settings=settings,
+            catalogue=lambda: catalogue,
+            fleet=fleet,
+            usage=log,
+            clock=clock,
+            keys=own_keys,
         )
         yield Rig(dispatcher, fleet, log, bus, clock, providers, settings)
 
 
-def _deployment(name: str, rank: int) -> Deployment:
+def _deployment(name: str, rank: int, kind: str) -> Deployment:
     return Deployment(
         name=name,
         deployment_id=f"id-{name}",
-        provider=name,
-        kind="scripted",
+        provider=name.partition("-")[0],
+        kind=kind,
         backend="scripted",
         upstream_model="upstream",
         price=PRICE,
+        byok_price=BYOK_PRICE,
         priority=rank,
     )
