@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from app.admin_client import AdminError
 from app.cli_accounts import accounts
+from app.cli_byok import byok
 from app.cli_config import config_app, db
 from app.cli_keys import keys
 from app.cli_ledger import ledger
@@ -54,6 +55,7 @@ app = typer.Typer(
 )
 app.add_typer(keys, name="keys")
 app.add_typer(accounts, name="accounts")
+app.add_typer(byok, name="byok")
 app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")
 app.add_typer(route, name="route")

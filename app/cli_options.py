@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -45,7 +45,10 @@ def gathered(kind: type[T]) -> Callable[[Callable[[T], None]], Callable[..., Non
     hints = get_type_hints(kind, include_extras=True)
     parameters = [
         Parameter(
-            field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
         )
         for field in fields(kind)
     ]

@@ -128,6 +128,7 @@ def test_five_processes_answer_and_charge_like_one(checkout: Checkout) -> None:
     refused = send(port, "sk-tp-none", "plain")
     again = spent(checkout, 10)
     verified = checkout.command("ledger", "verify")
+    brought = checkout.command("byok", "list")
 
     assert together == apart
     statuses = [status for status, _, _ in together.values()]
@@ -135,3 +136,4 @@ def test_five_processes_answer_and_charge_like_one(checkout: Checkout) -> None:
     assert 401 == refused[0]
     assert [*charged, *charged] == again
     assert verified["is_clean"]
+    assert {"keys": []} == brought
