@@ -11,8 +11,17 @@ from typing import Final
 
 from kit.bus.limits import PENDING_MESSAGES_MAX
 from kit.bus.mailbox import Mailbox
+from kit.bus.memory_bucket import MemoryBucket
 from kit.bus.memory_stream import DurableState, MemoryStream, Stored, is_match
-from kit.bus.port import Bus, BusUnavailableError, Consumer, Delivery, StreamSpec
+from kit.bus.port import (
+    Bucket,
+    BucketSpec,
+    Bus,
+    BusUnavailableError,
+    Consumer,
+    Delivery,
+    StreamSpec,
+)
 from kit.clock import Clock, SystemClock
 
 _LOOK_S: Final = 0.02
@@ -31,6 +40,7 @@ class MemoryBus(Bus):
         self.clock: Clock = clock or SystemClock()
         self._pending_messages_max = pending_messages_max
         self._streams: dict[str, MemoryStream] = {}
+        self._buckets: dict[str, MemoryBucket] = {}
         self._mailboxes: list[tuple[str, Mailbox]] = []
         self._changed = asyncio.Event()
         self._is_connected = True
@@ -98,6 +108,12 @@ class MemoryBus(Bus):
         if not self._is_connected:
             raise BusUnavailableError("The bus is not connected.")
         self._make(stream)
+
+    def bucket(self, spec: BucketSpec) -> Bucket:
+        """Return a bucket, one and the same for everybody on this bus."""
+        bucket = self._buckets.setdefault(spec.name, MemoryBucket(self, spec))
+        bucket.spec = spec
+        return bucket
 
     def wake(self) -> None:
         """Let every waiting fetch look again."""

@@ -8,11 +8,12 @@ from typing import Final
 
 from kit.bus.limits import PENDING_MESSAGES_MAX
 from kit.bus.mailbox import Mailbox
+from kit.bus.nats_bucket import NatsBucket
 from kit.bus.nats_consumer import NatsConsumer
 from kit.bus.nats_link import NatsAddress, NatsLink
 from kit.bus.nats_login import read_nats_login
 from kit.bus.nats_streams import decode_answer, make_stream
-from kit.bus.port import Bus, BusUnavailableError, Consumer, StreamSpec
+from kit.bus.port import Bucket, BucketSpec, Bus, BusUnavailableError, Consumer, StreamSpec
 from kit.tasks import background
 
 _MAKE_STREAM_S: Final = 5.0
@@ -134,6 +135,10 @@ class NatsBus(Bus):
             BusUnavailableError: NATS is away or refuses.
         """
         await make_stream(self._link, stream, timeout_s=_MAKE_STREAM_S)
+
+    def bucket(self, spec: BucketSpec) -> Bucket:
+        """Return a bucket of JetStream's key-value store; it is made by the first put."""
+        return NatsBucket(self._link, spec)
 
 
 def _stay() -> None:

@@ -16,7 +16,7 @@ from nats.js.api import (
 
 from kit.bus.limits import ACK_PENDING_MAX, ACK_WAIT_S
 from kit.bus.nats_link import NatsLink
-from kit.bus.port import BusUnavailableError, StreamSpec
+from kit.bus.port import BucketSpec, BusUnavailableError, StreamSpec
 
 API: Final = "$JS.API"
 _OTHER_CONFIGURATION: Final = 10058
@@ -54,13 +54,16 @@ async def make_stream(link: NatsLink, stream: StreamSpec, *, timeout_s: float) -
     Raises:
         BusUnavailableError: NATS is away or refuses, for example for want of room.
     """
-    config = _json(_stream_config(stream).as_dict())
-    try:
-        await _ask(link, f"STREAM.CREATE.{stream.name}", config, timeout_s)
-    except JetStreamRefusedError as error:
-        if error.err_code != _OTHER_CONFIGURATION:
-            raise
-        await _ask(link, f"STREAM.UPDATE.{stream.name}", config, timeout_s)
+    await _make(link, _stream_config(stream), timeout_s)
+
+
+async def make_bucket(link: NatsLink, bucket: BucketSpec, *, timeout_s: float) -> None:
+    """Make the stream of a bucket, or bring an existing one to this form.
+
+    Raises:
+        BusUnavailableError: NATS is away or refuses, for example for want of room.
+    """
+    await _make(link, _bucket_config(bucket), timeout_s)
 
 
 async def make_consumer(
@@ -97,6 +100,45 @@ def _stream_config(stream: StreamSpec) -> StreamConfig:
         duplicate_window=stream.duplicate_window_s,
         num_replicas=stream.replicas,
     )
+
+
+def bucket_stream(name: str) -> str:
+    """Return the name of a bucket's stream."""
+    return f"KV_{name}"
+
+
+def bucket_subject(name: str, key: str) -> str:
+    """Return the subject of a bucket's key, `>` for all of them."""
+    return f"$KV.{name}.{key}"
+
+
+def _bucket_config(bucket: BucketSpec) -> StreamConfig:
+    # Source: docs.nats.io, ADR-8 "JetStream based Key-Value Stores". A store refuses when it is
+    # full; a bucket here is a memory that may forget.
+    return StreamConfig(
+        name=bucket_stream(bucket.name),
+        subjects=[bucket_subject(bucket.name, ">")],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_bytes=bucket.bytes_max,
+        max_age=bucket.ttl_s,
+        max_msgs_per_subject=1,
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+        deny_delete=True,
+        num_replicas=bucket.replicas,
+    )
+
+
+async def _make(link: NatsLink, config: StreamConfig, timeout_s: float) -> None:
+    request = _json(config.as_dict())
+    try:
+        await _ask(link, f"STREAM.CREATE.{config.name}", request, timeout_s)
+    except JetStreamRefusedError as error:
+        if error.err_code != _OTHER_CONFIGURATION:
+            raise
+        await _ask(link, f"STREAM.UPDATE.{config.name}", request, timeout_s)
 
 
 async def _ask(link: NatsLink, method: str, request: bytes, timeout_s: float) -> None:

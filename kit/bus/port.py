@@ -1,4 +1,4 @@
-"""The bus as rooms see it: light messages that may be lost, and a stream that keeps them.
+"""The bus as rooms see it: light messages that may be lost, a stream that keeps them, and buckets.
 
 Pure: implementations live beside this file.
 """
@@ -27,6 +27,44 @@ class StreamSpec:
     age_max_s: float = 7 * 24 * 3600.0
     duplicate_window_s: float = 600.0
     replicas: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSpec:
+    """Values by key that everybody on the bus can read, each for a time.
+
+    A full bucket forgets what is oldest. `value_bytes_max` is far below what NATS takes for one
+    message.
+    """
+
+    name: str
+    ttl_s: float
+    value_bytes_max: int = 512 * 1024
+    bytes_max: int = 256 * 1024**2
+    replicas: int = 1
+
+
+class ValueTooBigError(Exception):
+    """A value is bigger than its bucket takes."""
+
+
+class Bucket(Protocol):
+    """Values by key; a key consists of letters, digits, `-`, `_`, `=` and `.` between them."""
+
+    async def get(self, key: str, *, timeout_s: float) -> bytes | None:
+        """Return a value, None when there is none any more.
+
+        Raises:
+            BusUnavailableError: No answer came in time.
+        """
+
+    async def put(self, key: str, value: bytes, *, timeout_s: float) -> None:
+        """Keep a value in the place of an older one, making the bucket when it is missing.
+
+        Raises:
+            BusUnavailableError: No acknowledgement came in time; it may have been kept or not.
+            ValueTooBigError: It is bigger than `value_bytes_max`.
+        """
 
 
 class Delivery(Protocol):
@@ -95,3 +133,6 @@ class Bus(Protocol):
 
     async def ensure_stream(self, stream: StreamSpec) -> None:
         """Make the stream, or bring an existing one to this form."""
+
+    def bucket(self, spec: BucketSpec) -> Bucket:
+        """Return a bucket; nothing is asked of the bus before its first use."""
