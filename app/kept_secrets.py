@@ -68,10 +68,20 @@ def fill_secrets(settings: Settings, *, target: str) -> Settings:
         auth = auth.model_copy(update={"pepper": keep_secret(folder, "auth_pepper")})
     router = settings.router
     if target in {"all", "router"}:
-        router = _with_master_key(router, folder)
+        router = _with_turn_key(_with_master_key(router, folder), folder)
     return settings.model_copy(
         update={"admin": admin, "peers": peers, "auth": auth, "router": router}
     )
+
+
+def _with_turn_key(router: RouterSettings, folder: Path) -> RouterSettings:
+    """Return the settings with the key of what is kept between turns; a set one is left.
+
+    Routers on several machines that are given none read only what they kept themselves.
+    """
+    if router.turn_state_keys.get_secret_value():
+        return router
+    return router.model_copy(update={"turn_state_keys": keep_secret(folder, "turn_state_key")})
 
 
 def _with_master_key(router: RouterSettings, folder: Path) -> RouterSettings:

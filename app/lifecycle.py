@@ -73,6 +73,8 @@ def _configure_logs(settings: Settings) -> None:
     shared = (settings.admin.token, settings.peers.token, settings.auth.pepper)
     for secret in (*shared, *settings.router.byok_keys.values()):
         redactor.register(secret.get_secret_value())
+    for key in settings.router.turn_state_keys.get_secret_value().split(","):
+        redactor.register(key.strip())
     configure_logs(level=settings.telemetry.log_level, stream=sys.stderr, redactor=redactor)
 
 

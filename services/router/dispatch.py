@@ -14,6 +14,7 @@ import msgspec
 from kit.clock import Clock
 from kit.errors import TurnpikeError
 from kit.ids import Uuid7Source
+from services.router.asking import ask
 from services.router.attempts import BREAKING, broken_off
 from services.router.catalog import Catalogue, Deployment
 from services.router.constrained import constrained
@@ -25,14 +26,14 @@ from services.router.legs import Legs, Try
 from services.router.own_keys import OwnKeyRing
 from services.router.own_tries import NO_KEYS, OwnKeys, OwnTries, own_key
 from services.router.providers.port import (
+    Asked,
     Batch,
     Body,
-    Call,
     Failure,
     InvalidOutputError,
     ProviderError,
 )
-from services.router.run import Run, chunk_head, held, intent, measure, members, usage_json
+from services.router.run import Run, held, intent, measure, usage_json
 from services.router.settings import RouterSettings
 from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
@@ -95,7 +96,14 @@ class Dispatcher:
                 if (attempted := self._attempt(run, deployment)) is None:
                     continue
                 with attempted as attempt:
-                    stream = self._stream(run, attempt, turn, number)
+                    deadline_s = self._begin(run, turn, number)
+                    asked = ask(run, deployment, idle_s=self._settings.idle_s)
+                    asked = (
+                        await attempt.prepared(run.envelope.account_id, asked)
+                        if attempt.is_forgetful
+                        else asked
+                    )
+                    stream = self._stream(run, attempt, deployment, asked, deadline_s)
                     try:
                         async for batch in stream:
                             now_s = loop.time()
@@ -212,10 +220,8 @@ class Dispatcher:
         event.decision = leg.decision.message(turn.deployment.name).SerializeToString()
         self._usage.keep_snapshot(leg.taken.snapshot.snapshot_id, leg.taken.snapshot.data)
 
-    def _stream(
-        self, run: Run, attempt: Attempt, turn: Try, number: int
-    ) -> AsyncGenerator[Batch, None]:
-        """Return the batches of attempt `number`."""
+    def _begin(self, run: Run, turn: Try, number: int) -> float:
+        """Begin attempt `number` and return its deadline; those left share the time that is."""
         deadline_s, deployment, left = run.deadline_s, turn.deployment, turn.left
         own = None if run.own is None else run.own.key
         if number > 1:
@@ -227,13 +233,17 @@ class Dispatcher:
             now_s = asyncio.get_running_loop().time()
             share_s = max(self._settings.attempt_min_s, (deadline_s - now_s) / left)
             deadline_s = min(deadline_s, now_s + share_s)
-        body = run.body
-        if unknown := run.envelope.unknown_fields:
-            run.ignored = () if deployment.forwards_unknown else tuple(unknown)
-            body = {name: raw for name, raw in body.items() if name not in run.ignored}
-        call = self._call(run, deployment)
-        if own is not None:
-            call = call._replace(credential=own.secret)
+        return deadline_s
+
+    def _stream(
+        self,
+        run: Run,
+        attempt: Attempt,
+        deployment: Deployment,
+        asked: Asked,
+        deadline_s: float,
+    ) -> AsyncGenerator[Batch, None]:
+        call, body = asked
         stream = attempt.provider.stream(call, body, deadline_s=deadline_s)
         if run.constraint is not None:
             unjudged = attempt.left_unjudged
@@ -292,34 +302,6 @@ class Dispatcher:
         if error.failure is Failure.TIMEOUT and is_impatient and not run.is_committed:
             return False
         return error.failure in BREAKING
-
-    def _call(self, run: Run, deployment: Deployment) -> Call:
-        envelope = run.envelope
-        answer_id = envelope.id_prefix + run.request_id
-        head = chunk_head(run, answer_id) if envelope.is_streaming else b""
-        call = Call(
-            request_id=run.request_id,
-            answer_id=answer_id,
-            create_unix_s=run.create_unix_s,
-            model_id=run.model.model_id,
-            upstream_model=deployment.upstream_model,
-            is_streaming=envelope.is_streaming,
-            max_tokens=envelope.max_tokens,
-            chunk_head=head,
-            idle_s=self._settings.idle_s,
-            options=deployment.options,
-            adapter=envelope.adapter,
-            chunk_defaults=members(envelope.answer_defaults) if envelope.is_streaming else b"",
-            constraint=run.constraint,
-            operation=envelope.operation,
-        )
-        if not envelope.unit_count_max:
-            return call
-        return call._replace(
-            unit_count_max=envelope.unit_count_max,
-            content_type=envelope.content_type,
-            form=run.form,
-        )
 
     def _commit(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> None:
         run.is_committed = True

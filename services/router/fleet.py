@@ -18,8 +18,17 @@ import structlog
 from services.router.catalog import Deployment
 from services.router.health import Breaker, OpenFailures
 from services.router.provider_entries import ProviderEntry
-from services.router.providers.port import Backlogged, Failure, Provider, ProviderError
+from services.router.providers.port import (
+    Asked,
+    Backlogged,
+    Failure,
+    Provider,
+    ProviderError,
+    Traits,
+    traits_of,
+)
 from services.router.speed import Speed
+from services.router.turn_states import TurnStates
 
 CREDENTIALS_COOL_S = 60.0
 """How long a deployment rests after its provider refused our key, seconds."""
@@ -50,6 +59,7 @@ class Member:
     stack: AsyncExitStack
     fingerprint: str
     breaker: Breaker
+    traits: Traits
     open_failures: OpenFailures = field(default_factory=OpenFailures)
     in_flight_count: int = 0
     speed: Speed = field(default_factory=Speed)
@@ -76,6 +86,24 @@ class Attempt:
     def provider(self) -> Provider:
         """The adapter to call."""
         return self._member.provider
+
+    @property
+    def traits(self) -> Traits:
+        """What the adapter has beside what all have."""
+        return self._member.traits
+
+    @property
+    def is_forgetful(self) -> bool:
+        """Whether the adapter may want something back of earlier answers."""
+        return self._member.traits.wants_back is not None
+
+    async def prepared(self, account_id: str, asked: Asked) -> Asked:
+        """Return what is asked with what the adapter wants back of an account's earlier answers."""
+        turns, wants_back = self._fleet.turns, self._member.traits.wants_back
+        wanted = wants_back(*asked) if turns is not None and wants_back is not None else None
+        if turns is None or wanted is None:
+            return asked
+        return await turns.prepared(account_id, asked, wanted)
 
     @property
     def speed(self) -> Speed:
@@ -142,11 +170,13 @@ class Fleet:
     `invalid_output_counts` are answers by deployment that broke their constraint,
     `unjudged_output_counts` those that could not be held against it. `revision` grows whenever
     somebody may be called who might not before, or the other way round. `on_turn` is told when we
-    find a deployment down, with how long it should rest, or up again, with 0.
+    find a deployment down, with how long it should rest, or up again, with 0. `turns` has what
+    adapters want back of earlier answers.
     """
 
-    def __init__(self, *, open_provider: OpenProvider) -> None:
+    def __init__(self, *, open_provider: OpenProvider, turns: TurnStates | None = None) -> None:
         self._open_provider = open_provider
+        self.turns = turns
         self._members: dict[str, Member] = {}
         self._dismissed: list[Member] = []
         self.revision = 0
@@ -210,7 +240,9 @@ class Fleet:
                 stack = AsyncExitStack()
                 provider = await stack.enter_async_context(self._open_provider(item))
                 breaker = Breaker(self._changed, partial(self._turned, name))
-                self._members[name] = Member(provider, stack, item.fingerprint, breaker)
+                self._members[name] = Member(
+                    provider, stack, item.fingerprint, breaker, traits_of(provider)
+                )
                 self._changed()
 
     async def tend(self, interval_s: float) -> None:
@@ -250,9 +282,11 @@ class Fleet:
 
 
 @asynccontextmanager
-async def open_fleet(open_provider: OpenProvider) -> AsyncIterator[Fleet]:
+async def open_fleet(
+    open_provider: OpenProvider, *, turns: TurnStates | None = None
+) -> AsyncIterator[Fleet]:
     """Open an empty fleet; on exit every adapter is closed."""
-    fleet = Fleet(open_provider=open_provider)
+    fleet = Fleet(open_provider=open_provider, turns=turns)
     try:
         yield fleet
     finally:

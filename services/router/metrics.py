@@ -5,11 +5,14 @@ from prometheus_client import CollectorRegistry
 from kit.journal import Journal
 from kit.metrics import Reading
 from services.router.fleet import Fleet
+from services.router.turn_states import TurnStates
 from services.router.usage_log import UsageLog
 
 
 def watch(registry: CollectorRegistry, *, fleet: Fleet, usage: UsageLog, journal: Journal) -> None:
     """Show the router's parts for as long as the registry lives."""
+    if fleet.turns is not None:
+        _watch_turns(registry, fleet.turns)
     Reading(
         registry,
         "turnpike_router_attempts",
@@ -65,4 +68,15 @@ def watch(registry: CollectorRegistry, *, fleet: Fleet, usage: UsageLog, journal
         "turnpike_router_journal_bytes",
         "Live bytes of the usage journal.",
         lambda: {(): journal.live_bytes},
+    )
+
+
+def _watch_turns(registry: CollectorRegistry, turns: TurnStates) -> None:
+    Reading(
+        registry,
+        "turnpike_router_turn_states",
+        "What models want back with the next turn: stored and recalled, or why not.",
+        lambda: turns.counts,
+        ("result",),
+        is_counter=True,
     )

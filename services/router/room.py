@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import structlog
 
-from kit.bus.port import Bus
+from kit.bus.port import BucketSpec, Bus
 from kit.clock import Clock
 from kit.db import Database
 from kit.ids import Uuid7Source
 from kit.journal import Journal, open_journal
 from kit.journal_files import adopt_orphans
+from kit.sealed import new_key, ring_of
 from kit.tasks import background
 from kit.telemetry import Telemetry
 from services.router.adapters import Parts, opener, wanted
@@ -27,6 +28,7 @@ from services.router.room_keys import keys_servicer, open_own_keys
 from services.router.servicer import RouterServicer
 from services.router.settings import CATALOGUE_SUBJECT, RouterSettings
 from services.router.shared_health import SharedHealth
+from services.router.turn_states import BUCKET_NAME, TurnStates
 from services.router.upstream import open_http_pool
 from services.router.upstream_types import HttpLimits
 from services.router.usage_events import recover
@@ -91,8 +93,9 @@ async def open_router(
         )
         pool = await stack.enter_async_context(open_http_pool(_http_limits(settings)))
         tools = await stack.enter_async_context(open_prompt_tools(settings))
+        turns = _turn_states(settings, bus, clock)
         parts = Parts(settings, pool, clock, tools)
-        fleet = await stack.enter_async_context(open_fleet(opener(parts)))
+        fleet = await stack.enter_async_context(open_fleet(opener(parts), turns=turns))
         keeper = _keeper(source, fleet)
         await keeper.load()
         _adopt(journal_dir, usage, clock)
@@ -104,6 +107,7 @@ async def open_router(
             stack,
             {
                 "usage": usage.run,
+                "turns": turns.run,
                 "health-told": health.tell,
                 "health-heard": health.listen,
                 "fleet": lambda: fleet.tend(settings.probe_interval_s),
@@ -145,6 +149,18 @@ def _journal(folder: Path, settings: RouterSettings) -> AbstractContextManager[J
     return open_journal(
         folder, bytes_max=settings.journal_bytes_max, is_synced=settings.journal_is_synced
     )
+
+
+def _turn_states(settings: RouterSettings, bus: Bus, clock: Clock) -> TurnStates:
+    """Return what is kept between turns; without a key of the owner's, for this process alone."""
+    text = settings.turn_state_keys.get_secret_value()
+    spec = BucketSpec(
+        name=BUCKET_NAME,
+        ttl_s=settings.turn_state_ttl_s,
+        bytes_max=settings.turn_state_bytes_max,
+        replicas=settings.stream_replicas,
+    )
+    return TurnStates(bus, spec=spec, ring=ring_of(text or new_key()), clock=clock)
 
 
 async def _run(

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
+from kit.sealed import ring_of
 from services.router.sealed import SealingRing
 
 USAGE_STREAM = "USAGE"
@@ -118,6 +119,26 @@ class RouterSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_error
     template_output_chars_max: int = Field(
         4 * 1024**2, ge=1024, description="Longest prompt that a client's chat template may write."
     )
+
+    turn_state_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Seal what models want back with the next turn: base64url of 32 bytes, several"
+        " with commas between them, of which the first one seals. All routers need the same;"
+        " made and kept under the state folder when empty.",
+    )
+    turn_state_ttl_s: float = Field(
+        3600.0, gt=0, description="How long that is kept in NATS, seconds."
+    )
+    turn_state_bytes_max: int = Field(
+        256 * 1024**2, ge=1024**2, description="What of it is kept in NATS, bytes; the oldest goes."
+    )
+
+    @field_validator("turn_state_keys")
+    @classmethod
+    def _are_keys(cls, keys: SecretStr) -> SecretStr:
+        if text := keys.get_secret_value():
+            ring_of(text)
+        return keys
 
     @model_validator(mode="after")
     def _has_master_key(self) -> Self:

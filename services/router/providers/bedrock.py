@@ -10,17 +10,28 @@ from urllib.parse import quote
 from services.router.providers.anthropic.structure import answer_tool
 from services.router.providers.aws_errors import error_of_answer
 from services.router.providers.converse_answer import ConverseTranslator, read_converse
-from services.router.providers.converse_models import family_of
-from services.router.providers.converse_request import encode_converse
+from services.router.providers.converse_content import REASONING_FORMAT
+from services.router.providers.converse_models import CLAUDE, family_of
+from services.router.providers.converse_request import THINKING, encode_converse
 from services.router.providers.fetch import ImageUrl
-from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError, Traits
 from services.router.providers.translated import Outgoing
+from services.router.providers.turn_state import DETAILS, WantsBack
 from services.router.providers.turns import read_dialogue
 from services.router.upstream import ResponseHead
 
 SERVICE: Final = "bedrock"
 _EVENT_STREAM: Final = "application/vnd.amazon.eventstream"
 _JSON: Final = "application/json"
+_SIGNED: Final = WantsBack(frozenset({DETAILS}), frozenset({REASONING_FORMAT[CLAUDE]}))
+
+
+def _wants_back(call: Call, body: Body) -> WantsBack | None:
+    """Return what a Claude that thinks needs of its earlier thoughts: their signatures."""
+    is_asked = not THINKING.isdisjoint(body)
+    if call.options.get("thinking", "none") == "none" or not is_asked or _family(call) != CLAUDE:
+        return None
+    return _SIGNED
 
 
 class BedrockCodec:
@@ -29,6 +40,7 @@ class BedrockCodec:
     stream_type = _EVENT_STREAM.encode()
     whole_type = _JSON.encode()
     probe_path = "/ping"
+    traits = Traits(_wants_back, takes_cache_marks=True)
 
     def remote_images(self, body: Body) -> list[ImageUrl]:
         """Return the images that have to be fetched: Converse takes only bytes."""

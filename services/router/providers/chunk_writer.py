@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from services.router.providers.openai_forward import FINISH_REASONS, invalid
-from services.router.providers.port import Batch, Call, Failure, ProviderError
+from services.router.providers.port import Batch, Call, Failure, Keep, ProviderError
+from services.router.providers.turn_state import REASONING, TurnState
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
@@ -100,7 +101,6 @@ class ChunkWriter:
         self._size = 0
         self._said: dict[str, list[str]] = {}
         self._details: list[dict[str, object]] = []
-        self._detail_count = 0
         self._calls: list[_ToolCall] = []
         self.has_content = False
 
@@ -115,19 +115,19 @@ class ChunkWriter:
 
     def reasoning(self, text: str) -> None:
         """Say a piece of what the model thinks."""
-        self._say("reasoning_content", text)
+        self._say(REASONING, text)
+        if text and self._call.keep is not None and self._call.is_streaming:
+            self._said.setdefault(REASONING, []).append(text)
 
     def reasoning_detail(self, detail: dict[str, object]) -> None:
         """Say what has to come back with the next turn, an entry of `reasoning_details`.
 
         It gets an index: clients that gather a stream's deltas tell list entries apart by it.
         """
-        detail = {**detail, "index": self._detail_count}
-        self._detail_count += 1
+        detail = {**detail, "index": len(self._details)}
+        self._details.append(detail)
         if self._call.is_streaming:
             self._event(b'"reasoning_details":%b' % _encode([detail]), is_content=False)
-        else:
-            self._details.append(detail)
 
     def tool_call(self, call_id: str, name: str, *, extra: object = None) -> int:
         """Begin a tool call and return its index; `extra` is its `extra_content`, if any.
@@ -197,6 +197,8 @@ class ChunkWriter:
             usage, usage_json = counts.usage(), counts.json()
         else:
             usage, usage_json = self._estimate(), b""
+        if self._calls and self._call.keep is not None:
+            self._hand_back(self._call.keep)
         finish = router_pb2.Finish(
             chunk_head=self._head, usage_json=usage_json, usage=usage, finish_reason=finish_reason
         )
@@ -214,6 +216,16 @@ class ChunkWriter:
         )
         batch.finish.CopyFrom(finish)
         return batch
+
+    def _hand_back(self, keep: Keep) -> None:
+        """Hand out what the model wants back with the next turn."""
+        state = TurnState(
+            details=[msgspec.Raw(_encode(detail)) for detail in self._details],
+            reasoning="".join(self._said.get(REASONING, ())),
+            extras={call.id: call.extra for call in self._calls if call.extra is not None},
+        )
+        if state:
+            keep(self._calls[0].id, state)
 
     def _say(self, member: str, text: str) -> None:
         if not text:

@@ -34,6 +34,9 @@ _SAID: Final = (
     frozenset({"temperature", "top_p", "top_k", "stop", "tools", "tool_choice"}) | CONSTRAINTS
 )
 _THINKING: Final = ("reasoning_effort", "chat_template_kwargs")
+THINKING: Final = frozenset(_THINKING)
+"""The request fields that ask for thinking."""
+
 _FORM_NAME: Final = "answer"
 _names: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 

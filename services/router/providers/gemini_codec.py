@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from services.router.providers.fetch import ImageUrl
 from services.router.providers.gemini_answer import GeminiStream, read_gemini
+from services.router.providers.gemini_contents import SIGNATURE_FORMAT
 from services.router.providers.gemini_embeddings import (
     encode_batch,
     encode_predict,
@@ -17,14 +18,24 @@ from services.router.providers.gemini_embeddings import (
 )
 from services.router.providers.gemini_errors import google_error
 from services.router.providers.gemini_request import encode_gemini
-from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.gemini_thinking import NEVER, thinking_way
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError, Traits
 from services.router.providers.translated import Outgoing
+from services.router.providers.turn_state import DETAILS, EXTRA, WantsBack
 from services.router.providers.turns import read_dialogue
 from services.router.upstream import ResponseHead
 from turnpike.router.v1 import router_pb2
 
 Place = Literal["ai_studio", "vertex"]
 _IMAGE: Final = b'"image_url"'
+_SIGNED: Final = WantsBack(frozenset({DETAILS, EXTRA}), frozenset({SIGNATURE_FORMAT}))
+
+
+def _wants_back(call: Call, body: Body) -> WantsBack | None:
+    """Return what a model that thinks needs of its earlier calls: their signatures."""
+    del body
+    way = thinking_way(call.upstream_model, call.options.get("thinking", ""))
+    return None if way == NEVER else _SIGNED
 
 
 class GeminiCodec:
@@ -32,6 +43,7 @@ class GeminiCodec:
 
     stream_type = b"text/event-stream"
     whole_type = b"application/json"
+    traits = Traits(_wants_back)
 
     def __init__(self, place: Place) -> None:
         self._place = place

@@ -73,7 +73,9 @@ class ThinkingRules:
     `takes` are best-effort fields that mean something then. `fixed` fields have one of these values
     or the request is refused; `unheard` ones are taken and change nothing. `switch` is what
     `enable_thinking` is called, by its value; `is_none_a_switch` tells that a `reasoning_effort` of
-    none is said by it. `has_parts`: earlier thoughts are taken as parts of content.
+    none is said by it. `has_parts`: earlier thoughts are taken as parts of content. `wants_back`:
+    members of messages that have to come back with the calls they were said beside, to every
+    deployment if `always_wants_back`.
     """
 
     takes: Names = frozenset({_EFFORT})
@@ -82,6 +84,8 @@ class ThinkingRules:
     switch: Mapping[bool, Mapping[str, object]] = field(default_factory=dict)
     is_none_a_switch: bool = False
     has_parts: bool = False
+    wants_back: Names = _NOTHING
+    always_wants_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +131,7 @@ class Profile:
     by a template of its own, which takes arguments. `takes` are the
     best-effort fields that it knows; None for all. `renamed` fields have another name there;
     `values` are exchanged, as JSON; `forced` stands in each request for a chat or a text.
+    `takes_cache_marks`: it knows prompt-cache markers.
     """
 
     base_url: str = ""
@@ -145,6 +150,7 @@ class Profile:
     messages: MessageRules = MessageRules()
     answer: AnswerRules = AnswerRules()
     thinking: ThinkingRules = ThinkingRules()
+    takes_cache_marks: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -254,6 +260,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
                 False: {"thinking": {"type": "disabled"}},
             },
             is_none_a_switch=True,
+            wants_back=frozenset({"reasoning_content"}),
         ),
     ),
     "fireworks": Profile(
@@ -327,11 +334,14 @@ PROFILES: Final[Mapping[str, Profile]] = {
             marks=(b'"reasoning":', b'"native_finish_reason":', b'"provider":'),
             has_own_usage=True,
         ),
+        takes_cache_marks=True,
         thinking=ThinkingRules(
+            wants_back=frozenset({"reasoning_details"}),
+            always_wants_back=True,
             switch={
                 True: {"reasoning": {"enabled": True}},
                 False: {"reasoning": {"enabled": False}},
-            }
+            },
         ),
     ),
 }

@@ -16,6 +16,7 @@ from services.router.providers.openai_embeddings import read_embeddings
 from services.router.providers.openai_forward import StreamForwarder
 from services.router.providers.openai_media import MEDIA
 from services.router.providers.openai_profiles import Operation, Profile
+from services.router.providers.openai_turns import TurnGatherer, wants_back
 from services.router.providers.openai_vendor_answer import (
     VendorForwarder,
     VendorTextForwarder,
@@ -29,7 +30,7 @@ from services.router.providers.openai_vendor_media import (
     speech_body,
 )
 from services.router.providers.openai_vendor_request import VendorRequest
-from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError, Traits
 from services.router.providers.telling import tell
 from services.router.upstream import HttpPool, Target
 from turnpike.router.v1 import router_pb2
@@ -72,6 +73,12 @@ class VendorProvider(OpenAiCompatProvider):
         super().__init__(settings, pool=pool, clock=clock, loop=loop)
         profile = vendor.profile
         rules = profile.answer
+        thinking = profile.thinking
+        is_forgetful = bool(thinking.wants_back) and (vendor.reasons or thinking.always_wants_back)
+        self.traits = Traits(
+            partial(wants_back, profile, reasons=vendor.reasons) if is_forgetful else None,
+            profile.takes_cache_marks,
+        )
         self._request = VendorRequest(profile, vendor.capabilities, reasons=vendor.reasons)
         self._operations = profile.operations
         self._rules = profile.media
@@ -107,10 +114,13 @@ class VendorProvider(OpenAiCompatProvider):
             spelled = self._request.encode(call, body)
             ignored = spelled.ignored
             stream = self._chat(call._replace(form=spelled.body), body, deadline_s)
+        gatherer = TurnGatherer(call.keep) if call.keep is not None else None
         async with aclosing(stream) as batches:
             async for batch in batches:
                 if ignored and tell(batch, ignored):
                     ignored = ()
+                if gatherer is not None:
+                    gatherer.take(batch)
                 yield batch
 
     async def _pictured(

@@ -4,7 +4,7 @@ A batch is the message that leaves the router (`turnpike.router.v1.RunResponse`)
 there is no other form in between. Nothing here speaks a wire protocol.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -13,6 +13,7 @@ import msgspec
 from pydantic import SecretStr
 
 from services.router.constraints import Constraint
+from services.router.providers.turn_state import TurnState, WantsBack
 from turnpike.router.v1 import router_pb2
 
 Batch = router_pb2.RunResponse
@@ -83,6 +84,10 @@ class InvalidOutputError(ProviderError):
         self.finish = finish
 
 
+Keep = Callable[[str, TurnState], None]
+"""Takes what an answer said beside its text and its calls, with the id of its first call."""
+
+
 class Call(NamedTuple):
     """One attempt, as a provider needs to see it.
 
@@ -95,7 +100,8 @@ class Call(NamedTuple):
     forwarded. `operation` is one of `router_pb2.Operation`;
     `unit_count_max` bounds its images, characters or seconds. A request that is no JSON is in
     `form`, of the media type `content_type`, and the body is empty. `credential` is the account's
-    own key: it is shown in place of the provider's, which may not be sent along.
+    own key: it is shown in place of the provider's, which may not be sent along. `keep` is called
+    once with what a whole answer that called tools has to be handed back, if that is wanted.
     """
 
     request_id: str
@@ -116,10 +122,18 @@ class Call(NamedTuple):
     content_type: str = ""
     form: bytes = b""
     credential: SecretStr | None = None
+    keep: Keep | None = None
 
 
 Body = dict[str, msgspec.Raw]
 """An OpenAI request split once at its top level; a provider copies it before it edits."""
+
+
+class Asked(NamedTuple):
+    """An attempt and the request that goes with it."""
+
+    call: Call
+    body: Body
 
 
 class Provider(Protocol):
@@ -159,3 +173,20 @@ class Backlogged(Protocol):
 
     def backlog_count(self) -> int:
         """Return how many requests wait or run there beside those that we know of."""
+
+
+class Traits(NamedTuple):
+    """What a provider or a codec may have besides, in its attribute `traits`.
+
+    `wants_back` tells what of earlier answers a request has to bring back to it, None for nothing.
+    `takes_cache_marks`: it maps prompt-cache markers or forwards them; from others they are kept.
+    """
+
+    wants_back: Callable[[Call, Body], WantsBack | None] | None = None
+    takes_cache_marks: bool = False
+
+
+def traits_of(part: object) -> Traits:
+    """Return the traits of a provider or a codec; most have none."""
+    found = getattr(part, "traits", None)
+    return found if isinstance(found, Traits) else Traits()

@@ -15,7 +15,7 @@ from kit.image_magic import image_kind
 from services.router.providers.fetch import ImageFetcher, ImageUrl
 from services.router.providers.openai_exchange import error_body, failure_of
 from services.router.providers.openai_forward import invalid
-from services.router.providers.port import Batch, Body, Call, ProviderError
+from services.router.providers.port import Batch, Body, Call, ProviderError, traits_of
 from services.router.upstream import (
     HttpExchange,
     HttpPool,
@@ -82,7 +82,7 @@ class Codec(Protocol):
     """One wire format; pure.
 
     `stream_type` and `whole_type` are the media types of good answers; `probe_path` is asked to
-    find out for free whether the upstream is there.
+    find out for free whether the upstream is there. It may have `traits`, see `port.Traits`.
     """
 
     stream_type: bytes
@@ -152,6 +152,7 @@ class Translated:
         clock: Clock,
     ) -> None:
         self._codec = codec
+        self.traits = traits_of(codec)
         self._signer = signer
         self._base_url = base_url
         self._pool = pool

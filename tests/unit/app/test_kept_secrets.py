@@ -9,6 +9,7 @@ import pytest
 from app.errors import StartError
 from app.kept_secrets import fill_secrets, keep_secret, write_private
 from app.settings import Settings, load_settings
+from kit.sealed import new_key, ring_of
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,17 @@ def test_everything_in_one_process_needs_no_service_token() -> None:
     assert not filled.peers.token.get_secret_value()
 
 
+def test_routers_of_one_machine_share_the_key_of_what_they_keep() -> None:
+    everything = fill_secrets(settings(), target="all")
+    router = fill_secrets(settings(), target="router")
+    gateway = fill_secrets(settings(), target="gateway")
+
+    text = router.router.turn_state_keys.get_secret_value()
+    assert text == everything.router.turn_state_keys.get_secret_value()
+    assert ring_of(text).seal(b"x", context=b"c")
+    assert not gateway.router.turn_state_keys.get_secret_value()
+
+
 def test_processes_of_one_machine_share_what_they_make() -> None:
     auth = fill_secrets(settings(), target="auth")
     gateway = fill_secrets(settings(), target="gateway")
@@ -69,8 +81,12 @@ def test_processes_of_one_machine_share_what_they_make() -> None:
 
 
 def test_secret_that_was_set_is_kept() -> None:
+    key = new_key()
     was_set = settings(
-        admin__token="mine", auth__pepper="salt", router__byok_keys={"one": MASTER_KEY}
+        admin__token="mine",
+        auth__pepper="salt",
+        router__byok_keys={"one": MASTER_KEY},
+        router__turn_state_keys=key,
     )
 
     filled = fill_secrets(was_set, target="all")
@@ -78,6 +94,7 @@ def test_secret_that_was_set_is_kept() -> None:
     assert ["one"] == list(filled.router.byok_keys)
     assert "mine" == filled.admin.token.get_secret_value()
     assert "salt" == filled.auth.pepper.get_secret_value()
+    assert key == filled.router.turn_state_keys.get_secret_value()
     assert not Path(".turnpike/secrets").exists()
 
 

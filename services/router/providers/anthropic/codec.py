@@ -11,12 +11,13 @@ from services.router.providers.anthropic.hosts import ANTHROPIC, Host
 from services.router.providers.anthropic.request import encode_request
 from services.router.providers.anthropic.stream import AnthropicTranslator
 from services.router.providers.anthropic.structure import answer_tool
+from services.router.providers.anthropic.thinking import wants_back
 from services.router.providers.anthropic.usage import Tally, Usage, finish_reason
 from services.router.providers.chunk_writer import ChunkWriter
 from services.router.providers.fetch import ImageUrl
 from services.router.providers.openai_errors import JUNK
 from services.router.providers.openai_forward import invalid
-from services.router.providers.port import Batch, Body, Call, ProviderError
+from services.router.providers.port import Batch, Body, Call, ProviderError, Traits
 from services.router.providers.translated import Outgoing
 from services.router.providers.turns import read_dialogue
 from services.router.upstream_types import ResponseHead
@@ -37,6 +38,7 @@ class AnthropicCodec:
 
     stream_type = b"text/event-stream"
     whole_type = b"application/json"
+    traits = Traits(wants_back, takes_cache_marks=True)
 
     def __init__(self, host: Host = ANTHROPIC) -> None:
         self._host = host

@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from services.router.providers.anthropic.blocks import Block
+from services.router.providers.anthropic.blocks import REASONING_FORMAT, Block
 from services.router.providers.anthropic.fields import read_field
 from services.router.providers.port import Body, Call
+from services.router.providers.turn_state import DETAILS, WantsBack
 
 MODES: Final = ("adaptive", "always", "budget", "none")
 """The option `thinking`, how a model is told to think: it decides for itself how much; the same,
@@ -37,6 +38,7 @@ _BUDGETS: Final = {
 
 _EFFORTS: Final = frozenset({"low", "medium", "high", "xhigh", "max"})
 _TOP_P_MIN: Final = 0.95
+_SIGNED: Final = WantsBack(frozenset({DETAILS}), frozenset({REASONING_FORMAT}))
 
 
 class _Arguments(msgspec.Struct):
@@ -100,6 +102,14 @@ def thinking_of(
     if not is_adaptive:
         lost.discard(_EFFORT)
     return Thinking(config, effort, _sorted(lost | wish.unheard))
+
+
+def wants_back(call: Call, body: Body) -> WantsBack | None:
+    """Return what a model that thinks needs of its earlier thoughts: their signatures."""
+    mode = call.options.get("thinking", MODES[0])
+    if mode == "none" or (mode != "always" and _EFFORT not in body and _ARGUMENTS not in body):
+        return None
+    return _SIGNED
 
 
 def _read(body: Body) -> _Wish:
