@@ -3,7 +3,8 @@
 One turn of the user becomes a `tool` message for each tool result, then one `user` message; tool
 results come first in it, because upstreams take them only right behind their call. A result that
 is an error begins with `Error: `, as the chat form has no flag for it. Reasoning goes back as
-`reasoning_content`, without its signature. A text document becomes text, a PDF a file block.
+`reasoning_content`, without its signature. A text document becomes text, a PDF a file block. Cache
+markers stay on what they mark, for the upstreams that know them.
 """
 
 from collections.abc import Iterable
@@ -40,6 +41,7 @@ _ROLES: Final[dict[str, tuple[type, ...]]] = {
     "system": (TextBlock,),
 }
 _ChatPart = dict[str, Any]
+CACHE: Final = "cache_control"
 
 
 class Conversation:
@@ -65,7 +67,7 @@ class Conversation:
         for block in system:
             self._note(block)
         parts = [f"{path}.{index}" for index in range(len(system))]
-        texts = [{"type": "text", "text": block.text} for block in system]
+        texts = [_text(block) for block in system]
         if texts:
             self._put({"role": "system", "content": _plain(texts)}, Origin(path, path, parts))
 
@@ -101,7 +103,9 @@ class Conversation:
 
     def _note(self, block: Block) -> None:
         """Note what of a block the chat form cannot carry and may be left out."""
-        self.note_cache(block.cache_control)
+        if isinstance(block, ToolUseBlock) and block.cache_control is not None:
+            # A call is no content in the chat form, so nothing can be marked.
+            self.ignored.add(CACHE)
         if isinstance(block, TextBlock):
             if block.citations:
                 self.ignored.add("citations")
@@ -113,13 +117,17 @@ class Conversation:
         elif isinstance(block, ImageBlock) and block.transformations:
             self.ignored.add("transformations")
 
-    def note_cache(self, marker: CacheControl | None) -> None:
-        """Note a cache marker, which is left out."""
-        if marker is not None:
-            self.ignored.add("cache_control")
+    def mark_end(self, marker: CacheControl | None) -> None:
+        """Mark the end of the conversation, as a marker on the top level asks for."""
+        if marker is None:
+            return
+        last = self.messages[-1]
+        content = last.get("content")
+        if not (isinstance(content, list) and CACHE in content[-1]):
+            last.setdefault(CACHE, _marker(marker))
 
     def _add_assistant(self, path: str, blocks: list[Block]) -> None:
-        texts = [block.text for block in blocks if isinstance(block, TextBlock)]
+        texts = [_text(block) for block in blocks if isinstance(block, TextBlock)]
         thoughts = [block.thinking for block in blocks if isinstance(block, ThinkingBlock)]
         calls, origins = [], []
         for at, block in enumerate(blocks):
@@ -127,10 +135,9 @@ class Conversation:
                 calls.append(_call(block))
                 origins.append(f"{path}.content.{at}")
                 self._call_ids.add(block.id)
-        # One text: an answer's text blocks are pieces of it around its calls.
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": "".join(texts) if texts or not calls else None,
+            "content": _joined(texts) if texts or not calls else None,
         }
         if thoughts:
             message["reasoning_content"] = "".join(thoughts)
@@ -172,9 +179,15 @@ class Conversation:
         if block.is_error:
             _mark_error(parts, origins, where)
         message = {"role": "tool", "tool_call_id": block.tool_use_id, "content": _plain(parts)}
-        self._put(message, Origin(where, f"{where}.content", origins))
+        self._put(marked(message, block.cache_control), Origin(where, f"{where}.content", origins))
 
     def _parts(self, where: str, block: Part) -> list[_ChatPart]:
+        found = self._unmarked(where, block)
+        if found:
+            found[-1] = marked(found[-1], block.cache_control)
+        return found
+
+    def _unmarked(self, where: str, block: Part) -> list[_ChatPart]:
         if isinstance(block, TextBlock):
             return [{"type": "text", "text": block.text}]
         if isinstance(block, ImageBlock):
@@ -211,10 +224,10 @@ class Conversation:
         for block in source.content:
             if isinstance(block, ImageBlock):
                 self._note(block)
-                yield self._image(block)
+                yield marked(self._image(block), block.cache_control)
             elif isinstance(block, TextBlock):
                 self._note(block)
-                yield {"type": "text", "text": block.text}
+                yield _text(block)
 
     def _count(self, url: str) -> None:
         self.media_count += 1
@@ -231,14 +244,35 @@ def _plain(parts: list[_ChatPart]) -> str | list[_ChatPart]:
     """Return content as text where it is nothing else: every route takes that."""
     if not parts:
         return ""
-    if len(parts) == 1 and parts[0]["type"] == "text":
+    if len(parts) == 1 and parts[0]["type"] == "text" and CACHE not in parts[0]:
         return str(parts[0]["text"])
     return parts
 
 
+def _joined(texts: list[_ChatPart]) -> str | list[_ChatPart]:
+    """Return an answer's text blocks, pieces of one text around its calls, unless one is marked."""
+    if any(CACHE in text for text in texts):
+        return texts
+    return "".join(text["text"] for text in texts)
+
+
+def _text(block: TextBlock) -> _ChatPart:
+    return marked({"type": "text", "text": block.text}, block.cache_control)
+
+
+def _marker(marker: CacheControl) -> dict[str, str]:
+    found: dict[str, str] = {"type": marker.type}
+    return found if marker.ttl is None else {**found, "ttl": marker.ttl}
+
+
+def marked(chat: dict[str, Any], marker: CacheControl | None) -> dict[str, Any]:
+    """Return an object of the chat form with a marker, if there is one."""
+    return chat if marker is None else {**chat, CACHE: _marker(marker)}
+
+
 def _mark_error(parts: list[_ChatPart], origins: list[str], where: str) -> None:
     if parts and parts[0]["type"] == "text":
-        parts[0] = {"type": "text", "text": _ERROR + parts[0]["text"]}
+        parts[0] = {**parts[0], "text": _ERROR + parts[0]["text"]}
         return
     parts.insert(0, {"type": "text", "text": _ERROR.rstrip()})
     origins.insert(0, f"{where}.is_error")

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.anthropic.conversation import Conversation
+from gateway.anthropic.conversation import Conversation, marked
 from gateway.anthropic.names import Origin, renamed
 from gateway.anthropic.schema import (
     NOT_SERVED,
@@ -146,11 +146,11 @@ def _invalid(text: str, above: str = "") -> TurnpikeError:
 
 def _conversation(request: MessagesRequest) -> Conversation:
     talk = Conversation()
-    talk.note_cache(request.cache_control)
     if request.system is not None:
         talk.add_system(request.system, "system")
     for index, message in enumerate(request.messages):
         talk.add(index, message)
+    talk.mark_end(request.cache_control)
     if request.messages[-1].role == "assistant":
         where = f"messages.{len(request.messages) - 1}"
         raise _unsupported(
@@ -167,7 +167,6 @@ def _tool(index: int, raw: msgspec.Raw, talk: Conversation) -> dict[str, Any]:
             f"{where}.type", f"{where}.type is {kind}, a tool of Anthropic's own; no route has it."
         )
     tool: Tool = _inner(decode_tool, raw, where)
-    talk.note_cache(tool.cache_control)
     left_out = {
         "defer_loading": tool.defer_loading,
         "input_examples": tool.input_examples,
@@ -181,7 +180,7 @@ def _tool(index: int, raw: msgspec.Raw, talk: Conversation) -> dict[str, Any]:
     function["parameters"] = tool.input_schema
     if tool.strict is not None:
         function["strict"] = tool.strict
-    return {"type": "function", "function": function}
+    return marked({"type": "function", "function": function}, tool.cache_control)
 
 
 def _inner(decode: Callable[[msgspec.Raw], _T], raw: msgspec.Raw, where: str) -> _T:

@@ -173,12 +173,17 @@ def _open_openai(
     think_tags = bool(deployment.options.get("think_tags"))
     profile = PROFILES[entry.engine].for_deployment(reasons=reasons, think_tags=think_tags)
     if isinstance(entry, OpenAiCompatEntry):
-        profile = replace(profile, max_tokens_field=entry.max_tokens_field)
+        profile = replace(
+            profile,
+            max_tokens_field=entry.max_tokens_field,
+            takes_cache_marks=entry.takes_cache_marks,
+        )
     settings = OpenAiCompatSettings(
         base_url=entry.base_url,
         api_key=entry.api_key if entry.api_key.get_secret_value() else None,
         max_tokens_field=profile.max_tokens_field,
         headers=entry.all_headers,
+        takes_cache_marks=profile.takes_cache_marks,
     )
     if profile.is_plain and not reasons:
         return open_openai_compat(settings, pool=parts.pool, clock=parts.clock)

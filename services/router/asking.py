@@ -1,23 +1,29 @@
 """What a deployment is asked: the attempt, and the request without what it is not told."""
 
+from services.router.cache_marks import NAME as CACHE_MARK
+from services.router.cache_marks import without_marks
 from services.router.catalog import Deployment
-from services.router.providers.port import Asked, Call
+from services.router.providers.port import Asked, Call, Traits
 from services.router.run import Run, chunk_head, members
 
 
-def ask(run: Run, deployment: Deployment, *, idle_s: float) -> Asked:
+def ask(run: Run, deployment: Deployment, traits: Traits, *, idle_s: float) -> Asked:
     """Return what a deployment is asked; `run.ignored` names what it is not told.
 
-    `idle_s` bounds the silence between two reads.
+    `traits` are its adapter's, `idle_s` bounds the silence between two reads.
     """
     call, body = _call(run, deployment, idle_s), run.body
     if run.own is not None and run.own.key is not None:
         call = call._replace(credential=run.own.key.secret)
     unknown = run.envelope.unknown_fields
-    if not unknown:
+    if not unknown and not run.may_have_cache_marks:
         return Asked(call, body)
     ignored = () if deployment.forwards_unknown else tuple(unknown)
     body = {name: raw for name, raw in body.items() if name not in ignored}
+    if run.may_have_cache_marks and not traits.takes_cache_marks:
+        body, is_marked = without_marks(body)
+        if is_marked and CACHE_MARK not in ignored:
+            ignored = (*ignored, CACHE_MARK)
     run.ignored = ignored
     return Asked(call, body)
 

@@ -16,6 +16,7 @@ from kit.errors import TurnpikeError
 from kit.ids import Uuid7Source
 from services.router.asking import ask
 from services.router.attempts import BREAKING, broken_off
+from services.router.cache_marks import may_have_marks
 from services.router.catalog import Catalogue, Deployment
 from services.router.constrained import constrained
 from services.router.constraints import CONSTRAINTS, Constraint, constraint_of
@@ -97,7 +98,7 @@ class Dispatcher:
                     continue
                 with attempted as attempt:
                     deadline_s = self._begin(run, turn, number)
-                    asked = ask(run, deployment, idle_s=self._settings.idle_s)
+                    asked = ask(run, deployment, attempt.traits, idle_s=self._settings.idle_s)
                     asked = (
                         await attempt.prepared(run.envelope.account_id, asked)
                         if attempt.is_forgetful
@@ -190,6 +191,7 @@ class Dispatcher:
             checkpoint_due_tokens=self._settings.checkpoint_tokens,
             constraint=constraint,
             form=form,
+            may_have_cache_marks=not form and may_have_marks(request.body),
         )
         tries = chain((first,), tries)
         if not own:

@@ -173,11 +173,23 @@ class OpenAiCompatEntry(HttpEntry):
     engine: Literal["openai", "vllm", "sglang", "trtllm"] = Field(
         "openai", description="Whose parameters it takes beyond OpenAI's."
     )
+    knows_cache_control: bool | None = Field(
+        None,
+        description="Whether it knows prompt-cache markers, else they are taken out; absent: a"
+        " reseller does.",
+    )
     type: TypeName | None = Field(
         None,
         description="Whose capacity it is; a reseller is external, an engine of your own native.",
     )
     backend: str = Field("openai", description="What X-Backend shows.")
+
+    @property
+    def takes_cache_marks(self) -> bool:
+        """Whether prompt-cache markers are sent there."""
+        if self.knows_cache_control is not None:
+            return self.knows_cache_control
+        return self._is_reseller
 
     @property
     def all_headers(self) -> dict[str, str]:
@@ -189,10 +201,14 @@ class OpenAiCompatEntry(HttpEntry):
         """Whose capacity it is: an engine that we run is native, an account quota."""
         if self.type is not None:
             return self.type
-        host = self.address[0]
-        if any(host == name or host.endswith(f".{name}") for name in RESELLERS):
+        if self._is_reseller:
             return "external"
         return "quota" if self.engine == "openai" else "native"
+
+    @property
+    def _is_reseller(self) -> bool:
+        host = self.address[0]
+        return any(host == name or host.endswith(f".{name}") for name in RESELLERS)
 
     @property
     def has_credentials(self) -> bool:

@@ -47,6 +47,7 @@ class Run(msgspec.Struct):
     constraint: Constraint | None = None
     form: bytes = b""
     own: OwnTries | None = None
+    may_have_cache_marks: bool = False
 
     def change_model(self, model: Model, envelope: router_pb2.Envelope) -> None:
         """Go on with another model; nothing was handed over yet."""

@@ -26,7 +26,7 @@ from services.router.providers.openai_texts import (
     text_choice_count,
 )
 from services.router.providers.own_credential import as_bearer
-from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.port import Batch, Body, Call, Failure, ProviderError, Traits
 from services.router.providers.telling import telling
 from services.router.providers.vectors import ANSWER_BYTES_MAX, too_long
 from services.router.upstream import (
@@ -56,7 +56,8 @@ class OpenAiCompatSettings:
     """Where an upstream is and which of OpenAI's spellings it wants.
 
     `base_url` is such as `https://api.openai.com/v1`; `max_tokens_field` is `max_tokens` or
-    `max_completion_tokens`; `headers` are sent with each request.
+    `max_completion_tokens`; `headers` are sent with each request. `takes_cache_marks`: it knows
+    prompt-cache markers.
     """
 
     base_url: str
@@ -64,6 +65,7 @@ class OpenAiCompatSettings:
     path: str = "/chat/completions"
     max_tokens_field: str = "max_tokens"
     headers: Mapping[str, str] = field(default_factory=dict)
+    takes_cache_marks: bool = False
 
 
 class OpenAiCompatProvider:
@@ -77,6 +79,7 @@ class OpenAiCompatProvider:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.traits = Traits(takes_cache_marks=settings.takes_cache_marks)
         self._pool = pool
         self._clock = clock
         self._loop = loop

@@ -203,12 +203,8 @@ def test_fields_become_fields_of_chat_completions(
 
 IGNORED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "nothing": ({}, ()),
-    "top level": ({"cache_control": CACHE}, ("cache_control",)),
-    "system": ({"system": [text("a", cache_control=CACHE)]}, ("cache_control",)),
-    "tool": ({"tools": [{**TOOL, "cache_control": {**CACHE, "ttl": "1h"}}]}, ("cache_control",)),
-    "block": ({"messages": [user(text("a", cache_control=CACHE))]}, ("cache_control",)),
-    "block of a result": (
-        {"messages": [ASK, said(USE), user(result([text("a", cache_control=CACHE)]))]},
+    "marker on a call": (
+        {"messages": [ASK, said({**USE, "cache_control": CACHE}), user(result("c"))]},
         ("cache_control",),
     ),
     "signature and citations": (
@@ -244,6 +240,78 @@ def test_best_effort_fields_that_are_left_out_are_named(
     asked: dict[str, Any], ignored: tuple[str, ...]
 ) -> None:
     assert ignored == read(body(**asked)).ignored
+
+
+HOUR = {**CACHE, "ttl": "1h"}
+PART = {"type": "text", "text": "a"}
+MARKED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "system": (
+        {"system": [text("a", cache_control=CACHE), text("b")]},
+        [{"role": "system", "content": [{**PART, "cache_control": CACHE}, {**PART, "text": "b"}]}],
+    ),
+    "text": (
+        {"messages": [user(text("a", cache_control=HOUR))]},
+        [{"role": "user", "content": [{**PART, "cache_control": HOUR}]}],
+    ),
+    "image": (
+        {"messages": [user({"type": "image", "source": PNG, "cache_control": CACHE})]},
+        [{"role": "user", "content": [{**PNG_PART, "cache_control": CACHE}]}],
+    ),
+    "document of blocks": (
+        {"messages": [user({"type": "document", "title": "t", "cache_control": HOUR, "source":
+            {"type": "content", "content": [text("a", cache_control=CACHE), text("b")]}})]},
+        [{"role": "user", "content": [{**PART, "text": "t"}, {**PART, "cache_control": CACHE},
+                                      {**PART, "text": "b", "cache_control": HOUR}]}],
+    ),
+    "assistant": (
+        {"messages": [ASK, said(text("a", cache_control=CACHE), text("b")), user(text("a"))]},
+        [{"role": "assistant",
+          "content": [{**PART, "cache_control": CACHE}, {**PART, "text": "b"}]},
+         {"role": "user", "content": "a"}],
+    ),
+    "result and its block": (
+        {"messages": [ASK, said(USE), user(
+            {**result([text("a", cache_control=CACHE)]), "cache_control": HOUR})]},
+        [{"role": "tool", "tool_call_id": USE["id"], "cache_control": HOUR,
+          "content": [{**PART, "cache_control": CACHE}]}],
+    ),
+    "error": (
+        {"messages": [ASK, said(USE), user(
+            {**result([text("a", cache_control=CACHE)]), "is_error": True})]},
+        [{"role": "tool", "tool_call_id": USE["id"],
+          "content": [{**PART, "text": "Error: a", "cache_control": CACHE}]}],
+    ),
+    "top level": (
+        {"cache_control": HOUR, "messages": [user(text("a"))]},
+        [{"role": "user", "content": "a", "cache_control": HOUR}],
+    ),
+    "top level behind a marker": (
+        {"cache_control": HOUR, "messages": [user(text("a", cache_control=CACHE))]},
+        [{"role": "user", "content": [{**PART, "cache_control": CACHE}]}],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "messages"), MARKED.values(), ids=MARKED)
+def test_cache_markers_stay_on_what_they_mark(
+    asked: dict[str, Any], messages: list[dict[str, Any]]
+) -> None:
+    call = read(body(**asked))
+
+    found = fields(call)["messages"]
+
+    first = 0 if "system" in asked else -len(messages)
+    assert messages == found[first:][: len(messages)]
+    assert () == call.ignored
+
+
+def test_marker_of_a_tool_stays_on_it() -> None:
+    call = read(body(tools=[{**TOOL, "cache_control": HOUR}, TOOL]))
+
+    marked, plain = fields(call)["tools"]
+
+    assert {**plain, "cache_control": HOUR} == marked
+    assert () == call.ignored
 
 
 @pytest.mark.parametrize(

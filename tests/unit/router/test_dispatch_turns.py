@@ -1,4 +1,4 @@
-"""What a dispatcher asks of a provider that wants earlier answers back."""
+"""What a dispatcher asks of a provider that wants earlier answers back, or knows no markers."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -19,6 +19,7 @@ from turnpike.router.v1 import router_pb2
 
 WANTED = WantsBack(frozenset({"reasoning_content"}))
 CALLED = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1"}]}
+MARKED = {"role": "user", "content": "Hi", "cache_control": {"type": "ephemeral"}}
 TOOLS: list[Any] = []
 
 
@@ -95,3 +96,30 @@ async def test_who_wants_nothing_is_asked_what_came(tmp_path: Path, traits: Trai
 
     assert [None, None] == [call.keep for call, _ in asking.asked]
     assert [CALLED] == asking.messages
+
+
+@pytest.mark.parametrize(
+    ("takes", "fields", "message", "ignored"),
+    [
+        (False, {}, {"role": "user", "content": "Hi"}, ["cache_control"]),
+        (True, {}, MARKED, []),
+        (
+            False,
+            {"cache_control": {}, "odd": 1},
+            {"role": "user", "content": "Hi"},
+            ["cache_control", "odd"],
+        ),
+    ],
+)
+async def test_markers_reach_only_who_knows_them(
+    tmp_path: Path, takes: bool, fields: dict[str, Any], message: Any, ignored: list[str]
+) -> None:
+    async with open_rig(tmp_path, {"one": []}) as rig:
+        asking = place(rig, Traits(takes_cache_marks=takes))
+        made = asked(MARKED, **fields)
+        made.envelope.unknown_fields.extend(fields)
+        batches = await run(rig, made)
+
+    assert [message] == asking.messages
+    assert ignored == list(batches[0].route.ignored_parameters)
+    assert asking.asked[-1][1].keys() == {"model", "messages"}
