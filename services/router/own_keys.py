@@ -7,7 +7,6 @@ and nothing where nobody has one.
 
 import asyncio
 import math
-import os
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -18,8 +17,9 @@ from pydantic import SecretStr
 from kit.bus.port import Bus
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
+from kit.sealed import SealError
 from services.router.own_tries import NO_KEYS, OwnKey, OwnKeys
-from services.router.sealed import NONCE_BYTES, SealingRing, UnsealError
+from services.router.sealed import SealingRing
 from services.router.settings import KEYS_SUBJECT, RouterSettings
 from services.router.store import KeptKey, ProviderKeyStore
 from turnpike.events.v1 import events_pb2
@@ -127,9 +127,7 @@ class OwnKeyRing:
         if self._ring.is_empty:
             message = "This router has no master key to seal with; set router.byok_keys."
             raise TurnpikeError(Reason.UNPROCESSABLE, message)
-        sealed = self._ring.seal(
-            secret, account_id=account_id, provider=provider, nonce=os.urandom(NONCE_BYTES)
-        )
+        sealed = self._ring.seal(secret, account_id=account_id, provider=provider)
         plain = secret.get_secret_value()
         hint = plain[-HINT_CHARS:] if len(plain) >= HINTED_CHARS_MIN else ""
         kept = await self._store.put(
@@ -200,12 +198,7 @@ class OwnKeyRing:
 
     async def _resealed(self, row: KeptKey, secret: SecretStr) -> None:
         if row.sealed.key_id != self._ring.current:
-            sealed = self._ring.seal(
-                secret,
-                account_id=row.account_id,
-                provider=row.provider,
-                nonce=os.urandom(NONCE_BYTES),
-            )
+            sealed = self._ring.seal(secret, account_id=row.account_id, provider=row.provider)
             await self._store.reseal(row, sealed)
             _log.info("provider_key_resealed", account_id=row.account_id, provider=row.provider)
 
@@ -220,7 +213,7 @@ class OwnKeyRing:
     def _secret(self, row: KeptKey) -> SecretStr | None:
         try:
             return self._ring.open(row.sealed, account_id=row.account_id, provider=row.provider)
-        except UnsealError as error:
+        except SealError as error:
             _log.error(
                 "provider_key_not_opened",
                 account_id=row.account_id,

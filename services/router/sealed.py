@@ -1,36 +1,20 @@
-"""Secrets as they are kept at rest: AES-256-GCM under one of several keys; pure.
+"""Secrets as they are kept at rest, under one of several master keys; pure.
 
 What a secret belongs to is part of the seal, so that a row which was copied, changed or moved to
-another account or provider cannot be opened. Source: NIST SP 800-38D; nonces are 96 random bits,
-which is good for 2**32 seals under one key.
+another account or provider cannot be opened.
 """
 
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
 from pydantic import SecretStr
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from kit.sealed import KEY_BYTES, KeyRing, Sealed, SealError, context_of
 
-MASTER_KEY_BYTES: Final = 32
-NONCE_BYTES: Final = 12
-_PURPOSE: Final = b"turnpike provider key 1"
+_PURPOSE: Final = "provider key"
 _STANDARD: Final = str.maketrans("-_", "+/")
-
-
-class UnsealError(Exception):
-    """A secret cannot be opened: its master key is not here, or something was changed."""
-
-
-class Sealed(NamedTuple):
-    """A secret that only a ring with the key `key_id` opens."""
-
-    key_id: str
-    nonce: bytes
-    ciphertext: bytes
 
 
 def master_key(text: SecretStr) -> bytes:
@@ -44,8 +28,8 @@ def master_key(text: SecretStr) -> bytes:
         found = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("a master key is written in base64") from None
-    if len(found) != MASTER_KEY_BYTES:
-        raise ValueError(f"a master key has {MASTER_KEY_BYTES} bytes, not {len(found)}")
+    if len(found) != KEY_BYTES:
+        raise ValueError(f"a master key has {KEY_BYTES} bytes, not {len(found)}")
     return found
 
 
@@ -59,51 +43,34 @@ class SealingRing:
     """
 
     def __init__(self, keys: Mapping[str, SecretStr], current: str) -> None:
-        if keys and current not in keys:
-            raise ValueError("the current master key is not in the ring")
-        self._keys = {key_id: master_key(text) for key_id, text in keys.items()}
+        plain = {key_id: master_key(text) for key_id, text in keys.items()}
+        self._ring = KeyRing(plain, key_id=current) if plain else None
         self.current = current
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to seal with."""
-        return not self._keys
+        return self._ring is None
 
-    def seal(self, secret: SecretStr, *, account_id: str, provider: str, nonce: bytes) -> Sealed:
-        """Return a secret sealed for one account and provider; a nonce is used once."""
-        data = _belonging(account_id, provider, self.current)
+    def seal(self, secret: SecretStr, *, account_id: str, provider: str) -> Sealed:
+        """Return a secret sealed for one account and provider.
+
+        Raises:
+            SealError: The ring is empty.
+        """
         plain = secret.get_secret_value().encode()
-        return Sealed(
-            self.current, nonce, _cipher(self._keys[self.current]).encrypt(nonce, plain, data)
-        )
+        return self._needed().seal(plain, context=context_of(_PURPOSE, account_id, provider))
 
     def open(self, sealed: Sealed, *, account_id: str, provider: str) -> SecretStr:
         """Return the secret that was sealed for this account and provider.
 
         Raises:
-            UnsealError: It was sealed for another, or with a key that is not here, or changed.
+            SealError: It was sealed for another, or with a key that is not here, or changed.
         """
-        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see `_cipher`
+        context = context_of(_PURPOSE, account_id, provider)
+        return SecretStr(self._needed().open(sealed, context=context).decode())
 
-        key = self._keys.get(sealed.key_id)
-        if key is None:
-            raise UnsealError("The master key of this secret is not in the ring.")
-        data = _belonging(account_id, provider, sealed.key_id)
-        try:
-            plain = _cipher(key).decrypt(sealed.nonce, sealed.ciphertext, data)
-            return SecretStr(plain.decode())
-        except (InvalidTag, ValueError) as error:
-            raise UnsealError("The seal does not fit.") from error
-
-
-def _belonging(account_id: str, provider: str, key_id: str) -> bytes:
-    """Return what a seal is bound to; each part with its length, so that none runs into another."""
-    parts = [_PURPOSE, *(part.encode() for part in (account_id, provider, key_id))]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-
-
-def _cipher(key: bytes) -> "AESGCM":
-    # Imported late: where nobody brings a key it would only take memory.
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-
-    return AESGCM(key)
+    def _needed(self) -> KeyRing:
+        if self._ring is None:
+            raise SealError("There is no master key.")
+        return self._ring

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit.clock import Clock
 from kit.db import Database
 from kit.errors import Reason, TurnpikeError
-from services.router.sealed import Sealed
+from kit.sealed import Sealed
 from services.router.store_tables import METADATA, PROVIDER_KEYS
 
 __all__ = ["METADATA", "KeptKey", "ProviderKeyStore"]

@@ -11,9 +11,10 @@ from kit.bus.memory import MemoryBus
 from kit.clock import ManualClock
 from kit.db import Database, downgrade, open_database, upgrade
 from kit.errors import Reason, TurnpikeError
+from kit.sealed import Sealed
 from services.router.own_keys import OwnKeyRing
 from services.router.room import MIGRATIONS
-from services.router.sealed import Sealed, SealingRing
+from services.router.sealed import SealingRing
 from services.router.settings import RouterSettings
 from services.router.store import METADATA, KeptKey, ProviderKeyStore
 from services.router.store_tables import PROVIDER_KEYS

@@ -9,9 +9,10 @@ from pydantic import SecretStr
 from kit.bus.memory import MemoryBus
 from kit.clock import ManualClock
 from kit.errors import Reason, TurnpikeError
+from kit.sealed import Sealed
 from services.router.own_keys import OwnKeyRing
 from services.router.own_tries import OwnKeys
-from services.router.sealed import Sealed, SealingRing
+from services.router.sealed import SealingRing
 from services.router.settings import RouterSettings
 from services.router.store import KeptKey, ProviderKeyStore
 
