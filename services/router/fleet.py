@@ -201,7 +201,7 @@ class Fleet:
         if rest_s > 0:
             member.breaker.cool(now_s + rest_s)
         else:
-            member.breaker.probed(now_s)
+            member.breaker.cleared(now_s)
 
     def attempt(self, deployment: Deployment) -> Attempt:
         """Return a context in which the deployment is called once.

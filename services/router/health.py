@@ -4,6 +4,9 @@ Opens after 5 failures in a row, or when half of at least 10 calls within 30 s f
 5 s, doubling to 20 s while probes keep failing, and lets exactly one call through to find out.
 Answers that break their constraint open no breaker, because other requests are served well; they
 are counted apart.
+
+A rest that the upstream asked for, or that another router told of, is kept: neither a free probe
+nor the late success of a call that began before ends it.
 """
 
 import math
@@ -42,6 +45,7 @@ class Breaker:
         "_failed",
         "_in_a_row",
         "_is_probing",
+        "_kept_until",
         "_on_change",
         "_on_turn",
         "_open_s",
@@ -60,6 +64,7 @@ class Breaker:
         self._in_a_row = 0
         self._open_until = 0.0
         self._open_s = 0.0
+        self._kept_until = 0.0
         self._is_probing = False
 
     @property
@@ -88,20 +93,27 @@ class Breaker:
             self._on_change()
 
     def succeeded(self, now_s: float) -> None:
-        """Count a good call; an open breaker closes."""
-        if self._open_s:
+        """Count a good call; an open breaker closes unless its rest is kept."""
+        if self._open_s and (self._is_probing or now_s >= self._kept_until):
             self._reset()
         self._in_a_row = 0
         self._count(now_s, is_failure=False)
 
     def probed(self, now_s: float) -> None:
-        """Take a free probe's good answer: the next call may be tried at once."""
-        if self._open_until > now_s:
-            self._open_until = now_s
+        """Take a free probe's good answer: a call may be tried at once, or after a kept rest."""
+        until_s = max(now_s, self._kept_until)
+        if self._open_until > until_s:
+            self._open_until = until_s
             self._on_change()
+
+    def cleared(self, now_s: float) -> None:
+        """Take another router's word that it was answered: the next call may be tried at once."""
+        self._kept_until = 0.0
+        self.probed(now_s)
 
     def cool(self, until_s: float) -> None:
         """Take another router's word: no call until this loop time; the longest one counts."""
+        self._kept_until = max(self._kept_until, until_s)
         if self._open_s == 0.0:
             self._open_s, self._open_until = OPEN_FIRST_S, until_s
             self._on_change()
@@ -134,12 +146,15 @@ class Breaker:
         self._is_probing = False
         self._open_s = open_s
         self._open_until = max(self._open_until, now_s + max(open_s, cool_s))
+        if cool_s:
+            self._kept_until = max(self._kept_until, now_s + cool_s)
         self._on_change()
         self._on_turn(self._open_until - now_s)
 
     def _reset(self) -> None:
         self._open_s = 0.0
         self._open_until = 0.0
+        self._kept_until = 0.0
         self._is_probing = False
         self._calls.clear()
         self._failed = 0

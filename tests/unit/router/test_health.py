@@ -106,3 +106,54 @@ def test_free_probe_ends_the_rest_at_once() -> None:
 
     assert breaker.may_call(1.0)
     assert not breaker.is_closed
+
+
+def test_longest_rest_that_the_upstream_asked_for_wins() -> None:
+    breaker = Breaker()
+
+    breaker.failed(0.0, cool_s=30.0)
+    breaker.failed(1.0, cool_s=3.0)
+
+    assert 29.0 == breaker.retry_after_s(1.0)
+
+
+def test_free_probe_does_not_shorten_a_rest_that_the_upstream_asked_for() -> None:
+    breaker = Breaker()
+    breaker.failed(0.0, cool_s=3.0)
+
+    breaker.probed(1.0)
+
+    assert 3.0 == 1.0 + breaker.retry_after_s(1.0)
+    assert breaker.may_call(3.0)
+
+
+def test_late_success_of_an_older_call_does_not_end_a_rest_that_was_asked_for() -> None:
+    breaker = Breaker()
+    breaker.claim()
+    breaker.failed(0.0, cool_s=30.0)
+
+    breaker.succeeded(1.0)
+
+    assert not breaker.may_call(29.0)
+
+
+def test_call_after_the_rest_that_was_asked_for_closes_the_breaker() -> None:
+    breaker = Breaker()
+    breaker.failed(0.0, cool_s=30.0)
+
+    breaker.claim()
+    breaker.succeeded(31.0)
+
+    assert breaker.is_closed
+
+
+def test_word_of_another_router_is_kept_until_it_takes_it_back() -> None:
+    breaker = Breaker()
+    breaker.cool(30.0)
+
+    breaker.probed(1.0)
+    was_kept = not breaker.may_call(1.0)
+    breaker.cleared(2.0)
+
+    assert was_kept
+    assert breaker.may_call(2.0)

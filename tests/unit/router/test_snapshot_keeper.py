@@ -9,6 +9,7 @@ import pytest
 from kit.clock import ManualClock
 from services.router.catalog import Deployment, Model
 from services.router.fleet import Fleet, Wanted, open_fleet
+from services.router.health import CONSECUTIVE_MAX
 from services.router.pricing import PriceRow, ceiling, floor
 from services.router.provider_entries import TritonEntry
 from services.router.providers.port import Failure, ProviderError
@@ -86,8 +87,9 @@ async def test_figures_count_once_there_are_enough(fleet: Fleet, keeper: Snapsho
 async def test_one_call_finds_out_and_the_others_stay_away(
     fleet: Fleet, keeper: SnapshotKeeper
 ) -> None:
-    with fleet.attempt(PLACES[0]) as attempt:
-        attempt.failed(ProviderError(Failure.CREDENTIALS, "no"))
+    for _ in range(CONSECUTIVE_MAX):
+        with fleet.attempt(PLACES[0]) as attempt:
+            attempt.failed(ProviderError(Failure.UNAVAILABLE, "no"))
     member = fleet.member(PLACES[0])
     assert member is not None
     member.breaker.probed(0.0)
