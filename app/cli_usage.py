@@ -20,6 +20,7 @@ from app.cli_options import (
     print_table,
     usd,
 )
+from kit.ids import OPERATOR_ID
 from kit.money import format_usd_of_pusd
 
 usage = typer.Typer(no_args_is_help=True, help="Who used what.")
@@ -30,7 +31,10 @@ models = typer.Typer(no_args_is_help=True, help="The models that can be called."
 class UsageFilter(Reach):
     """Which usage is meant."""
 
-    account: Annotated[str | None, typer.Option(help="Only this account, name or id.")] = None
+    account: Annotated[
+        str | None,
+        typer.Option(help=f"Only this account, name or id; {OPERATOR_ID}: what nobody pays."),
+    ] = None
     key: Annotated[str, typer.Option(help="Only this key id.")] = ""
     model: Annotated[str, typer.Option(help="Only this model.")] = ""
     since: Annotated[str | None, typer.Option(help="Not before: 24h, 2026-11-21.")] = None
@@ -45,7 +49,9 @@ class UsageFilter(Reach):
 
     def wish(self, client: AdminClient) -> Json:
         """Return the filter as metering takes it."""
-        account_id = find_account(client, self.account)["account_id"] if self.account else ""
+        account_id = self.account or ""
+        if account_id not in ("", OPERATOR_ID):
+            account_id = find_account(client, self.account)["account_id"]
         wish = {"account_id": account_id, "key_id": self.key, "model_id": self.model}
         bounds = {"start_time": self.since, "end_time": self.until}
         return wish | {name: moment(text, is_past=True) for name, text in bounds.items() if text}

@@ -6,6 +6,9 @@ import threading
 import uuid
 from typing import Final
 
+OPERATOR_ID: Final = "operator"
+"""Stands for an account in what is used and nobody is charged for: the operator bears it."""
+
 _NAMESPACE: Final = uuid.UUID("0192d3a0-7c00-7000-8000-7475726e7069")
 _RAND_A_MAX: Final = 0xFFF
 _RANDOM_BYTES: Final = 8

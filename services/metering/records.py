@@ -32,6 +32,7 @@ _OUTCOMES: Final[dict[int, str]] = {
     UsageEvent.OUTCOME_RECOVERED: "recovered",
     UsageEvent.OUTCOME_REFUSED: "refused",
     UsageEvent.OUTCOME_INVALID_OUTPUT: "invalid_output",
+    UsageEvent.OUTCOME_HEDGED: "hedged",
 }
 
 

@@ -14,6 +14,9 @@ BREAKING = frozenset(
 _OF_OWN_KEYS = frozenset({Failure.KEY_REFUSED, Failure.KEY_LIMITED})
 """Failures that are between a caller and the providers it has keys for."""
 
+PASSING = frozenset({Failure.CONNECT, Failure.UNAVAILABLE})
+"""Failures that may be gone a moment later: who is the last to be tried is tried once more."""
+
 _FINAL_REASON = {
     Failure.REJECTED: Reason.INVALID_VALUE,
     Failure.CONTENT_POLICY: Reason.CONTENT_POLICY_VIOLATION,

@@ -15,7 +15,7 @@ from kit.clock import Clock
 from kit.errors import TurnpikeError
 from kit.ids import Uuid7Source
 from services.router.asking import ask
-from services.router.attempts import BREAKING, broken_off
+from services.router.attempts import broken_off
 from services.router.cache_marks import may_have_marks
 from services.router.catalog import Catalogue, Deployment
 from services.router.constrained import constrained
@@ -23,6 +23,7 @@ from services.router.constraints import CONSTRAINTS, Constraint, constraint_of
 from services.router.decisions import Decision
 from services.router.delivery import Delivered, counted, counted_units
 from services.router.fleet import Attempt, Fleet
+from services.router.hedging import Hedging, Parts
 from services.router.legs import Legs, Try
 from services.router.own_keys import OwnKeyRing
 from services.router.own_tries import NO_KEYS, OwnKeys, OwnTries, own_key
@@ -35,6 +36,7 @@ from services.router.providers.port import (
     ProviderError,
 )
 from services.router.run import Run, held, intent, measure, usage_json
+from services.router.second_tries import SecondTries
 from services.router.settings import RouterSettings
 from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
@@ -47,7 +49,10 @@ _decode_body = msgspec.json.Decoder(Body).decode
 
 
 class Dispatcher:
-    """Runs chat completions against the fleet of upstreams."""
+    """Runs chat completions against the fleet of upstreams.
+
+    `retries` is about calls beyond the first, `hedging` about those beside it, if any.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,11 @@ class Dispatcher:
         self._clock = clock
         self._ids = Uuid7Source()
         self._snapshots = SnapshotKeeper(fleet, clock)
+        self.retries = SecondTries(settings, fleet)
+        self.hedging: Hedging | None = None
+        if settings.hedge_share:
+            parts = Parts(settings, fleet, usage, self.retries.budget, clock)
+            self.hedging = Hedging(parts, begin=self._beside, note=self.retries.note)
         self._legs = Legs(
             catalogue=catalogue,
             snapshots=self._snapshots,
@@ -92,23 +102,22 @@ class Dispatcher:
         run.trace = trace
         outcome = UsageEvent.OUTCOME_CLIENT_CLOSED
         try:
-            for number, turn in enumerate(tries, 1):
-                deployment = turn.deployment
-                if (attempted := self._attempt(run, deployment)) is None:
+            for turn in tries:
+                if (attempted := self._attempt(run, turn.deployment)) is None:
                     continue
                 with attempted as attempt:
-                    deadline_s = self._begin(run, turn, number)
-                    asked = ask(run, deployment, attempt.traits, idle_s=self._settings.idle_s)
+                    deadline_s = self._begin(run, attempt, turn)
+                    asked = self._asked(run, attempt)
                     asked = (
                         await attempt.prepared(run.envelope.account_id, asked)
                         if attempt.is_forgetful
                         else asked
                     )
-                    stream = self._stream(run, attempt, deployment, asked, deadline_s)
+                    stream = self._stream(run, attempt, turn, asked, deadline_s)
                     try:
                         async for batch in stream:
                             now_s = loop.time()
-                            if self._accept(run, attempt, deployment, batch, now_s):
+                            if self._accept(run, attempt, batch, now_s):
                                 yield batch
                                 self._handed_over(run, batch, now_s)
                         run.check_ended()
@@ -165,6 +174,7 @@ class Dispatcher:
         constraint = _constraint(envelope, body)
         tries = self._legs.tries(envelope, now_s, is_constrained=constraint is not None)
         first = next(tries)
+        self.retries.budget.called(now_s)
         leg, deployment = first.leg, first.deployment
         unix_ms = self._clock.unix_ms()
         request_id = self._ids.new(unix_ms)
@@ -193,7 +203,7 @@ class Dispatcher:
             form=form,
             may_have_cache_marks=not form and may_have_marks(request.body),
         )
-        tries = chain((first,), tries)
+        tries = chain((first,), tries, self.retries.again(run))
         if not own:
             return run, tries
         run.own = OwnTries(
@@ -205,7 +215,12 @@ class Dispatcher:
         return run, run.own
 
     def _attempt(self, run: Run, deployment: Deployment) -> Attempt | None:
-        """Return an attempt; None when a reload took the deployment away meanwhile."""
+        """Return an attempt; None when it was made, cannot be afforded, or its target is gone."""
+        if run.is_refused or deployment.name == run.hedged:
+            return None
+        if run.call_count and not self.retries.affords(run):
+            run.is_refused = True
+            return None
         try:
             return self._fleet.attempt(deployment)
         except ProviderError as error:
@@ -222,28 +237,43 @@ class Dispatcher:
         event.decision = leg.decision.message(turn.deployment.name).SerializeToString()
         self._usage.keep_snapshot(leg.taken.snapshot.snapshot_id, leg.taken.snapshot.data)
 
-    def _begin(self, run: Run, turn: Try, number: int) -> float:
-        """Begin attempt `number` and return its deadline; those left share the time that is."""
-        deadline_s, deployment, left = run.deadline_s, turn.deployment, turn.left
-        own = None if run.own is None else run.own.key
-        if number > 1:
+    def _begin(self, run: Run, attempt: Attempt, turn: Try) -> float:
+        """Begin a turn and return its deadline."""
+        run.turn = turn
+        if run.call_count or run.attempts.failures:
             if turn.leg.model is not run.model:
                 run.change_model(turn.leg.model, turn.leg.envelope)
                 self._remember(run.usage.event, turn)
-            run.usage.reroute(deployment, number, is_byok=own is not None)
+            is_byok = run.own is not None and run.own.key is not None
+            run.usage.reroute(turn.deployment, run.call_count + 1, is_byok=is_byok)
+        return self._deadline(run, attempt, turn)
+
+    def _deadline(self, run: Run, attempt: Attempt, turn: Try) -> float:
+        """Count one more call and return its deadline; those left share the time that is."""
+        deadline_s, left = run.deadline_s, turn.left
+        run.call_count += 1
+        attempt.start_s = now_s = asyncio.get_running_loop().time()
         if left > 1:
-            now_s = asyncio.get_running_loop().time()
             share_s = max(self._settings.attempt_min_s, (deadline_s - now_s) / left)
             deadline_s = min(deadline_s, now_s + share_s)
         return deadline_s
 
+    def _asked(self, run: Run, attempt: Attempt) -> Asked:
+        return ask(run, attempt.deployment, attempt.traits, idle_s=self._settings.idle_s)
+
     def _stream(
-        self,
-        run: Run,
-        attempt: Attempt,
-        deployment: Deployment,
-        asked: Asked,
-        deadline_s: float,
+        self, run: Run, attempt: Attempt, turn: Try, asked: Asked, deadline_s: float
+    ) -> AsyncGenerator[Batch, None]:
+        stream = self._answer(run, attempt, asked, deadline_s)
+        return stream if self.hedging is None else self.hedging.watched(run, attempt, turn, stream)
+
+    def _beside(self, run: Run, attempt: Attempt, turn: Try) -> AsyncGenerator[Batch, None]:
+        """Return the batches of a call beside a turn's."""
+        deadline_s = self._deadline(run, attempt, turn)
+        return self._answer(run, attempt, self._asked(run, attempt), deadline_s)
+
+    def _answer(
+        self, run: Run, attempt: Attempt, asked: Asked, deadline_s: float
     ) -> AsyncGenerator[Batch, None]:
         call, body = asked
         stream = attempt.provider.stream(call, body, deadline_s=deadline_s)
@@ -252,11 +282,9 @@ class Dispatcher:
             stream = constrained(stream, call, run.constraint, on_unjudged=unjudged)
         if run.trace is None:
             return stream
-        return run.trace.attempt(deployment, run.usage.event.attempt_count, stream)
+        return run.trace.attempt(attempt.deployment, run.call_count, stream)
 
-    def _accept(
-        self, run: Run, attempt: Attempt, deployment: Deployment, batch: Batch, now_s: float
-    ) -> bool:
+    def _accept(self, run: Run, attempt: Attempt, batch: Batch, now_s: float) -> bool:
         """Take a batch from the upstream; whether it is to be handed over now.
 
         One without content is kept back before the first one that has some; the last one is kept
@@ -267,7 +295,7 @@ class Dispatcher:
             if not (batch.content_event_count or is_last):
                 run.held = held(run.held, batch.sse)
                 return False
-            self._commit(run, deployment, batch, now_s)
+            self._commit(run, attempt.deployment, batch, now_s)
             if run.held:
                 batch.sse = run.held + batch.sse
         if is_last:
@@ -275,6 +303,8 @@ class Dispatcher:
             attempt.succeeded(now_s)
             if len(run.model.deployments) > 1:
                 measure(run, attempt, now_s)
+                if self.hedging is not None:
+                    self.hedging.measured(run, attempt)
                 self._snapshots.answered(run.model, batch.finish.usage.completion_token_count)
             run.last = batch
             return False
@@ -289,21 +319,10 @@ class Dispatcher:
         run.held = b""
         if run.own is not None:
             error = run.own.failed(error)
-        run.attempts.add(run.usage.event.deployment, error)
-        if error.failure is Failure.INVALID_OUTPUT:
-            attempt.failed_open(asyncio.get_running_loop().time(), run.request_id)
-        elif self._is_telling(run, error):
-            attempt.failed(error)
+        self.retries.note(run, attempt, error)
         if run.is_committed:
             run.last = self._broken(run, error)
         run.is_refused = not error.is_retryable
-
-    def _is_telling(self, run: Run, error: ProviderError) -> bool:
-        """Return whether a failure says something about the deployment's health."""
-        is_impatient = run.envelope.timeout_ms < self._settings.timeout_max_s * 1000
-        if error.failure is Failure.TIMEOUT and is_impatient and not run.is_committed:
-            return False
-        return error.failure in BREAKING
 
     def _commit(self, run: Run, deployment: Deployment, batch: Batch, now_s: float) -> None:
         run.is_committed = True

@@ -27,7 +27,7 @@ from services.router.providers.port import (
     Traits,
     traits_of,
 )
-from services.router.speed import Speed
+from services.router.speed import FirstTokens, Speed
 from services.router.turn_states import TurnStates
 
 CREDENTIALS_COOL_S = 60.0
@@ -63,6 +63,7 @@ class Member:
     open_failures: OpenFailures = field(default_factory=OpenFailures)
     in_flight_count: int = 0
     speed: Speed = field(default_factory=Speed)
+    first_tokens: FirstTokens = field(default_factory=FirstTokens)
     is_leaving: bool = False
 
     @property
@@ -72,15 +73,21 @@ class Member:
 
 
 class Attempt:
-    """One call of a deployment; exactly one of `succeeded` and `failed` may be called."""
+    """One call of a deployment; exactly one of `succeeded` and `failed` may be called.
 
-    __slots__ = ("_fleet", "_is_told", "_member", "_name")
+    `start_s` is the loop time at which it began.
+    """
 
-    def __init__(self, fleet: "Fleet", name: str, member: Member) -> None:
+    __slots__ = ("_fleet", "_is_over", "_is_told", "_member", "_name", "deployment", "start_s")
+
+    def __init__(self, fleet: "Fleet", deployment: Deployment, member: Member) -> None:
         self._fleet = fleet
-        self._name = name
+        self._name = deployment.name
         self._member = member
         self._is_told = False
+        self._is_over = False
+        self.deployment = deployment
+        self.start_s = 0.0
 
     @property
     def provider(self) -> Provider:
@@ -109,6 +116,11 @@ class Attempt:
     def speed(self) -> Speed:
         """How fast the deployment has been."""
         return self._member.speed
+
+    @property
+    def first_tokens(self) -> FirstTokens:
+        """How long first tokens took."""
+        return self._member.first_tokens
 
     def succeeded(self, now_s: float) -> None:
         """The upstream gave a whole answer, at this loop time."""
@@ -141,6 +153,10 @@ class Attempt:
         self._fleet.unjudged_output_counts[self._name,] += 1
 
     def __enter__(self) -> Self:
+        return self.begin()
+
+    def begin(self) -> Self:
+        """Begin the call, which `end` ends."""
         self._member.in_flight_count += 1
         self._member.breaker.claim()
         return self
@@ -151,6 +167,20 @@ class Attempt:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
+        self.end()
+
+    def swap(self, other: "Attempt") -> None:
+        """Change places with another call: whoever holds this one now holds that one."""
+        for name in self.__slots__:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            setattr(self, name, theirs)
+            setattr(other, name, mine)
+
+    def end(self) -> None:
+        """End the call. Idempotent: only the first time counts."""
+        if self._is_over:
+            return
+        self._is_over = True
         if not self._is_told:
             self._count("abandoned")
             self._member.breaker.abandoned()
@@ -212,7 +242,7 @@ class Fleet:
         member = self._members.get(deployment.name)
         if member is None:
             raise ProviderError(Failure.UNAVAILABLE, "The deployment is gone.")
-        return Attempt(self, deployment.name, member)
+        return Attempt(self, deployment, member)
 
     def load(self, name: str) -> int:
         """Return how many calls of a deployment run, and what its upstream has beside them."""

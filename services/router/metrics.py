@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry
 
 from kit.journal import Journal
 from kit.metrics import Reading
+from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet
 from services.router.turn_states import TurnStates
 from services.router.usage_log import UsageLog
@@ -78,5 +79,24 @@ def _watch_turns(registry: CollectorRegistry, turns: TurnStates) -> None:
         "What models want back with the next turn: stored and recalled, or why not.",
         lambda: turns.counts,
         ("result",),
+        is_counter=True,
+    )
+
+
+def watch_calls(registry: CollectorRegistry, dispatcher: Dispatcher) -> None:
+    """Show calls beyond a request's first and beside it, for as long as the registry lives."""
+    Reading(
+        registry,
+        "turnpike_router_refused_retries",
+        "Requests that were not tried elsewhere because too many were of late.",
+        lambda: {(): dispatcher.retries.budget.refused_count},
+        is_counter=True,
+    )
+    Reading(
+        registry,
+        "turnpike_router_hedges",
+        "Ended second calls of requests whose first one was late.",
+        lambda: dispatcher.hedging.counts if dispatcher.hedging is not None else {},
+        ("deployment", "result"),
         is_counter=True,
     )

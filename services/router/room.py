@@ -21,7 +21,7 @@ from services.router.adapters import Parts, opener, wanted
 from services.router.catalog_entries import CatalogueFile
 from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet, open_fleet
-from services.router.metrics import watch
+from services.router.metrics import watch, watch_calls
 from services.router.prompt_tools import open_prompt_tools
 from services.router.reload import CatalogueKeeper
 from services.router.room_keys import keys_servicer, open_own_keys
@@ -122,6 +122,7 @@ async def open_router(
             clock=clock,
             keys=None if keys is None else keys.ring,
         )
+        watch_calls(telemetry.registry, dispatcher)
         try:
             yield Served(
                 RouterServicer(
@@ -132,8 +133,12 @@ async def open_router(
                 keys_servicer(keys, lambda: keeper.current),
             )
         finally:
-            if not await usage.drained(wait_s=settings.drain_s):
-                _log.warning("usage_left_in_journal", backlog=usage.backlog_count)
+            await _drain(usage, settings)
+
+
+async def _drain(usage: UsageLog, settings: RouterSettings) -> None:
+    if not await usage.drained(wait_s=settings.drain_s):
+        _log.warning("usage_left_in_journal", backlog=usage.backlog_count)
 
 
 def _keeper(source: CatalogueSource, fleet: Fleet) -> CatalogueKeeper:

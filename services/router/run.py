@@ -9,6 +9,7 @@ from services.router.catalog import Deployment, Model
 from services.router.constraints import Constraint
 from services.router.delivery import Delivered, TokenUsage
 from services.router.fleet import Attempt
+from services.router.legs import Try
 from services.router.own_tries import OwnTries
 from services.router.pricing import PriceRow
 from services.router.providers.port import Batch, Body, Failure, ProviderError
@@ -24,7 +25,10 @@ _encode = msgspec.json.encode
 
 
 class Run(msgspec.Struct):
-    """One request on its way; a struct, because each request makes one."""
+    """One request on its way; a struct, because each request makes one.
+
+    `turn` is the last one that was tried, `hedged` who was called beside the first one.
+    """
 
     request_id: str
     envelope: router_pb2.Envelope
@@ -48,6 +52,9 @@ class Run(msgspec.Struct):
     form: bytes = b""
     own: OwnTries | None = None
     may_have_cache_marks: bool = False
+    call_count: int = 0
+    hedged: str = ""
+    turn: Try | None = None
 
     def change_model(self, model: Model, envelope: router_pb2.Envelope) -> None:
         """Go on with another model; nothing was handed over yet."""
@@ -117,10 +124,11 @@ def members(json: bytes) -> bytes:
 def measure(run: Run, attempt: Attempt, now_s: float) -> None:
     """Remember how fast an answer came, where that decides who gets the next one."""
     event = run.usage.event
+    first_s = run.start_s + event.ttft_ms / 1000 - attempt.start_s
     attempt.speed.measured(
         prompt_tokens=event.usage.prompt_token_count,
-        ttft_s=event.ttft_ms / 1000,
-        duration_s=now_s - run.start_s,
+        ttft_s=max(0.001, first_s),
+        duration_s=now_s - attempt.start_s,
         tokens=event.usage.completion_token_count,
         now_s=now_s,
     )

@@ -47,7 +47,25 @@ class RouterSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_error
     timeout_max_s: float = Field(
         30.0, gt=0, description="Longest `timeout_ms` a caller may ask for, seconds."
     )
-    attempts_max: int = Field(3, ge=1, le=10, description="Upstream calls before giving up.")
+    attempts_max: int = Field(
+        3,
+        ge=1,
+        le=10,
+        description="Upstream calls before giving up; the last one tried may get two.",
+    )
+    retry_share: float = Field(
+        0.2,
+        ge=0,
+        le=10,
+        description="Most calls beyond a request's first, as a share of the requests of late.",
+    )
+    hedge_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.05,
+        description="Most requests whose late first token is sought at a second native deployment"
+        " too; 0 turns that off.",
+    )
     attempt_min_s: float = Field(
         2.0, gt=0, description="Least time one attempt gets while time is left, seconds."
     )

@@ -3,7 +3,9 @@
 A long prompt takes longer to be read, so the time to the first token is kept by size of prompt.
 """
 
-from typing import Final
+from bisect import bisect_left, insort
+from collections import deque
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,6 +22,12 @@ STALE_S: Final = 30.0
 
 PROMPT_TOKENS: Final = (1_024, 8_192, 32_768)
 """Sizes of prompts that are told apart: up to each of these, and above."""
+
+WINDOW: Final = 128
+"""So many first tokens of each kind of request are remembered, the latest."""
+
+LATE_PERCENT: Final = 95
+"""Who takes longer than so many of a hundred is late."""
 
 UNKNOWN: Final = -1.0
 PRIORS: Final = {
@@ -67,3 +75,36 @@ class Speed(msgspec.Struct):
     def is_stale(self, now_s: float) -> bool:
         """Return whether nothing was measured for long."""
         return self.sample_count < SAMPLES_MIN or now_s - self.measured_s > STALE_S
+
+
+class Kind(NamedTuple):
+    """Requests whose first tokens take about as long; `size` is that of the prompt."""
+
+    operation: int
+    is_streaming: bool
+    size: int
+
+
+class FirstTokens:
+    """How long the first tokens of one deployment took of late, by kind of request, seconds."""
+
+    __slots__ = ("_by_kind",)
+
+    def __init__(self) -> None:
+        self._by_kind: dict[Kind, tuple[deque[float], list[float]]] = {}
+
+    def add(self, kind: Kind, first_s: float) -> None:
+        """Remember one; the oldest is forgotten when there are too many."""
+        latest, ordered = self._by_kind.setdefault(kind, (deque(), []))
+        if len(latest) == WINDOW:
+            del ordered[bisect_left(ordered, latest.popleft())]
+        latest.append(first_s)
+        insort(ordered, first_s)
+
+    def late_s(self, kind: Kind) -> float | None:
+        """Return after how long a first token is late; None while too few were seen."""
+        found = self._by_kind.get(kind)
+        if found is None or len(found[1]) < SAMPLES_MIN:
+            return None
+        ordered = found[1]
+        return ordered[-(-len(ordered) * LATE_PERCENT // 100) - 1]

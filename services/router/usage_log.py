@@ -151,7 +151,7 @@ class UsageLog:
         self._queue(record, entry.tickets)
 
     def adopt(self, events: list[UsageEvent]) -> bool:
-        """Journal and queue a dead router's outcomes; False when there is no room for them all."""
+        """Journal and queue outcomes that come whole, as a dead router's do; False without room."""
         for event in events:
             record = event.SerializeToString()
             try:

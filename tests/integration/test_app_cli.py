@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from app.admin import open_admin
 from app.cli import app
 from app.settings_sections import AdminSettings
+from kit.ids import OPERATOR_ID
 from kit.rpc.transcode import Transcoder
 from tests.fakes.rooms import SECRET, FakeRooms
 from turnpike.metering.v1.metering_pb2 import UsageRecord
@@ -198,6 +199,12 @@ async def test_usage_is_filtered_by_account_model_and_time(shell: Shell) -> None
     assert 1_795_219_200 == wish.start_time.seconds
     assert not wish.HasField("end_time")
     assert "$0.0000148" in shell.out
+
+
+async def test_usage_that_nobody_is_charged_for_is_listed_by_itself(shell: Shell) -> None:
+    code = await shell.run("usage", "list", "--account", OPERATOR_ID)
+
+    assert (0, OPERATOR_ID) == (code, shell.rooms.metering.filters[0].account_id)
 
 
 async def test_usage_shows_units_refunds_and_episodes_only_where_there_are_some(

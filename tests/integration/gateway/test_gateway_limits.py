@@ -191,7 +191,7 @@ async def test_known_key_lives_on_while_auth_is_away(open_site: OpenSite) -> Non
 
 async def test_unavailable_deployment_is_not_asked_and_the_wait_is_told(site: Site) -> None:
     key = await site.key()
-    failing = chat("fake=status:500")
+    failing = chat("fake=status:500", timeout_ms=1000)
     for _ in range(5):
         await answer_of(site.post(key, failing))
     count = len(site.main.seen)

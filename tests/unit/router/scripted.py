@@ -1,18 +1,18 @@
 """A provider that plays a script, and what a dispatcher needs around it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kit.bus.memory import MemoryBus
 from kit.bus.port import StreamSpec
 from kit.clock import ManualClock
 from kit.journal import open_journal
-from services.router.catalog import CHAT_ONLY, Catalogue, Deployment, Model
+from services.router.catalog import CHAT_ONLY, Catalogue, Deployment, DeploymentType, Model
 from services.router.dispatch import Dispatcher
-from services.router.fleet import Fleet, Wanted, open_fleet
+from services.router.fleet import Fleet, Member, Wanted, open_fleet
 from services.router.own_keys import OwnKeyRing
 from services.router.pricing import PriceRow, ceiling, floor
 from services.router.provider_entries import TritonEntry
@@ -23,8 +23,9 @@ from turnpike.events.v1 import events_pb2
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
 
-Step = Batch | ProviderError | Callable[[], None]
+Step = Batch | ProviderError | Callable[[], None] | asyncio.Event
 Scripts = dict[str, list[Sequence[Step]]]
+NATIVE, EXTERNAL = DeploymentType.NATIVE, DeploymentType.EXTERNAL
 PRICE = PriceRow("price-1", 10_000, 20_000)
 BYOK_PRICE = PriceRow("price-2", 1_000, 2_000)
 
@@ -74,6 +75,8 @@ class ScriptedProvider:
                     raise step
                 if isinstance(step, Batch):
                     yield step
+                elif isinstance(step, asyncio.Event):
+                    await step.wait()
                 else:
                     step()
                     await asyncio.sleep(0)
@@ -96,7 +99,15 @@ class Rig:
     clock: ManualClock
     providers: dict[str, ScriptedProvider]
     settings: RouterSettings
+    model: Model
     reads: int = 0
+
+    def member(self, name: str) -> Member:
+        """Return what the fleet knows of a deployment."""
+        (found,) = (each for each in self.model.deployments if each.name == name)
+        member = self.fleet.member(found)
+        assert member is not None
+        return member
 
     async def outcomes(self) -> list[events_pb2.UsageEvent]:
         """Publish what waits and return every outcome the stream has."""
@@ -142,6 +153,8 @@ async def open_rig(
     settings: RouterSettings | None = None,
     own_keys: OwnKeyRing | None = None,
     operations: tuple["router_pb2.Operation.ValueType", ...] = CHAT_ONLY,
+    *,
+    external: Collection[str] = (),
 ) -> AsyncIterator[Rig]:
     """Deployments in the order of `scripts`, each with its scripts, one for each call.
 
@@ -151,7 +164,10 @@ async def open_rig(
     clock, bus = ManualClock(), MemoryBus()
     providers = {name: ScriptedProvider(list(list_)) for name, list_ in scripts.items()}
     kind = "scripted" if own_keys is None else "openai_compat"
-    deployments = tuple(_deployment(name, rank, kind) for rank, name in enumerate(scripts))
+    deployments = tuple(
+        replace(_deployment(name, rank, kind), type=EXTERNAL if name in external else NATIVE)
+        for rank, name in enumerate(scripts)
+    )
     model = Model(
         model_id="model-1",
         aliases=(),
@@ -188,7 +204,7 @@ async def open_rig(
             clock=clock,
             keys=own_keys,
         )
-        yield Rig(dispatcher, fleet, log, bus, clock, providers, settings)
+        yield Rig(dispatcher, fleet, log, bus, clock, providers, settings, model)
 
 
 def _deployment(name: str, rank: int, kind: str) -> Deployment:

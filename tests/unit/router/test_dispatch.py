@@ -173,7 +173,9 @@ async def test_client_that_leaves_before_content_pays_nothing(tmp_path: Path) ->
 
 
 async def test_all_failed_is_a_bad_gateway_and_costs_nothing(tmp_path: Path) -> None:
-    async with open_rig(tmp_path, {"a": [[DOWN]], "b": [[DOWN]]}) as rig:
+    limits = RouterSettings(attempts_max=2)
+
+    async with open_rig(tmp_path, {"a": [[DOWN]], "b": [[DOWN]]}, limits) as rig:
         with pytest.raises(TurnpikeError) as caught:
             await read_all(rig.dispatcher.run(request()))
         (outcome,) = await rig.outcomes()

@@ -122,7 +122,7 @@ async def test_broken_answer_of_which_nothing_was_shown_is_answered_by_the_next(
     assert {("a", "invalid_output"): 1, ("b", "ok"): 1} == counts
 
 
-@pytest.mark.parametrize("others", [[], [[whole("6")]], [[DOWN]], [[UNABLE]]])
+@pytest.mark.parametrize("others", [[], [[whole("6")]], [[DOWN], [DOWN]], [[UNABLE]]])
 async def test_broken_answer_without_another_route_is_a_bad_gateway_and_costs_nothing(
     tmp_path: Path, others: list[Any]
 ) -> None:

@@ -75,6 +75,8 @@ class UsageEvent(_message.Message):
         """No upstream gave an answer; nothing is charged."""
         OUTCOME_INVALID_OUTPUT: UsageEvent._Outcome.ValueType  # 7
         """The answer broke the constraint it was asked for; charged and refunded."""
+        OUTCOME_HEDGED: UsageEvent._Outcome.ValueType  # 8
+        """A call beside another one was given up; the operator bears what it cost."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """How the request ended."""
@@ -95,6 +97,8 @@ class UsageEvent(_message.Message):
     """No upstream gave an answer; nothing is charged."""
     OUTCOME_INVALID_OUTPUT: UsageEvent.Outcome.ValueType  # 7
     """The answer broke the constraint it was asked for; charged and refunded."""
+    OUTCOME_HEDGED: UsageEvent.Outcome.ValueType  # 8
+    """A call beside another one was given up; the operator bears what it cost."""
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -125,9 +129,9 @@ class UsageEvent(_message.Message):
     kind: Global___UsageEvent.Kind.ValueType
     """What the event says."""
     request_id: _builtins.str
-    """The request. UUIDv7."""
+    """The request. UUIDv7; with `:hedge` behind it for a call beside it that was given up."""
     account_id: _builtins.str
-    """Account that pays."""
+    """Account that pays; `operator` where nobody is charged for a call that was given up."""
     key_id: _builtins.str
     """Key that was shown."""
     lease_id: _builtins.str

@@ -60,7 +60,7 @@ class UsageRecord(_message.Message):
     charge_nusd: _builtins.int
     """What it costs by the price row, nano-USD; `refund_nusd` is not taken off."""
     outcome: _builtins.str
-    """How it ended: completed, client_closed, upstream_failed, timed_out, recovered, refused, invalid_output."""
+    """How it ended: completed, client_closed, upstream_failed, timed_out, recovered, refused, invalid_output, hedged."""
     finish_reason: _builtins.str
     """Why choice 0 ended."""
     duration_ms: _builtins.int
