@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from kit.ids import name_id
-from kit.rpc.local import LocalMode
 from tests.fakes.openai_script import Script
 from tests.fakes.openai_upstream import OpenAiUpstream
 from tests.fixtures.catalogues import TWICE, chat, price_nusd, usual_catalogue
@@ -80,59 +79,6 @@ async def test_failure_before_content_is_a_status_and_costs_nothing(
     await until(lambda: site.main.seen[0].is_over)
 
 
-@pytest.mark.parametrize("is_streaming", [False, True])
-@pytest.mark.parametrize(
-    "script",
-    [
-        "status:500",
-        "status:429;retry_after:7",
-        "status:401",
-        "status:404",
-        "cut_after:0",
-        "body:error",
-        "body:junk",
-        "body:empty",
-        "hang:headers_before",
-    ],
-)
-async def test_second_deployment_answers_when_the_first_fails(
-    open_site: OpenSite, script: str, is_streaming: bool
-) -> None:
-    site = await open_site(Wish(mode=LocalMode.VERIFY, router={"attempt_min_s": 0.2}))
-    key = await site.key()
-    body = chat(f"fake={script}", model=TWICE, stream=is_streaming, timeout_ms=2000)
-    site.spare.handler = lambda _seen: Script()
-
-    answer = await answer_of(site.post(key, body))
-
-    (record,) = await site.settled(key, 1)
-    text = (
-        text_of(events_of(answer.body))
-        if is_streaming
-        else answer.json["choices"][0]["message"]["content"]
-    )
-    assert (200, "2", SPARE) == (
-        answer.status,
-        answer.headers["X-Turnpike-Attempts"],
-        answer.headers["X-Deployment-Id"],
-    )
-    assert tokens(16) == text
-    assert (2, "twice-spare", price_nusd(12, 16)) == (
-        record.attempt_count,
-        record.deployment,
-        record.charge_nusd,
-    )
-
-
-async def test_fault_of_the_request_itself_is_not_tried_elsewhere(site: Site) -> None:
-    key = await site.key()
-
-    answer = await answer_of(site.post(key, chat("fake=status:400", model=TWICE)))
-
-    assert (400, "invalid_value") == (answer.status, answer.error["code"])
-    assert [] == site.spare.seen
-
-
 async def test_failure_of_all_lists_the_attempts(site: Site) -> None:
     key = await site.key()
     site.main.handler = lambda _seen: Script(status=503)
@@ -169,44 +115,6 @@ async def test_storm_of_failures_is_carried_by_the_second_deployment(
 async def broken(site: Site, key: Key, script: str, **fields: Any) -> tuple[Answer, list[Any]]:
     answer = await answer_of(site.post(key, chat(f"fake={script}", stream=True, **fields)))
     return answer, events_of(answer.body)
-
-
-@pytest.mark.parametrize(
-    ("script", "code"),
-    [
-        ("chunks:40;delay_ms:2;cut_after:9", "upstream_incomplete"),
-        ("chunks:40;delay_ms:2;cut_after:9;cut:rst", "upstream_incomplete"),
-        ("chunks:40;delay_ms:2;cut_after:9;usage:every", "upstream_incomplete"),
-        ("chunks:40;delay_ms:2;cut_after:9;split:1", "upstream_incomplete"),
-        ("chunks:40;delay_ms:2;body:junk_late", "upstream_invalid_response"),
-        ("chunks:40;delay_ms:2;body:error_late", "upstream_incomplete"),
-        ("chunks:40;delay_ms:2;finish:never;done:0;usage:never", "upstream_incomplete"),
-        ("chunks:40;delay_ms:2;hang:stream", "timeout"),
-    ],
-)
-async def test_failure_after_content_is_one_event_and_charged_as_delivered(
-    open_site: OpenSite, script: str, code: str
-) -> None:
-    site = await open_site(Wish(mode=LocalMode.VERIFY, router={"idle_s": 0.5}))
-    key = await site.key()
-
-    answer, events = await broken(site, key, script, model=TWICE)
-
-    (record,) = await site.settled(key, 1)
-    *chunks, last = events
-    error = last["error"]
-    assert 200 == answer.status
-    assert b"[DONE]" not in answer.body
-    assert {"error"} == set(last)
-    assert (code, "server_error") == (error["code"], error["type"])
-    assert record.request_id == error["request_id"] == answer.headers["X-Request-Id"]
-    delivered = len([c for c in chunks if c["choices"][0]["delta"].get("content")])
-    assert tokens(delivered) == text_of(chunks)
-    assert 0 < delivered <= 40
-    assert "upstream_failed" == record.outcome
-    assert delivered == record.usage.completion_token_count
-    assert priced(record) == record.charge_nusd
-    assert [] == site.spare.seen
 
 
 async def test_exact_totals_are_charged_when_the_upstream_tells_them(site: Site) -> None:
