@@ -18,6 +18,7 @@ from services.router.capabilities import FEATURES
 from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
 from services.router.pricing import PriceRow
 from services.router.provider_entries import (
+    AnthropicEntry,
     Entry,
     Name,
     OpenAiCompatEntry,
@@ -295,6 +296,8 @@ class CatalogueFile(Entry):
             for deployment in model.deployments:
                 provider = self.providers[deployment.provider]
                 _check_profile(deployment, provider, served)
+                if isinstance(provider, AnthropicEntry) and served != {"chat"}:
+                    raise ValueError(f"deployment {deployment.name}: anthropic serves chat alone")
                 if isinstance(provider, GoogleAiStudioEntry | VertexEntry) and (
                     obstacle := provider.obstacle(deployment.upstream_model, served)
                 ):

@@ -16,6 +16,7 @@ catalogue:
   providers:
     one: {{kind: openai_compat, base_url: "http://127.0.0.1:9/v1"}}
     two: {{kind: triton}}
+    three: {{kind: anthropic}}
   models:
     m:
       context_length: 8192
@@ -69,6 +70,7 @@ def test_embedding_model_on_triton_has_the_usual_tensors_or_its_own() -> None:
         ("operations: []", "one", "", "operations"),
         ("operations: [dance]", "one", "", "operations"),
         ("operations: [chat, embedding]", "two", "", "either text or embeddings"),
+        ("operations: [chat, completion]", "three", "", "anthropic serves chat alone"),
         ("operations: [embedding]", "one", "tensors: {}", "only an embedding model"),
         ("operations: [chat]", "two", "tensors: {}", "only an embedding model"),
         ("operations: [embedding]", "two", "tensors: {inputs: a}", "inputs"),
