@@ -66,6 +66,7 @@ class Script:
     has_blank_end: bool = True
     cut_after: int = -1  # events after which the connection is cut
     cut: str = "fin"  # fin rst
+    is_halved: bool = False  # a whole answer is cut in its middle
     hang_after: int = -1  # events after which nothing comes any more
     error_after: int = -1  # events after which an error comes
     error: str = ""  # the type of an error

@@ -120,7 +120,18 @@ class _Answer:
             return await self._stream(headers)
         answer = message_of(script)
         seen.usage = answer["usage"]
+        if script.is_halved:
+            return await self._half(dumps(answer))
         return self._whole(dumps(answer), headers)
+
+    async def _half(self, body: bytes) -> web.StreamResponse:
+        """Cut the connection in the middle of a whole answer."""
+        response = web.StreamResponse(headers={"content-type": "application/json"})
+        response.content_length = len(body)
+        await response.prepare(self._request)
+        await response.write(body[: len(body) // 2])
+        self._cut()
+        raise ConnectionResetError
 
     def _whole(self, body: bytes, headers: dict[str, str]) -> web.Response:
         kind = "text/html" if self._script.body == "html" else "application/json"

@@ -56,23 +56,29 @@ class Frames:
     """A streamed answer: messages, and what goes wrong before the one of number `fail_at`.
 
     `fail` is cut, junk or hang. `split` is bytes per write; 0 is a message per write.
+    `delay_ms` is the pause before each message.
     """
 
     messages: list[bytes]
     fail: str = ""
     fail_at: int = -1
     split: int = 0
+    delay_ms: int = 0
     kind: str = EVENT_STREAM
     headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Whole:
-    """An answer in one piece; `error` goes into the header that names errors."""
+    """An answer in one piece; `error` goes into the header that names errors.
+
+    Of one that is cut only the first half comes.
+    """
 
     body: bytes
     status: int = 200
     error: str = ""
+    is_cut: bool = False
     kind: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -133,6 +139,8 @@ async def open_aws_server(service: str, handler: Handler) -> AsyncIterator[AwsSe
         try:
             if isinstance(answer, Whole):
                 response: web.StreamResponse = await _whole(answer)
+                if answer.is_cut:
+                    await _half(request, answer)
             else:
                 response = await _stream(request, seen, answer)
             seen.is_complete = True
@@ -163,12 +171,21 @@ async def _whole(answer: Whole) -> web.StreamResponse:
     return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
+async def _half(request: web.Request, answer: Whole) -> None:
+    response = web.StreamResponse(headers={"content-type": answer.kind})
+    response.content_length = len(answer.body)
+    await response.prepare(request)
+    await _fail(request, response.write, "cut", answer.body)
+
+
 async def _stream(request: web.Request, seen: Seen, answer: Frames) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": answer.kind, **answer.headers})
     response.enable_chunked_encoding()
     await response.prepare(request)
     write: Callable[[bytes], Awaitable[None]] = response.write
     for number, message in enumerate(answer.messages):
+        if answer.delay_ms:
+            await asyncio.sleep(answer.delay_ms / 1000)
         if number == answer.fail_at:
             await _fail(request, write, answer.fail, message)
         size = answer.split or len(message)

@@ -49,7 +49,7 @@ class Script:
     """One answer.
 
     `error` refuses the request; `exception` ends the stream before the message of number
-    `fail_at`, `fail` breaks it there (cut, junk, hang).
+    `fail_at`, `fail` breaks it there (cut, junk, hang); a whole answer is cut, or junk, as well.
     """
 
     said: tuple[Said, ...] = (text("Hel", "lo ", "wörld"),)
@@ -66,6 +66,7 @@ class Script:
     fail: str = ""
     fail_at: int = -1
     split: int = 0
+    delay_ms: int = 0
 
     @property
     def usage(self) -> dict[str, int]:
@@ -133,12 +134,13 @@ async def open_bedrock_upstream() -> AsyncIterator[BedrockUpstream]:
             return refusal(script.error, script.message, script.status)
         if seen.path.endswith("/converse"):
             seen.usage = script.usage
-            return Whole(script.whole())
+            body = b"{oops" if script.fail == "junk" else script.whole()
+            return Whole(body, is_cut=script.fail == "cut")
         messages = script.messages()
         if script.has_metadata and not script.exception and not script.fail:
             seen.usage = script.usage
         fail_at = script.fail_at if script.fail else -1
-        return Frames(messages, script.fail, fail_at, script.split)
+        return Frames(messages, script.fail, fail_at, script.split, script.delay_ms)
 
     async with open_aws_server("bedrock", answer) as server:
         upstream = BedrockUpstream(server)

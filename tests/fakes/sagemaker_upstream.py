@@ -24,7 +24,9 @@ class Script:
     `container` is openai, generate or embed. A stream is sent as server-sent events, or as lines
     of JSON when `has_lines`, cut into parts of `part` bytes and written in pieces of `split`
     bytes. `error` refuses the request; `exception` ends the stream before the message of number
-    `fail_at`, `fail` breaks it there (cut, junk, hang).
+    `fail_at`, `fail` breaks it there (cut, junk, hang); a whole answer is cut, or junk, as well.
+    `openai` is what a container that speaks OpenAI's API answers, in place of the markers; its
+    stream comes in two parts when `halved_after` says after how many chunks.
     """
 
     container: str = "openai"
@@ -40,6 +42,9 @@ class Script:
     exception: str = ""
     fail: str = ""
     fail_at: int = -1
+    openai: openai_script.Script | None = None
+    halved_after: int = -1
+    delay_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -74,21 +79,19 @@ async def open_sagemaker_upstream() -> AsyncIterator[SageMakerUpstream]:
                 more = {"OriginalStatusCode": status, "OriginalMessage": message}
             return refusal(script.error, "secret prompt text", script.status, **more)
         if seen.path.endswith("/invocations"):
-            return Whole(_whole(script, seen))
+            body = _whole(script, seen)
+            return Whole(b"{oops" if script.fail == "junk" else body, is_cut=script.fail == "cut")
         events = _events(script, seen)
         if script.fail or script.exception:
             seen.usage = None
-        data = b"".join(events)
-        if script.has_lines:
-            data = b"".join(line(one) for one in events)
-        size = script.part or 64
-        parts = [data[at : at + size] for at in range(0, len(data), size)]
+        parts = _parts(script, events)
         kind = "application/octet-stream"
         messages = [event("PayloadPart", part, kind) for part in parts]
         if script.exception:
             told = {"Message": "secret prompt text", "ErrorCode": "ModelInvocationTimeExceeded"}
             messages[script.fail_at :] = [exception(script.exception, json.dumps(told).encode())]
-        return Frames(messages, script.fail, script.fail_at if script.fail else -1, script.split)
+        fail_at = script.fail_at if script.fail else -1
+        return Frames(messages, script.fail, fail_at, script.split, script.delay_ms)
 
     async with open_aws_server("sagemaker", answer) as server:
         upstream = SageMakerUpstream(server)
@@ -101,6 +104,18 @@ def line(one: bytes) -> bytes:
     return data + b"\n" if data.startswith(b"{") else b""
 
 
+def _parts(script: Script, events: list[bytes]) -> list[bytes]:
+    if script.halved_after >= 0:
+        # The event that tells the role comes first.
+        at = script.halved_after + 1
+        return [b"".join(events[:at]), b"".join(events[at:])]
+    data = b"".join(events)
+    if script.has_lines:
+        data = b"".join(line(one) for one in events)
+    size = script.part or 64
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
 def _whole(script: Script, seen: Seen) -> bytes:
     if script.container == "embed":
         return json.dumps(script.vectors).encode()
@@ -108,14 +123,14 @@ def _whole(script: Script, seen: Seen) -> bytes:
         said = {"generated_text": "".join(script.pieces)}
         answer = said if script.details is None else {**said, "details": script.details}
         return json.dumps([answer]).encode()
-    body, usage = body_of(_path(seen), openai_script.script_of(seen.raw), seen.body)
+    body, usage = body_of(_path(seen), _told(script, seen), seen.body)
     seen.usage = usage
     return body
 
 
 def _events(script: Script, seen: Seen) -> list[bytes]:
     if script.container == "openai":
-        found = writer_of(_path(seen), openai_script.script_of(seen.raw), seen.body).events()
+        found = writer_of(_path(seen), _told(script, seen), seen.body).events()
         for one in found:
             seen.usage = one.usage or seen.usage
         return [one.data for one in found]
@@ -130,6 +145,10 @@ def _events(script: Script, seen: Seen) -> list[bytes]:
         }
         events.append(b"data:" + json.dumps(said).encode() + b"\n\n")
     return events
+
+
+def _told(script: Script, seen: Seen) -> openai_script.Script:
+    return script.openai or openai_script.script_of(seen.raw)
 
 
 def _path(seen: Seen) -> str:

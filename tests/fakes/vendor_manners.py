@@ -87,6 +87,7 @@ def _deepseek_spelled(value: Value, path: str) -> Value:
 
 def _as_text(found: Value) -> Value:
     """Return a chat's answer as one of a text completion."""
+    found.pop("service_tier", None)
     for choice in found["choices"]:
         said = choice.pop("message", None) or choice.pop("delta", {})
         choice["text"] = said.get("content") or ""

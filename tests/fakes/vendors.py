@@ -26,7 +26,8 @@ Value = dict[str, Any]
 class VendorUpstream:
     """The fake's memory; `base_url` is what a provider is given.
 
-    `split` is how many bytes are written at once, 0 for an event.
+    `split` is how many bytes are written at once, 0 for an event. A stream goes wrong after
+    `pieces` with content, -1 for in the middle; `pause_s` is between two events.
     """
 
     name: str
@@ -36,6 +37,9 @@ class VendorUpstream:
     headers: list[dict[str, str]] = field(default_factory=list)
     usages: list[Value] = field(default_factory=list)
     split: int = 0
+    pieces: int = -1
+    pieces_sent: int = 0
+    pause_s: float = 0.0
     is_aborted: bool = False
 
 
@@ -66,12 +70,16 @@ class _Answer:
             await self._write(response, self._manner.comment)
         chunks = self._manner.streamed(list(self._turn.chunks()))
         usage_chunk = chunks.pop()
+        # The first chunk has the role alone.
+        wrong_at = len(chunks) // 2 if self._upstream.pieces < 0 else 1 + self._upstream.pieces
         for number, chunk in enumerate(chunks):
-            if number == len(chunks) // 2 and await self._mishap(response):
+            self._upstream.pieces_sent = max(0, number - 1)
+            if number == wrong_at and await self._mishap(response):
                 return response
             if self._manner.usage_at_end and number == len(chunks) - 1:
                 chunk["usage"] = self._usage
             await self._event(response, self._spelled(chunk))
+            await asyncio.sleep(self._upstream.pause_s)
         if not self._manner.usage_at_end:
             await self._event(response, self._spelled({**usage_chunk, "usage": self._usage}))
         self._upstream.usages.append(self._usage)
@@ -172,6 +180,7 @@ async def open_vendor(name: str) -> AsyncIterator[VendorUpstream]:
             for index in range(len(inputs))
         ]
         usage = {"prompt_tokens": 3 * len(inputs), "total_tokens": 3 * len(inputs)}
+        upstream.usages.append(usage)
         return web.json_response(
             {"object": "list", "model": body["model"], "data": data, "usage": usage}
         )
