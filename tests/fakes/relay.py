@@ -1,14 +1,22 @@
-"""A TCP relay in front of a real server: it can be cut off, and fall silent."""
+"""A TCP relay in front of a real server: it can be cut off, fall silent, and spoil an answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 CHUNK_BYTES = 65_536
 
 
+def _nothing() -> bytes | None:
+    return None
+
+
 class Relay:
-    """One address that leads to another server; `connection_count` is how many were accepted."""
+    """One address that leads to another server; `connection_count` is how many were accepted.
+
+    `spoil` is asked whenever the server has sent something: None passes it on, other bytes go in
+    its place, and no bytes end the connection.
+    """
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
@@ -19,6 +27,7 @@ class Relay:
         self._flows.set()
         self.connection_count = 0
         self.port = 0
+        self.spoil: Callable[[], bytes | None] = _nothing
 
     @property
     def address(self) -> str:
@@ -53,8 +62,8 @@ class Relay:
                 there, back = await asyncio.open_connection(*self._target)
                 try:
                     async with asyncio.TaskGroup() as group:
-                        group.create_task(self._pass(reader, back))
-                        group.create_task(self._pass(there, writer))
+                        group.create_task(self._pass(reader, back, _nothing))
+                        group.create_task(self._pass(there, writer, self._spoilt))
                 except ExceptionGroup:
                     pass
                 finally:
@@ -63,10 +72,21 @@ class Relay:
                 writer.transport.abort()
                 self._tasks.discard(task)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _spoilt(self) -> bytes | None:
+        return self.spoil()
+
+    async def _pass(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        spoil: Callable[[], bytes | None],
+    ) -> None:
         while data := await reader.read(CHUNK_BYTES):
             await self._flows.wait()
-            writer.write(data)
+            spoilt = spoil()
+            if spoilt == b"":
+                raise ConnectionResetError
+            writer.write(data if spoilt is None else spoilt)
             await writer.drain()
         with suppress(OSError):
             writer.write_eof()
