@@ -122,10 +122,15 @@ class Child:
             await asyncio.wait_for(self.ended(), self._spec.stop_s)
         self._signal(signal.SIGKILL)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.ended(), _KILL_WAIT_S)
+            await asyncio.wait_for(self._is_gone(), _KILL_WAIT_S)
         self._process.poll()
         self._record.remove_shared_memory()
         self._path.unlink(missing_ok=True)
+
+    async def _is_gone(self) -> None:
+        """Wait until it and everything of its session has ended."""
+        while session_members(self.pid):  # noqa: ASYNC110 - the kernel tells by asking only
+            await asyncio.sleep(_POLL_S)
 
     def kill(self) -> None:
         """End it at once and without waiting."""

@@ -30,7 +30,14 @@ CASES: dict[str, list[tuple[dict[str, Any], int, str, str]]] = {
         ),
     ],
     "X6": [({"requests_per_minute": 1}, 429, "rate_limit_exceeded", "rate_limit_error")],
-    "X8": [({"body": {"model": "broken"}}, 502, "all_providers_failed", "server_error")],
+    "X8": [
+        (
+            {"body": {"model": "broken", "provider": {"allow_fallbacks": False}}},
+            502,
+            "all_providers_failed",
+            "server_error",
+        )
+    ],
     "X9": [
         (
             {"body": {"model": "far", "allow_external": False}},

@@ -51,6 +51,8 @@ def lines() -> Iterator[Lines]:
     redactor.register(CANARY)
     stream = io.StringIO()
     configure_logs(level="info", stream=stream, redactor=redactor)
+    # A logger that is kept would write here for all tests that follow.
+    structlog.configure(cache_logger_on_first_use=False)
     yield Lines(stream)
     root.handlers, root.level = handlers, level
     for name in logging.root.manager.loggerDict:

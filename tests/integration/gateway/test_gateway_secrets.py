@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from kit.logs import configure_logs
 from tests.fakes.openai_script import Script
@@ -39,6 +40,8 @@ def log_text() -> Iterator[io.StringIO]:
     levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
     stream = io.StringIO()
     configure_logs(level="debug", stream=stream)
+    # A logger that is kept would write here for all tests that follow.
+    structlog.configure(cache_logger_on_first_use=False)
     for name in ("aiohttp", "aiohttp.server", "aiosqlite", "asyncio", "sqlalchemy.engine"):
         logging.getLogger(name).setLevel(logging.DEBUG)
     yield stream
