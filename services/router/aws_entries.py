@@ -1,7 +1,7 @@
 """The form of providers at AWS: where they are, and who we are there; pure."""
 
 from collections.abc import Collection, Mapping
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
@@ -23,6 +23,9 @@ EMBEDDERS: Final = {"hf-embed": "inputs", "jumpstart-embed": "text_inputs"}
 
 class AwsEntry(BaseModel, frozen=True, extra="forbid"):
     """What every provider at AWS has in common."""
+
+    HOST_PREFIX: ClassVar[str]
+    """What stands before the region in the host's name."""
 
     region: str = Field(pattern=_REGION, description="AWS region, such as eu-west-1.")
     base_url: str = Field("", pattern=_URL, description="Where it is; empty: as the region says.")
@@ -54,14 +57,9 @@ class AwsEntry(BaseModel, frozen=True, extra="forbid"):
         return self.sts_url or f"https://sts.{self.region}.amazonaws.com{self._ending}"
 
     @property
-    def host_prefix(self) -> str:
-        """What stands before the region in the host's name."""
-        raise NotImplementedError
-
-    @property
     def url(self) -> str:
         """Where requests go, without their path."""
-        host = f"{self.host_prefix}.{self.region}.amazonaws.com{self._ending}"
+        host = f"{self.HOST_PREFIX}.{self.region}.amazonaws.com{self._ending}"
         return self.base_url or f"https://{host}"
 
     @property
@@ -106,6 +104,8 @@ class AwsEntry(BaseModel, frozen=True, extra="forbid"):
 class BedrockEntry(AwsEntry):
     """Amazon Bedrock's Converse, in one region of one account."""
 
+    HOST_PREFIX: ClassVar[str] = "bedrock-runtime"
+
     kind: Literal["bedrock"]
     api_key: SecretStr = Field(
         _NOTHING, description="A Bedrock API key in place of keys that sign; sent as Bearer."
@@ -127,11 +127,6 @@ class BedrockEntry(AwsEntry):
         "quota", description="Whose capacity it is."
     )
     backend: str = Field("bedrock", description="What X-Backend shows.")
-
-    @property
-    def host_prefix(self) -> str:
-        """What stands before the region in the host's name."""
-        return "bedrock-runtime"
 
     @property
     def engine(self) -> str:
@@ -164,6 +159,8 @@ class BedrockEntry(AwsEntry):
 class SageMakerEntry(AwsEntry):
     """Endpoints on Amazon SageMaker, in one region of one account."""
 
+    HOST_PREFIX: ClassVar[str] = "runtime.sagemaker"
+
     kind: Literal["sagemaker"]
     engine: Literal["openai", "vllm", "sglang"] = Field(
         "openai", description="Whose parameters containers with body openai take."
@@ -175,11 +172,6 @@ class SageMakerEntry(AwsEntry):
         "native", description="Whose capacity it is."
     )
     backend: str = Field("sagemaker", description="What X-Backend shows.")
-
-    @property
-    def host_prefix(self) -> str:
-        """What stands before the region in the host's name."""
-        return "runtime.sagemaker"
 
     @property
     def capacity(self) -> Literal["native", "quota", "external"]:

@@ -12,6 +12,7 @@ Source: NVIDIA/TensorRT-LLM `triton_backend/all_models/inflight_batcher_llm/tens
 `llmapi/tensorrt_llm`, configurations and `model.py`, read 2026-11.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Final
@@ -42,7 +43,7 @@ NO_ADAPTERS: Final[Mapping[str, LoraSource]] = MappingProxyType({})
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 
 
-class _TrtLlmContract:
+class _TrtLlmContract(ABC):
     """What both have in common: names of inputs by field, and what is refused."""
 
     FIELD_INPUTS: ClassVar[Mapping[str, str]] = {}
@@ -82,13 +83,13 @@ class _TrtLlmContract:
             known -= {_WHITESPACE} if constraint.kind in JSON_KINDS else frozenset[str]()
         return sorted(body.keys() - known)
 
+    @abstractmethod
     def _put_adapter(self, inputs: Inputs, name: str) -> None:
         """Say which adapter is wanted.
 
         Raises:
             ProviderError: UNSUPPORTED: the model takes none, or nobody said where this one is.
         """
-        raise NotImplementedError
 
     def _begin(self, call: Call, body: Body, prompt: str) -> Inputs:
         """Return inputs with the prompt and what decides the next token."""

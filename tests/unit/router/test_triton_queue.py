@@ -159,7 +159,7 @@ class Provider:
         return True
 
     def stream(self, *_args: Any, **_options: Any) -> Any:
-        raise NotImplementedError
+        raise AssertionError("Nothing was to be asked.")
 
 
 class BusyProvider(Provider):
