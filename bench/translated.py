@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "protos" / "gen")]
 
 from services.router.providers.anthropic.stream import AnthropicTranslator  # noqa: E402
-from services.router.providers.converse_answer import ConverseTranslator  # noqa: E402
-from services.router.providers.gemini_answer import GeminiStream  # noqa: E402
-from services.router.providers.openai_forward import StreamForwarder  # noqa: E402
+from services.router.providers.aws.converse_answer import ConverseTranslator  # noqa: E402
+from services.router.providers.google.gemini_answer import GeminiStream  # noqa: E402
+from services.router.providers.openai.forward import StreamForwarder  # noqa: E402
 from services.router.providers.port import Call  # noqa: E402
 
 CHUNKS = 4_000

@@ -20,8 +20,8 @@ import uvloop  # noqa: E402
 
 from kit.clock import SystemClock  # noqa: E402
 from services.router.providers.port import Call  # noqa: E402
-from services.router.providers.triton import open_triton  # noqa: E402
-from services.router.providers.triton_port import TritonConfig  # noqa: E402
+from services.router.providers.triton.adapter import open_triton  # noqa: E402
+from services.router.providers.triton.port import TritonConfig  # noqa: E402
 from services.router.template import load_chat_template  # noqa: E402
 from tests.fixtures.triton import Triton, running_triton  # noqa: E402
 

@@ -22,9 +22,9 @@ from services.router.provider_entries import (
     ProviderEntry,
     TritonEntry,
 )
-from services.router.providers.openai_compat import OpenAiCompatSettings, open_openai_compat
-from services.router.providers.openai_profiles import PROFILES
-from services.router.providers.openai_vendor import Vendor, open_openai_vendor
+from services.router.providers.openai.compat import OpenAiCompatSettings, open_openai_compat
+from services.router.providers.openai.profiles import PROFILES
+from services.router.providers.openai.vendor import Vendor, open_openai_vendor
 from services.router.providers.port import Provider
 from services.router.settings import RouterSettings
 from services.router.tensor_entries import ChatTensorsEntry, LoraEntry
@@ -32,10 +32,10 @@ from services.router.upstream import HttpPool
 from services.router.vendor_entries import VendorEntry
 
 if TYPE_CHECKING:
-    from services.router.providers.triton_contract import LoraSource
-    from services.router.providers.triton_contracts import ContractWish
-    from services.router.providers.triton_port import TritonConfig
-    from services.router.providers.triton_vectors import EmbeddingTensors
+    from services.router.providers.triton.contract import LoraSource
+    from services.router.providers.triton.contracts import ContractWish
+    from services.router.providers.triton.port import TritonConfig
+    from services.router.providers.triton.vectors import EmbeddingTensors
 
 
 class Parts(NamedTuple):
@@ -90,12 +90,12 @@ def _secrets(entry: ProviderEntry) -> Iterator[str]:
 
 
 def _open_triton(entry: TritonEntry, deployment: Deployment, parts: Parts) -> Adapter:
-    from services.router.providers.triton import open_triton  # noqa: PLC0415 - brings jinja2
+    from services.router.providers.triton.adapter import open_triton  # noqa: PLC0415 - brings jinja2
 
     config = _triton(entry, deployment, parts.settings, parts.clock)
     if "embedding_output" not in deployment.options:
         return open_triton(replace(config, tools=parts.tools), http_pool=parts.pool)
-    from services.router.providers.triton_embedder import (  # noqa: PLC0415 - seldom used
+    from services.router.providers.triton.embedder import (  # noqa: PLC0415 - seldom used
         open_triton_embedder,
     )
 
@@ -105,7 +105,7 @@ def _open_triton(entry: TritonEntry, deployment: Deployment, parts: Parts) -> Ad
 def _open_google(
     entry: GoogleAiStudioEntry | VertexEntry, deployment: Deployment, parts: Parts
 ) -> Adapter:
-    from services.router.providers.google import (  # noqa: PLC0415 - seldom used
+    from services.router.providers.google.adapter import (  # noqa: PLC0415 - seldom used
         VertexAccount,
         open_ai_studio,
         open_vertex,
@@ -194,11 +194,11 @@ def _open_openai(
 def _triton(
     entry: TritonEntry, deployment: Deployment, settings: RouterSettings, clock: Clock
 ) -> "TritonConfig":
-    from services.router.providers.triton_port import (  # noqa: PLC0415 - jinja2
+    from services.router.providers.triton.port import (  # noqa: PLC0415 - jinja2
         TritonAddress,
         TritonConfig,
     )
-    from services.router.providers.triton_servers import Rules  # noqa: PLC0415
+    from services.router.providers.triton.servers import Rules  # noqa: PLC0415
     from services.router.template import load_chat_template  # noqa: PLC0415
 
     options = deployment.options
@@ -224,12 +224,12 @@ def _triton(
 
 def contract_wish(options: Mapping[str, str]) -> "ContractWish":
     """Return what a deployment's options say of its model's contract on Triton."""
-    from services.router.providers.triton_contracts import (  # noqa: PLC0415 - seldom used
+    from services.router.providers.triton.contracts import (  # noqa: PLC0415 - seldom used
         ContractName,
         ContractWish,
     )
-    from services.router.providers.triton_custom import ChatTensors  # noqa: PLC0415
-    from services.router.providers.triton_reader import OutputNames  # noqa: PLC0415
+    from services.router.providers.triton.custom import ChatTensors  # noqa: PLC0415
+    from services.router.providers.triton.reader import OutputNames  # noqa: PLC0415
 
     form = options.get("text_form", "auto")
     is_whole = None if form == "auto" else form == "whole"
@@ -256,7 +256,7 @@ def contract_wish(options: Mapping[str, str]) -> "ContractWish":
 
 
 def _lora_sources(options: Mapping[str, str]) -> "dict[str, LoraSource]":
-    from services.router.providers.triton_contract import LoraSource  # noqa: PLC0415
+    from services.router.providers.triton.contract import LoraSource  # noqa: PLC0415
 
     found: dict[str, LoraSource] = {}
     for option, value in options.items():
@@ -268,7 +268,7 @@ def _lora_sources(options: Mapping[str, str]) -> "dict[str, LoraSource]":
 
 
 def _tensors(deployment: Deployment) -> "EmbeddingTensors":
-    from services.router.providers.triton_vectors import EmbeddingTensors  # noqa: PLC0415
+    from services.router.providers.triton.vectors import EmbeddingTensors  # noqa: PLC0415
 
     options = deployment.options
     return EmbeddingTensors(

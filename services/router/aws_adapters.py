@@ -7,8 +7,9 @@ from pathlib import Path
 from kit.clock import Clock
 from services.router.aws_entries import EMBEDDERS, AwsEntry, BedrockEntry, SageMakerEntry
 from services.router.catalog import Deployment
-from services.router.providers import bedrock, sagemaker
-from services.router.providers.aws_keys import (
+from services.router.providers.aws import bedrock, sagemaker
+from services.router.providers.aws.bedrock import BedrockCodec
+from services.router.providers.aws.keys import (
     ContainerLender,
     FixedKeys,
     InstanceLender,
@@ -16,13 +17,12 @@ from services.router.providers.aws_keys import (
     LentKeys,
     WebIdentityLender,
 )
-from services.router.providers.aws_sign import Credentials, Scope
-from services.router.providers.aws_signer import AwsSigner
-from services.router.providers.bedrock import BedrockCodec
+from services.router.providers.aws.sagemaker import SageMakerCodec
+from services.router.providers.aws.sagemaker_bodies import ContainerBody, EmbeddingBody, OpenAiBody
+from services.router.providers.aws.sign import Credentials, Scope
+from services.router.providers.aws.signer import AwsSigner
 from services.router.providers.fetch import ImageFetcher
 from services.router.providers.key_signer import KeySigner, OwnKeySigner
-from services.router.providers.sagemaker import SageMakerCodec
-from services.router.providers.sagemaker_bodies import ContainerBody, EmbeddingBody, OpenAiBody
 from services.router.providers.translated import Signer, Translated
 from services.router.upstream import HttpPool
 
@@ -72,7 +72,7 @@ def _body(deployment: Deployment, clock: Clock) -> ContainerBody:
         return OpenAiBody()
     if kind in EMBEDDERS:
         return EmbeddingBody(EMBEDDERS[kind])
-    from services.router.providers.sagemaker_generate import (  # noqa: PLC0415 - brings jinja2
+    from services.router.providers.aws.sagemaker_generate import (  # noqa: PLC0415 - brings jinja2
         GenerateBody,
     )
     from services.router.template import load_chat_template  # noqa: PLC0415

@@ -25,7 +25,7 @@ from services.router.provider_entries import (
     ProviderEntry,
     TritonEntry,
 )
-from services.router.providers.openai_profiles import PROFILES
+from services.router.providers.openai.profiles import PROFILES
 from services.router.tensor_entries import (
     ChatTensorsEntry,
     ContractChoice,

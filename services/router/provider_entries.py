@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from services.router.aws_entries import BedrockEntry, BodyName, SageMakerEntry
 from services.router.google_entries import GoogleAiStudioEntry, VertexEntry
-from services.router.providers.openai_profiles import VENDORS
+from services.router.providers.openai.profiles import VENDORS
 from services.router.vendor_entries import VendorEntry
 
 RESELLERS: Final = ("openrouter.ai",)

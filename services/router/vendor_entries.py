@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
-from services.router.providers.openai_profiles import PROFILES
+from services.router.providers.openai.profiles import PROFILES
 
 _URL: Final = r"^(https?://[^\s?#]+)?$"
 _PORTS: Final = {"https": 443, "http": 80}

@@ -12,7 +12,7 @@ from botocore.serialize import create_serializer
 from botocore.validate import ParamValidator
 
 from services.router.constraints import CONSTRAINTS, constraint_of
-from services.router.providers.bedrock import BedrockCodec
+from services.router.providers.aws.bedrock import BedrockCodec
 from services.router.providers.port import ProviderError
 from services.router.providers.translated import Outgoing
 from tests.fakes.openai_calls import make_call

@@ -1,6 +1,6 @@
 """What each vendor that speaks OpenAI knows of a request, refuses, and how it writes an answer.
 
-Sources as of `services/router/providers/openai_profiles.py`; the words are the vendors'.
+Sources as of `services/router/providers/openai/profiles.py`; the words are the vendors'.
 """
 
 import copy

@@ -23,15 +23,15 @@ from gateway.responses.api import ResponsesApi
 from gateway.responses.request import read_responses
 from kit.errors import TurnpikeError
 from kit.multipart import MultipartError, Part, boundary_of, decode, encode
-from services.router.providers.openai_embeddings import read_embeddings
-from services.router.providers.openai_media_codec import (
+from services.router.providers.openai.embeddings import read_embeddings
+from services.router.providers.openai.media_codec import (
     encode_sound,
     read_images,
     read_transcription,
 )
-from services.router.providers.openai_plain import read_completion
-from services.router.providers.openai_request import encode_request
-from services.router.providers.openai_texts import read_text_completion
+from services.router.providers.openai.plain import read_completion
+from services.router.providers.openai.request import encode_request
+from services.router.providers.openai.texts import read_text_completion
 from services.router.providers.port import ProviderError
 from tests.fakes.openai_calls import make_call
 from tests.fixtures.sizes import ModelSizes

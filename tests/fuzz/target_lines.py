@@ -20,7 +20,7 @@ from kit.public_url import UrlError, is_public, read_public_url
 from kit.secrets import token_digest
 from kit.sse import EventTooLargeError, SseSplitter, events
 from kit.tracing import parse_traceparent
-from services.router.providers.openai_forward import StreamForwarder
+from services.router.providers.openai.forward import StreamForwarder
 from services.router.providers.port import Batch, ProviderError
 from tests.fakes.openai_calls import make_call
 from tests.fuzz.writing import ODD, Writer, failing, source_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from services.router.providers.openai_profiles import VENDORS
+from services.router.providers.openai.profiles import VENDORS
 from tests.fakes.anthropic_upstream import open_anthropic_upstream
 from tests.fakes.aws_server import KEY_ID, REGION, SECRET
 from tests.fakes.bedrock_upstream import open_bedrock_upstream

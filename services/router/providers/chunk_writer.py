@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from services.router.providers.openai_forward import FINISH_REASONS, invalid
+from services.router.providers.openai.forward import FINISH_REASONS, invalid
 from services.router.providers.port import Batch, Call, Failure, Keep, ProviderError
 from services.router.providers.turn_state import REASONING, TurnState
 from turnpike.router.v1 import router_pb2

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from kit.clock import Clock
 from kit.image_magic import image_kind
 from services.router.providers.fetch import ImageFetcher, ImageUrl
-from services.router.providers.openai_exchange import error_body, failure_of
-from services.router.providers.openai_forward import invalid
+from services.router.providers.openai.exchange import error_body, failure_of
+from services.router.providers.openai.forward import invalid
 from services.router.providers.port import Batch, Body, Call, ProviderError, traits_of
 from services.router.upstream import (
     HttpExchange,

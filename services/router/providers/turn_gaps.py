@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from services.router.providers.openai_errors import JUNK
+from services.router.providers.openai.errors import JUNK
 from services.router.providers.turn_state import (
     DETAILS,
     EXTRA,

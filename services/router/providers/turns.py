@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from services.router.providers.openai_errors import JUNK
+from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Body, Failure, ProviderError
 
 _DATA: Final = "data:"

@@ -11,7 +11,7 @@ import msgspec
 
 from services.router.capabilities import FEATURES, param_of
 from services.router.constraints import CONSTRAINTS
-from services.router.providers.openai_errors import JUNK
+from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Body, Failure, ProviderError
 
 SEMANTIC: Final = frozenset(map(param_of, FEATURES)) - {"messages"}

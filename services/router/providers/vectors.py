@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from services.router.providers.openai_errors import JUNK
+from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Body, Call, Failure, ProviderError
 
 FLOAT_BYTES: Final = 4

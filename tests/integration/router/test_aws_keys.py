@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from kit.clock import ManualClock, SystemClock
 from services.router.aws_adapters import open_bedrock
 from services.router.aws_entries import BedrockEntry
-from services.router.providers.aws_identity import read_assumed_role, read_metadata
-from services.router.providers.aws_keys import (
+from services.router.providers.aws.identity import read_assumed_role, read_metadata
+from services.router.providers.aws.keys import (
     ContainerLender,
     InstanceLender,
     Lender,

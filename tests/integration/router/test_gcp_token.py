@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from kit.clock import ManualClock
-from services.router.providers import gcp_token
-from services.router.providers.gcp_assertion import SCOPE, Grant
-from services.router.providers.gcp_token import (
+from services.router.providers.google import gcp_token
+from services.router.providers.google.gcp_assertion import SCOPE, Grant
+from services.router.providers.google.gcp_token import (
     MetadataGranter,
     ServiceAccountGranter,
     TokenSource,

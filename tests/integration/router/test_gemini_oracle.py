@@ -12,7 +12,7 @@ from google.genai import errors, types
 from google.oauth2.credentials import Credentials
 
 from services.router.constraints import CONSTRAINTS, constraint_of
-from services.router.providers.gemini_codec import GeminiCodec, Place
+from services.router.providers.google.gemini_codec import GeminiCodec, Place
 from tests.fakes.gemini_calls import TOOLS, gemini_call
 from tests.fakes.gemini_script import (
     SIGNATURE,

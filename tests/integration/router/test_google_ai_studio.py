@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from kit.clock import ManualClock
 from services.router.constraints import constraint_of
 from services.router.providers.fetch import FetchRules, ImageFetcher
-from services.router.providers.google import open_ai_studio
+from services.router.providers.google.adapter import open_ai_studio
 from services.router.providers.port import Batch, Failure, Provider, ProviderError
 from services.router.upstream import HttpLimits, HttpPool, open_http_pool
 from tests.fakes.gemini_calls import TOOLS, ask, gemini_call, message_of

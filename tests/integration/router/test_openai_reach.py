@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from kit.clock import ManualClock
-from services.router.providers.openai_compat import (
+from services.router.providers.openai.compat import (
     OpenAiCompatProvider,
     OpenAiCompatSettings,
     open_openai_compat,

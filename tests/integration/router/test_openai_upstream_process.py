@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from kit.clock import SystemClock
-from services.router.providers.openai_compat import OpenAiCompatSettings, open_openai_compat
+from services.router.providers.openai.compat import OpenAiCompatSettings, open_openai_compat
 from services.router.upstream import HttpLimits, open_http_pool
 from tests.fakes.openai_calls import make_body, make_call
 

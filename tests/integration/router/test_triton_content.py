@@ -13,8 +13,8 @@ from kit.clock import SystemClock
 from services.router.prompt_tools import PromptTools
 from services.router.providers.fetch import FetchRules, ImageFetcher
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton import TritonProvider, open_triton
-from services.router.providers.triton_port import TritonConfig
+from services.router.providers.triton.adapter import TritonProvider, open_triton
+from services.router.providers.triton.port import TritonConfig
 from services.router.template import ChatTemplate
 from services.router.template_pool import TemplateLimits, open_template_workers
 from tests.fakes.image_host import IMAGE, ImageHost, open_image_host

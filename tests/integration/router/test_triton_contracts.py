@@ -10,10 +10,10 @@ import pytest
 
 from services.router.constraints import constraint_of
 from services.router.providers.port import Failure
-from services.router.providers.triton_contract import LoraSource
-from services.router.providers.triton_contracts import ContractName, ContractWish
-from services.router.providers.triton_custom import ChatTensors
-from services.router.providers.triton_reader import OutputNames
+from services.router.providers.triton.contract import LoraSource
+from services.router.providers.triton.contracts import ContractName, ContractWish
+from services.router.providers.triton.custom import ChatTensors
+from services.router.providers.triton.reader import OutputNames
 from tests.fixtures.triton import Triton
 from tests.integration.router.triton_calls import (
     Open,

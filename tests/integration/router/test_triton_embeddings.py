@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
-from services.router.providers.triton_embedder import TritonEmbedder, open_triton_embedder
-from services.router.providers.triton_port import TritonConfig
-from services.router.providers.triton_vectors import EmbeddingTensors
+from services.router.providers.triton.embedder import TritonEmbedder, open_triton_embedder
+from services.router.providers.triton.port import TritonConfig
+from services.router.providers.triton.vectors import EmbeddingTensors
 from tests.fixtures.triton import Triton
 from tests.integration.router.triton_calls import PATIENCE_S, Transport, a_call
 from turnpike.router.v1 import router_pb2

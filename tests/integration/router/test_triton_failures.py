@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_wire import Spec, tensor
+from services.router.providers.triton.wire import Spec, tensor
 from tests.fixtures.triton import ENVIRONMENT, Triton
 from tests.integration.router.triton_calls import (
     PATIENCE_S,

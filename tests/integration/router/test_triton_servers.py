@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from services.router.providers.port import Batch, Failure, ProviderError
-from services.router.providers.triton import TritonProvider, open_triton
-from services.router.providers.triton_embedder import open_triton_embedder
-from services.router.providers.triton_port import TritonAddress, TritonConfig
-from services.router.providers.triton_servers import Rules
-from services.router.providers.triton_vectors import EmbeddingTensors
+from services.router.providers.triton.adapter import TritonProvider, open_triton
+from services.router.providers.triton.embedder import open_triton_embedder
+from services.router.providers.triton.port import TritonAddress, TritonConfig
+from services.router.providers.triton.servers import Rules
+from services.router.providers.triton.vectors import EmbeddingTensors
 from tests.fakes.relay import Relay, open_relay
 from tests.fixtures.triton import Triton
 from tests.integration.router.triton_calls import (

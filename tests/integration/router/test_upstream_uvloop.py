@@ -7,7 +7,7 @@ import pytest
 import uvloop
 
 from kit.clock import SystemClock
-from services.router.providers.openai_compat import (
+from services.router.providers.openai.compat import (
     OpenAiCompatProvider,
     OpenAiCompatSettings,
     open_openai_compat,

@@ -7,7 +7,7 @@ import pytest
 from openai.types import ImagesResponse
 
 from kit.multipart import Part, encode
-from services.router.providers.openai_profiles import PROFILES
+from services.router.providers.openai.profiles import PROFILES
 from services.router.providers.port import Batch, Failure, ProviderError
 from tests.fakes.openai_calls import make_body, make_call
 from tests.fixtures.strict import strictly

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from services.router.providers.openai_compat import OpenAiCompatProvider
-from services.router.providers.openai_profiles import PROFILES
-from services.router.providers.openai_vendor import VendorProvider
+from services.router.providers.openai.compat import OpenAiCompatProvider
+from services.router.providers.openai.profiles import PROFILES
+from services.router.providers.openai.vendor import VendorProvider
 from services.router.providers.port import Failure, ProviderError
 from tests.fakes.openai_calls import eventually
 from tests.fakes.vendor_basics import SECRET

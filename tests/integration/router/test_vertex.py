@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from kit.clock import ManualClock
 from services.router.google_entries import VertexEntry
 from services.router.providers.fetch import FetchRules, ImageFetcher
-from services.router.providers.google import VertexAccount, open_vertex
+from services.router.providers.google.adapter import VertexAccount, open_vertex
 from services.router.providers.port import Failure, Provider, ProviderError
 from services.router.upstream import HttpLimits, HttpPool, open_http_pool
 from tests.fakes.anthropic_upstream import AnthropicUpstream

@@ -11,11 +11,11 @@ import pytest
 
 from kit.clock import SystemClock
 from services.router.providers.port import Batch, Body, Call, ProviderError
-from services.router.providers.triton import TritonProvider, open_triton
-from services.router.providers.triton_grpc import open_grpc_transport
-from services.router.providers.triton_http import open_http_transport
-from services.router.providers.triton_port import TritonConfig, TritonTransport
-from services.router.providers.triton_wire import Ask
+from services.router.providers.triton.adapter import TritonProvider, open_triton
+from services.router.providers.triton.grpc import open_grpc_transport
+from services.router.providers.triton.http import open_http_transport
+from services.router.providers.triton.port import TritonConfig, TritonTransport
+from services.router.providers.triton.wire import Ask
 from services.router.template import ChatTemplate, load_chat_template
 from tests.fixtures.triton import EXAMPLE, Triton
 

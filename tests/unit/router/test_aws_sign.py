@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from services.router.providers.aws_sign import Credentials, Scope, Unsigned, signed_headers
+from services.router.providers.aws.sign import Credentials, Scope, Unsigned, signed_headers
 
 UNIX_S = 1_790_000_000
 STAMP = "20260921T141320Z"

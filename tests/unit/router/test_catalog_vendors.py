@@ -8,7 +8,7 @@ from services.router.catalog_build import build
 from services.router.catalog_entries import CatalogueFile
 from services.router.catalog_file import parse
 from services.router.defaults import default_catalogue
-from services.router.providers.openai_profiles import PROFILES, VENDORS
+from services.router.providers.openai.profiles import PROFILES, VENDORS
 from services.router.vendor_entries import VendorEntry
 
 FILE = """\

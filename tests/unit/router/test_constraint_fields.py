@@ -8,9 +8,9 @@ import pytest
 
 from services.router.constraints import CONSTRAINTS, constraint_of
 from services.router.providers.constraint_fields import ignored_hints, trtllm_guide
-from services.router.providers.openai_request import encode_request
+from services.router.providers.openai.request import encode_request
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_vllm import VllmContract, sampling_parameters
+from services.router.providers.triton.vllm import VllmContract, sampling_parameters
 from tests.fakes.openai_calls import make_body, make_call
 from tests.unit.router.triton_models import VLLM
 

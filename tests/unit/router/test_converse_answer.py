@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.constraints import Constraint, Kind
-from services.router.providers.bedrock import BedrockCodec
+from services.router.providers.aws.bedrock import BedrockCodec
 from services.router.providers.port import Batch, Call, Failure, ProviderError
 from services.router.upstream_types import ResponseHead
 from tests.fakes.aws_calls import folded, whole

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.router.providers.bedrock import BedrockCodec
+from services.router.providers.aws.bedrock import BedrockCodec
 from tests.fakes.converse_requests import (
     CALLED,
     CLAUDE,

@@ -10,7 +10,7 @@ from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.providers.event_stream import (
+from services.router.providers.aws.event_stream import (
     EventStreamError,
     EventStreamSplitter,
     Message,

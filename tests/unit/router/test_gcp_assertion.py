@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from google.oauth2 import service_account
 
-from services.router.providers.gcp_assertion import (
+from services.router.providers.google.gcp_assertion import (
     SCOPE,
     assertion,
     grant_body,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.providers.gemini_answer import GeminiStream, read_gemini
+from services.router.providers.google.gemini_answer import GeminiStream, read_gemini
 from services.router.providers.port import Batch, Failure, ProviderError
 from tests.fakes.gemini_calls import gemini_call, message_of
 from tests.fakes.gemini_oracle import read_answer

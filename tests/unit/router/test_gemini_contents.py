@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.providers.fetch import ImageUrl
-from services.router.providers.gemini_answer import read_gemini
-from services.router.providers.gemini_codec import GeminiCodec
+from services.router.providers.google.gemini_answer import read_gemini
+from services.router.providers.google.gemini_codec import GeminiCodec
 from services.router.providers.port import Body, Failure, ProviderError
 from tests.fakes.gemini_calls import gemini_call, message_of
 from tests.fakes.gemini_oracle import read_request

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from google.genai import types
 
-from services.router.providers.gemini_codec import GeminiCodec
+from services.router.providers.google.gemini_codec import GeminiCodec
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
 from tests.fakes.gemini_calls import gemini_call
 from tests.fakes.gemini_script import Json, dumps, status

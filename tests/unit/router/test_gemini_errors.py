@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.router.providers.gemini_errors import google_error
+from services.router.providers.google.gemini_errors import google_error
 from services.router.providers.port import Failure
 from tests.fakes.gemini_script import Json, dumps, status
 

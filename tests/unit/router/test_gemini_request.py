@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from services.router.constraints import CONSTRAINTS, constraint_of
-from services.router.providers.gemini_codec import GeminiCodec
+from services.router.providers.google.gemini_codec import GeminiCodec
 from services.router.providers.port import Body, Call, Failure, ProviderError
 from services.router.providers.translated import Outgoing
 from tests.fakes.gemini_calls import TOOLS, gemini_call

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.router.providers.gemini_thinking import thinking_of, thinking_way
+from services.router.providers.google.gemini_thinking import thinking_of, thinking_way
 from services.router.providers.port import Body
 from tests.fakes.gemini_script import Json
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.router.providers.openai_forward import StreamForwarder
-from services.router.providers.openai_plain import read_completion
-from services.router.providers.openai_texts import TextForwarder, read_text_completion
+from services.router.providers.openai.forward import StreamForwarder
+from services.router.providers.openai.plain import read_completion
+from services.router.providers.openai.texts import TextForwarder, read_text_completion
 from services.router.providers.port import Failure, ProviderError
 from tests.fakes.openai_calls import CHUNK_HEAD, make_body, make_call
 from tests.fakes.openai_script import IDENTITY, dumps

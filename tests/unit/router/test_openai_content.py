@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.router.providers.openai_content import ignored_prompt_fields
-from services.router.providers.openai_request import encode_request
+from services.router.providers.openai.content import ignored_prompt_fields
+from services.router.providers.openai.request import encode_request
 from services.router.providers.port import Body, Call, Failure, ProviderError
 
 FIELDS: dict[str, Any] = {

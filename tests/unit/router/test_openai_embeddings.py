@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.providers.openai_embeddings import encode_embeddings_request, read_embeddings
+from services.router.providers.openai.embeddings import encode_embeddings_request, read_embeddings
 from services.router.providers.port import Body, Failure, ProviderError
 from services.router.providers.vectors import (
     ANSWER_BYTES_MAX,

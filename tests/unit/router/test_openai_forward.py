@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.providers.openai_forward import StreamForwarder
+from services.router.providers.openai.forward import StreamForwarder
 from services.router.providers.port import Failure, ProviderError
 from tests.fakes.openai_calls import CHUNK_HEAD, make_call
 from tests.fakes.openai_script import Script, StreamWriter, dumps

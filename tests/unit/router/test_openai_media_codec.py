@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.multipart import Part, encode
-from services.router.providers.openai_media_codec import (
+from services.router.providers.openai.media_codec import (
     SpeechReader,
     encode_sound,
     read_transcription,

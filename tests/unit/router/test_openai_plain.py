@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from services.router.providers.openai_errors import (
+from services.router.providers.openai.errors import (
     RETRY_AFTER_MAX_S,
     error_in_answer,
     error_of_status,
     retry_after_s,
 )
-from services.router.providers.openai_plain import read_completion
-from services.router.providers.openai_usage import read_usage
+from services.router.providers.openai.plain import read_completion
+from services.router.providers.openai.usage import read_usage
 from services.router.providers.port import Batch, Failure, ProviderError
 from tests.fakes.openai_calls import make_call
 from tests.fakes.openai_script import Script, dumps, odd_body, plain_body

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from services.router.providers.openai_request import choice_count, encode_request
+from services.router.providers.openai.request import choice_count, encode_request
 from services.router.providers.port import Body
 from tests.fakes.openai_calls import make_body, make_call
 

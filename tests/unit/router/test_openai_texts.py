@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.providers.openai_texts import (
+from services.router.providers.openai.texts import (
     TextForwarder,
     read_text_completion,
     text_choice_count,

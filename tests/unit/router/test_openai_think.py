@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.providers.openai_think import Said, ThinkSplitter
+from services.router.providers.openai.think import Said, ThinkSplitter
 
 
 def split(pieces: list[str]) -> Said:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.router.providers import openai_turns
-from services.router.providers.openai_profiles import PROFILES
-from services.router.providers.openai_turns import TurnGatherer, wants_back
+from services.router.providers.openai import turns as openai_turns
+from services.router.providers.openai.profiles import PROFILES
+from services.router.providers.openai.turns import TurnGatherer, wants_back
 from services.router.providers.port import Batch, Body, Call
 from services.router.providers.turn_state import TurnState, WantsBack
 from turnpike.router.v1 import router_pb2

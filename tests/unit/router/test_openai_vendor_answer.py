@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.providers.openai_profiles import PROFILES, AnswerRules
-from services.router.providers.openai_usage import openais_own, read_usage
-from services.router.providers.openai_vendor_answer import (
+from services.router.providers.openai.profiles import PROFILES, AnswerRules
+from services.router.providers.openai.usage import openais_own, read_usage
+from services.router.providers.openai.vendor_answer import (
     BROKEN,
     VendorForwarder,
     read_vendor_chat,

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.router.providers.openai_errors import error_in_answer, error_of_status
+from services.router.providers.openai.errors import error_in_answer, error_of_status
 from services.router.providers.port import Failure, ProviderError
 
 SECRET = "sk-secret prompt"

@@ -16,8 +16,8 @@ from mistralai.client.models import (
 )
 
 from services.router.capabilities import capabilities
-from services.router.providers.openai_profiles import PROFILES
-from services.router.providers.openai_vendor_request import VendorRequest
+from services.router.providers.openai.profiles import PROFILES
+from services.router.providers.openai.vendor_request import VendorRequest
 from tests.fakes.openai_calls import make_body, make_call
 from tests.fakes.openai_model import Turn
 from tests.fakes.vendor_manners import MANNERS

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from services.router.capabilities import BY_ENGINE, capabilities
 from services.router.constraints import CONSTRAINTS, constraint_of
-from services.router.providers.openai_profiles import BEST_EFFORT, PROFILES, VENDORS
-from services.router.providers.openai_request import encode_request
-from services.router.providers.openai_vendor_messages import short_id
-from services.router.providers.openai_vendor_request import Spelled, VendorRequest
+from services.router.providers.openai.profiles import BEST_EFFORT, PROFILES, VENDORS
+from services.router.providers.openai.request import encode_request
+from services.router.providers.openai.vendor_messages import short_id
+from services.router.providers.openai.vendor_request import Spelled, VendorRequest
 from services.router.providers.port import Failure, ProviderError
 from tests.fakes.openai_calls import make_body, make_call
 from turnpike.router.v1 import router_pb2

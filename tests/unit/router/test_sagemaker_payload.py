@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.router.providers.aws.sagemaker import SageMakerCodec
+from services.router.providers.aws.sagemaker_bodies import OpenAiBody
 from services.router.providers.port import Batch, Failure, ProviderError
-from services.router.providers.sagemaker import SageMakerCodec
-from services.router.providers.sagemaker_bodies import OpenAiBody
 from tests.fakes.aws_calls import folded, tokens_of
 from tests.fakes.event_stream import event, exception
 from tests.fakes.openai_calls import make_body, make_call

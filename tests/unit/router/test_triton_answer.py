@@ -10,12 +10,12 @@ import pytest
 
 from kit.clock import ManualClock
 from services.router.providers.port import Batch, Failure, ProviderError
-from services.router.providers.triton import TritonProvider
-from services.router.providers.triton_answer import Answer
-from services.router.providers.triton_contract import Contract, Part
-from services.router.providers.triton_port import TritonConfig, TritonTransport
-from services.router.providers.triton_servers import ANY_RULES, Servers
-from services.router.providers.triton_wire import Ask, ModelSettings, Outputs, Signature
+from services.router.providers.triton.adapter import TritonProvider
+from services.router.providers.triton.answer import Answer
+from services.router.providers.triton.contract import Contract, Part
+from services.router.providers.triton.port import TritonConfig, TritonTransport
+from services.router.providers.triton.servers import ANY_RULES, Servers
+from services.router.providers.triton.wire import Ask, ModelSettings, Outputs, Signature
 from services.router.template import ChatTemplate
 from tests.unit.router.triton_models import BLS, HEAD, LLMAPI, VLLM, a_call
 from turnpike.type.v1 import usage_pb2

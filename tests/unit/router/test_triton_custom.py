@@ -10,11 +10,11 @@ from services.router.catalog import Deployment
 from services.router.catalog_build import build
 from services.router.catalog_file import parse
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_contract import Contract, LoraSource, Part
-from services.router.providers.triton_contracts import ContractName, ContractWish, contract_of
-from services.router.providers.triton_custom import ChatTensors
-from services.router.providers.triton_reader import OutputNames
-from services.router.providers.triton_wire import Signature
+from services.router.providers.triton.contract import Contract, LoraSource, Part
+from services.router.providers.triton.contracts import ContractName, ContractWish, contract_of
+from services.router.providers.triton.custom import ChatTensors
+from services.router.providers.triton.reader import OutputNames
+from services.router.providers.triton.wire import Signature
 from tests.unit.router.triton_models import a_body, a_call, specs, values, without
 
 SIGNATURE = Signature(

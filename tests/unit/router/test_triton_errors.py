@@ -3,7 +3,7 @@
 import pytest
 
 from services.router.providers.port import Failure
-from services.router.providers.triton_errors import error_of
+from services.router.providers.triton.errors import error_of
 
 
 @pytest.mark.parametrize(

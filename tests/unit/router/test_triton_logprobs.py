@@ -8,7 +8,7 @@ import pytest
 from openai.types.chat import ChatCompletionTokenLogprob
 
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_logprobs import logprob_entries
+from services.router.providers.triton.logprobs import logprob_entries
 
 
 def told(rank: int, token: str | None, logprob: float) -> dict[str, Any]:

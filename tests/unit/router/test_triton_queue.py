@@ -11,8 +11,8 @@ from services.router.fleet import Wanted, open_fleet
 from services.router.pricing import PriceRow
 from services.router.provider_entries import TritonEntry
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_queue import Queue, read_queue
-from services.router.providers.triton_servers import Rules, Servers
+from services.router.providers.triton.queue import Queue, read_queue
+from services.router.providers.triton.servers import Rules, Servers
 
 PAGE = b"""\
 # HELP nv_inference_request_success Number of successful inference requests

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from services.router.health import CONSECUTIVE_MAX, OPEN_MAX_S
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_servers import Lease, Rules, Server, Servers
+from services.router.providers.triton.servers import Lease, Rules, Server, Servers
 
 TELLING = [
     Failure.CONNECT,

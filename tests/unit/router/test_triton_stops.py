@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.providers.port import ProviderError
-from services.router.providers.triton_stops import GrowingText, StopCutter
+from services.router.providers.triton.stops import GrowingText, StopCutter
 
 TEXTS = st.text(alphabet="abc", max_size=30)
 STOPS = st.lists(st.text(alphabet="abc", min_size=1, max_size=4), max_size=3)

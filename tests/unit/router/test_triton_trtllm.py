@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_contract import Contract, LoraSource, Part
-from services.router.providers.triton_contracts import (
+from services.router.providers.triton.contract import Contract, LoraSource, Part
+from services.router.providers.triton.contracts import (
     ContractName,
     ContractWish,
     contract_of,
     needs_settings,
 )
-from services.router.providers.triton_trtllm import TrtLlmApiContract, TrtLlmPipelineContract
-from services.router.providers.triton_vllm import VllmContract
-from services.router.providers.triton_wire import ModelSettings, Outputs, Signature
+from services.router.providers.triton.trtllm import TrtLlmApiContract, TrtLlmPipelineContract
+from services.router.providers.triton.vllm import VllmContract
+from services.router.providers.triton.wire import ModelSettings, Outputs, Signature
 from tests.unit.router.triton_models import BLS, LLMAPI, VLLM, a_body, a_call, values, without
 
 AUTO = ContractWish()

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_contract import Part
-from services.router.providers.triton_vllm import (
+from services.router.providers.triton.contract import Part
+from services.router.providers.triton.vllm import (
     REQUIRED_INPUTS,
     VllmContract,
     VllmReader,
     sampling_parameters,
 )
-from services.router.providers.triton_wire import Signature
+from services.router.providers.triton.wire import Signature
 from tests.unit.router.triton_models import VLLM, a_body, a_call, values, without
 
 

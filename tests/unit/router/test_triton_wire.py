@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import deserialize_bytes_tensor
 
 from services.router.providers.port import Failure, ProviderError
-from services.router.providers.triton_wire import (
+from services.router.providers.triton.wire import (
     Ask,
     Spec,
     Value,

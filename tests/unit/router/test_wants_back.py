@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 from services.router.providers.anthropic.codec import AnthropicCodec
-from services.router.providers.bedrock import BedrockCodec
+from services.router.providers.aws.bedrock import BedrockCodec
 from services.router.providers.chunk_writer import ChunkWriter
-from services.router.providers.gemini_codec import GeminiCodec
+from services.router.providers.google.gemini_codec import GeminiCodec
+from services.router.providers.google.vertex_openai import VertexOpenAiCodec
 from services.router.providers.port import Body, Call, Keep, Traits, traits_of
 from services.router.providers.turn_state import TurnState, WantsBack
-from services.router.providers.vertex_openai import VertexOpenAiCodec
 
 CALL = Call("r", "a", 7, "m", "up", True, 10, b'{"id":"a",', 1.0)
 CLAUDE = WantsBack(frozenset({"reasoning_details"}), frozenset({"anthropic-claude-v1"}))

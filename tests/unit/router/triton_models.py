@@ -9,7 +9,7 @@ import msgspec
 
 from services.router.constraints import constraint_of
 from services.router.providers.port import Body, Call
-from services.router.providers.triton_wire import Ask, ModelSettings, Signature, Spec
+from services.router.providers.triton.wire import Ask, ModelSettings, Signature, Spec
 
 HEAD = b'{"id":"a","created":1,"model":"m",'
 

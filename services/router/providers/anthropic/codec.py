@@ -15,8 +15,8 @@ from services.router.providers.anthropic.thinking import wants_back
 from services.router.providers.anthropic.usage import Tally, Usage, finish_reason
 from services.router.providers.chunk_writer import ChunkWriter
 from services.router.providers.fetch import ImageUrl
-from services.router.providers.openai_errors import JUNK
-from services.router.providers.openai_forward import invalid
+from services.router.providers.openai.errors import JUNK
+from services.router.providers.openai.forward import invalid
 from services.router.providers.port import Batch, Body, Call, ProviderError, Traits
 from services.router.providers.translated import Outgoing
 from services.router.providers.turns import read_dialogue

@@ -9,7 +9,7 @@ import msgspec
 
 from services.router.providers.anthropic.blocks import REASONING_FORMAT
 from services.router.providers.chunk_writer import ChunkWriter
-from services.router.providers.openai_forward import invalid
+from services.router.providers.openai.forward import invalid
 
 OPEN_MAX: Final = 128
 """Most blocks that grow at the same time."""

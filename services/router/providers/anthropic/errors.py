@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from services.router.providers.openai_errors import JUNK, error_of_status, retry_after_s
+from services.router.providers.openai.errors import JUNK, error_of_status, retry_after_s
 from services.router.providers.port import Failure, ProviderError
 
 _FAILURES: Final = {

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from services.router.constraints import CONSTRAINTS
-from services.router.providers.openai_errors import JUNK
+from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Body, Failure, ProviderError
 
 USER_ID_CHARS_MAX: Final = 256

@@ -13,8 +13,8 @@ from services.router.providers.anthropic.content import Block, Content, Delta
 from services.router.providers.anthropic.errors import error_in_answer
 from services.router.providers.anthropic.usage import Tally, Usage, finish_reason
 from services.router.providers.chunk_writer import ChunkWriter
-from services.router.providers.openai_errors import JUNK
-from services.router.providers.openai_forward import EVENT_BYTES_MAX, invalid
+from services.router.providers.openai.errors import JUNK
+from services.router.providers.openai.forward import EVENT_BYTES_MAX, invalid
 from services.router.providers.port import Batch, Call, Failure, ProviderError
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from services.router.providers.chunk_writer import ChunkWriter, Counts
-from services.router.providers.openai_forward import invalid
+from services.router.providers.openai.forward import invalid
 
 _FINISH_REASONS: Final = {
     "end_turn": "stop",

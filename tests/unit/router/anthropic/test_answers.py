@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from services.router.providers.anthropic.codec import AnthropicCodec
-from services.router.providers.openai_forward import EVENT_BYTES_MAX
+from services.router.providers.openai.forward import EVENT_BYTES_MAX
 from services.router.providers.port import Batch, Failure, ProviderError
 from tests.fakes.anthropic_script import (
     Say,

@@ -1,0 +1,1 @@
+"""NVIDIA Triton: contracts of its models, transports, servers."""
