@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from services.router.constraints import CONSTRAINTS, JSON_KINDS, Constraint, Kind
-from services.router.providers.port import Failure, ProviderError
+from services.router.providers.refusals import unsupported
 
 CHOICE_KEY: Final = "choice"
 """Where a choice stands in the object that an upstream without choices is made to answer."""
@@ -45,11 +45,11 @@ def put_constraint(request: dict[str, object], constraint: Constraint, engine: s
     """
     if is_wrapped(constraint, engine) and request.get("logprobs") == _TRUE:
         # They would be those of the object around the choice.
-        raise unsupported(constraint)
+        raise unsupported(constraint.param)
     for name in CONSTRAINTS.intersection(request):
         del request[name]
     if constraint.kind not in _SERVED[engine]:
-        raise unsupported(constraint)
+        raise unsupported(constraint.param)
     if engine == "vllm":
         request |= _vllm_fields(constraint)
     elif constraint.response_format is not None:
@@ -186,16 +186,8 @@ def trtllm_guide(constraint: Constraint) -> tuple[str, str]:
     if kind is Kind.CHOICE:
         return "regex", _alternatives(constraint)
     if kind is Kind.STRUCTURAL_TAG:
-        raise unsupported(constraint)
+        raise unsupported(constraint.param)
     return ("regex" if kind is Kind.REGEX else "ebnf_grammar"), constraint.text
-
-
-def unsupported(constraint: Constraint) -> ProviderError:
-    """Return the refusal of a constraint that an upstream cannot keep to."""
-    name = constraint.param
-    return ProviderError(
-        Failure.UNSUPPORTED, f"{name} is not supported by this deployment.", status=400, param=name
-    )
 
 
 def _json_schema(name: str, schema: msgspec.Raw) -> dict[str, object]:

@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 from kit.image_magic import IMAGE_KINDS, looks_like_image
 from kit.outbox import Outbox
 from kit.public_url import PublicUrl, UrlError, is_public, read_public_url
-from services.router.providers.port import Failure, ProviderError
+from services.router.providers.port import ProviderError
+from services.router.providers.refusals import rejected
 from services.router.upstream import (
     HttpLimits,
     ResponseHead,
@@ -102,7 +103,7 @@ class ImageFetcher:
             size += len(data)
             if size > self._rules.request_bytes_max:
                 most = self._rules.request_bytes_max
-                raise _refused("messages", f"name images of more than {most} bytes.")
+                raise rejected("messages", f"name images of more than {most} bytes")
             return data
 
         try:
@@ -121,9 +122,9 @@ class ImageFetcher:
         try:
             url = read_public_url(image.url)
         except UrlError as error:
-            raise _refused(where, str(error)) from None
+            raise rejected(where, str(error).removesuffix(".")) from None
         if url.port not in self._rules.ports:
-            raise _refused(where, "names a port that images are not fetched from.")
+            raise rejected(where, "names a port that images are not fetched from")
         until_s = min(deadline_s, asyncio.get_running_loop().time() + self._rules.total_s)
         try:
             async with asyncio.timeout_at(until_s), self._free:
@@ -134,14 +135,14 @@ class ImageFetcher:
                 finally:
                     connection.abort()
         except (TimeoutError, UpstreamTimeoutError):
-            raise _refused(where, "could not be fetched in time.") from None
+            raise rejected(where, "could not be fetched in time") from None
         except UpstreamError:
-            raise _refused(where, "could not be fetched: the answer is not as asked for.") from None
+            raise rejected(where, "could not be fetched: the answer is not as asked for") from None
 
     async def _addresses(self, where: str, url: PublicUrl) -> Sequence[str]:
         """Look a name up, once; one address that is not public spoils all of them."""
         if self._lookup_count >= LOOKUPS_MAX:
-            raise _refused(where, "could not be fetched in time.")
+            raise rejected(where, "could not be fetched in time")
         self._lookup_count += 1
         lookup = self._threads.submit(self._resolve, url.host, url.port)
         loop = asyncio.get_running_loop()
@@ -149,11 +150,11 @@ class ImageFetcher:
         try:
             addresses = await asyncio.wrap_future(lookup)
         except (OSError, UnicodeError):
-            raise _refused(where, "names a host that was not found.") from None
+            raise rejected(where, "names a host that was not found") from None
         if not addresses:
-            raise _refused(where, "names a host that was not found.")
+            raise rejected(where, "names a host that was not found")
         if not all(map(self._may_ask, addresses)):
-            raise _refused(where, "must point at a public host.")
+            raise rejected(where, "must point at a public host")
         return addresses[:ADDRESSES_MAX]
 
     def _looked_up(self, _lookup: "Future[Sequence[str]]") -> None:
@@ -189,7 +190,7 @@ class ImageFetcher:
             except (OSError, ssl.SSLError):
                 continue
             return connection
-        raise _refused(where, "names a host that cannot be reached by https.")
+        raise rejected(where, "names a host that cannot be reached by https")
 
     def _context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self._rules.ca_file or None)
@@ -214,18 +215,18 @@ class ImageFetcher:
             if len(data) > self._rules.image_bytes_max:
                 raise _too_long(where, self._rules.image_bytes_max)
         if not looks_like_image(data):
-            raise _refused(where, "is not a PNG, JPEG, WebP or GIF image.")
+            raise rejected(where, "is not a PNG, JPEG, WebP or GIF image")
         return bytes(data)
 
     def _check_head(self, where: str, head: ResponseHead) -> None:
         if 300 <= head.status < 400:
-            raise _refused(where, "answers with a redirect, which is not followed.")
+            raise rejected(where, "answers with a redirect, which is not followed")
         if head.status != _OK:
-            raise _refused(where, f"answers with status {head.status}.")
+            raise rejected(where, f"answers with status {head.status}")
         if head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise _refused(where, "answers compressed, which was not asked for.")
+            raise rejected(where, "answers compressed, which was not asked for")
         if head.media_type not in _KINDS:
-            raise _refused(where, f"is none of {', '.join(IMAGE_KINDS)}.")
+            raise rejected(where, f"is none of {', '.join(IMAGE_KINDS)}")
         said = head.headers.get(b"content-length", b"")
         if said.isdigit() and int(said) > self._rules.image_bytes_max:
             raise _too_long(where, self._rules.image_bytes_max)
@@ -246,8 +247,4 @@ def _ignore(_connection: HttpConnection) -> None:
 
 
 def _too_long(where: str, most: int) -> ProviderError:
-    return _refused(where, f"is longer than {most} bytes.")
-
-
-def _refused(where: str, what: str) -> ProviderError:
-    return ProviderError(Failure.REJECTED, f"{where} {what}", status=400, param=where)
+    return rejected(where, f"is longer than {most} bytes")

@@ -12,7 +12,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.port import Body, Failure, ProviderError
+from services.router.providers.port import Body
+from services.router.providers.refusals import rejected, unsupported
 
 _DATA: Final = "data:"
 
@@ -200,7 +201,7 @@ def read_dialogue(body: Body, fetched: Mapping[str, tuple[str, bytes]] | None = 
     try:
         messages = _messages.decode(body.get("messages", b"[]"))
     except JUNK:
-        raise _refused(Failure.REJECTED, "messages", "do not have the expected form") from None
+        raise rejected("messages", "do not have the expected form") from None
     reader = _Reader(fetched or {})
     for index, message in enumerate(messages):
         reader.take(f"messages[{index}]", message)
@@ -305,7 +306,7 @@ class _Reader:
         if block.type == "input_audio" and block.input_audio is not None:
             recording = block.input_audio
             return File(f"{where}.input_audio", f"audio/{recording.format}", recording.data)
-        raise _refused(Failure.UNSUPPORTED, where, "is nothing that this deployment can take")
+        raise unsupported(where, "is nothing that this deployment can take")
 
     def _image(self, where: str, url: str) -> Image:
         if url[: len(_DATA)].lower() == _DATA:
@@ -324,7 +325,3 @@ def _split(url: str) -> tuple[str, str]:
     """Return media type and base64 of a data URL."""
     head, _, data = url.partition(",")
     return head[len(_DATA) :].partition(";")[0].lower(), data
-
-
-def _refused(failure: Failure, where: str, what: str) -> ProviderError:
-    return ProviderError(failure, f"{where} {what}.", status=400, param=where)

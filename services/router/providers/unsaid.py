@@ -12,7 +12,8 @@ import msgspec
 from services.router.capabilities import FEATURES, param_of
 from services.router.constraints import CONSTRAINTS
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.port import Body, Failure, ProviderError
+from services.router.providers.port import Body
+from services.router.providers.refusals import unsupported
 
 SEMANTIC: Final = frozenset(map(param_of, FEATURES)) - {"messages"}
 """Request fields that change the answer."""
@@ -67,6 +68,11 @@ class _Message(msgspec.Struct):
 _messages: Final = msgspec.json.Decoder(list[_Message]).decode
 
 
+def asks_nothing(name: str, raw: bytes) -> bool:
+    """Return whether the value of a field that changes answers is one that does not."""
+    return raw in _HARMLESS.get(name, _OFF)
+
+
 def unsaid(body: Body, said: frozenset[str]) -> tuple[str, ...]:
     """Return the fields of a request that are left aside, sorted.
 
@@ -83,7 +89,7 @@ def unsaid(body: Body, said: frozenset[str]) -> tuple[str, ...]:
     for name in sorted(body.keys() - said - _ELSEWHERE):
         raw = bytes(body[name])
         if name in SEMANTIC:
-            if raw not in _HARMLESS.get(name, _OFF):
+            if not asks_nothing(name, raw):
                 raise unsupported(name)
         elif raw not in _NOTHING:
             left.append(name)
@@ -107,8 +113,3 @@ def unsaid_of_messages(body: Body) -> list[str]:
     if any(message.name and message.role not in _TOOLS for message in messages):
         found.append("messages.name")
     return found
-
-
-def unsupported(param: str, what: str = "is not supported by this deployment") -> ProviderError:
-    """Return the refusal of something that another deployment may take."""
-    return ProviderError(Failure.UNSUPPORTED, f"{param} {what}.", status=400, param=param)

@@ -14,6 +14,7 @@ import msgspec
 
 from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Body, Call, Failure, ProviderError
+from services.router.providers.refusals import rejected
 
 FLOAT_BYTES: Final = 4
 ANSWER_BYTES_MAX: Final = 24 * 1024 * 1024
@@ -107,12 +108,7 @@ def shortened(vector: bytes, dimension_count: int) -> bytes:
     """
     length = len(vector) // FLOAT_BYTES
     if dimension_count > length:
-        raise ProviderError(
-            Failure.REJECTED,
-            f"dimensions is {dimension_count}; the model's vectors have {length}.",
-            status=400,
-            param="dimensions",
-        )
+        raise rejected("dimensions", f"is {dimension_count}; the model's vectors have {length}")
     numbers = struct.unpack_from(f"<{dimension_count}f", vector)
     norm = math.sqrt(sum(number * number for number in numbers))
     return struct.pack(f"<{dimension_count}f", *(number / (norm or 1.0) for number in numbers))

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from services.router.providers.anthropic.fields import unsupported
 from services.router.providers.openai.errors import JUNK
+from services.router.providers.refusals import unsupported
 from services.router.providers.turns import (
     Dialogue,
     File,

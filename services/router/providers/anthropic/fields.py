@@ -12,7 +12,8 @@ import msgspec
 
 from services.router.constraints import CONSTRAINTS
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.port import Body, Failure, ProviderError
+from services.router.providers.port import Body
+from services.router.providers.refusals import rejected, unsupported
 
 USER_ID_CHARS_MAX: Final = 256
 """Longest name of a user that is taken."""
@@ -65,14 +66,7 @@ def read_field(body: Body, name: str, kind: Any) -> Any:  # noqa: ANN401 - any m
     try:
         return msgspec.json.decode(raw, type=kind | None)
     except JUNK:
-        raise ProviderError(
-            Failure.REJECTED, f"{name} cannot be read.", status=400, param=name
-        ) from None
-
-
-def unsupported(param: str, what: str = "is not supported by this deployment") -> ProviderError:
-    """Return the refusal of something that another deployment may do."""
-    return ProviderError(Failure.UNSUPPORTED, f"{param} {what}.", status=400, param=param)
+        raise rejected(name, "cannot be read") from None
 
 
 def check_fields(body: Body) -> None:

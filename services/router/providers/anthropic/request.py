@@ -13,13 +13,13 @@ from services.router.providers.anthropic.fields import (
     put_account,
     put_sampling,
     unknown_fields,
-    unsupported,
 )
 from services.router.providers.anthropic.hosts import Host
 from services.router.providers.anthropic.structure import has_native, structure_of
 from services.router.providers.anthropic.thinking import thinking_of
 from services.router.providers.anthropic.tools import read_tools
 from services.router.providers.port import Body, Call
+from services.router.providers.refusals import unsupported
 from services.router.providers.translated import Outgoing
 from services.router.providers.turns import Dialogue, read_dialogue
 

@@ -8,14 +8,15 @@ from typing import Final
 
 import msgspec
 
-from kit.sse import EventTooLargeError, SseSplitter, events
+from kit.sse import events
 from services.router.providers.anthropic.content import Block, Content, Delta
 from services.router.providers.anthropic.errors import error_in_answer
 from services.router.providers.anthropic.usage import Tally, Usage, finish_reason
 from services.router.providers.chunk_writer import ChunkWriter
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.openai.forward import EVENT_BYTES_MAX, invalid
+from services.router.providers.openai.forward import invalid
 from services.router.providers.port import Batch, Call, Failure, ProviderError
+from services.router.providers.upstream_events import UpstreamSplitter
 
 
 class _Message(msgspec.Struct):
@@ -40,7 +41,7 @@ class AnthropicTranslator:
     def __init__(self, call: Call, answer_tool: str = "") -> None:
         self._writer = ChunkWriter(call)
         self._content = Content(self._writer, answer_tool)
-        self._splitter = SseSplitter(event_bytes_max=EVENT_BYTES_MAX)
+        self._splitter = UpstreamSplitter()
         self._tally = Tally()
         self._is_counted = False
         self._stop_reason: str | None = None
@@ -62,10 +63,7 @@ class AnthropicTranslator:
         Raises:
             ProviderError: The stream holds an error or makes no sense.
         """
-        try:
-            region = self._splitter.feed(data)
-        except EventTooLargeError:
-            raise invalid("An event of the upstream's stream is too long.") from None
+        region = self._splitter.feed(data)
         for event in events(region):
             self._take(event.data)
             if self.is_done:

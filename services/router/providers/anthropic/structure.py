@@ -12,8 +12,9 @@ import msgspec
 from services.router.constraints import Constraint, Kind
 from services.router.providers.anthropic.schemas import is_strict, object_schema
 from services.router.providers.anthropic.tools import Tools, read_tools
-from services.router.providers.constraint_fields import choice_schema, unsupported
+from services.router.providers.constraint_fields import choice_schema
 from services.router.providers.port import Body, Call
+from services.router.providers.refusals import unsupported
 
 NATIVE_OPTION: Final = "output_format"
 NATIVE: Final = "native"
@@ -87,7 +88,7 @@ def structure_of(call: Call, tools: Tools) -> Structure:
         return Structure()
     narrowed = object_schema(schema)
     if narrowed is None:
-        raise unsupported(constraint)
+        raise unsupported(constraint.param)
     name = _ANSWER
     while name in tools.names:
         name += "_"
@@ -101,4 +102,4 @@ def _schema(constraint: Constraint) -> msgspec.Raw:
         return constraint.json
     if constraint.kind is Kind.CHOICE:
         return choice_schema(constraint)
-    raise unsupported(constraint)
+    raise unsupported(constraint.param)

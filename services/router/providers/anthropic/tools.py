@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from services.router.providers.anthropic.blocks import tool_name
-from services.router.providers.anthropic.fields import read_field, unsupported
+from services.router.providers.anthropic.fields import read_field
 from services.router.providers.anthropic.schemas import is_strict
-from services.router.providers.port import Body, Failure, ProviderError
+from services.router.providers.port import Body
+from services.router.providers.refusals import rejected, unsupported
 
 _EMPTY: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _COMBINED: Final = frozenset({"allOf", "anyOf", "oneOf"})
@@ -89,9 +90,7 @@ def read_tools(body: Body, *, has_strict: bool) -> Tools:
     choice, meant = _choice(body)
     names = {tool["name"] for tool in written}
     if (choice == "any" and not written) or (meant and meant not in names):
-        raise ProviderError(
-            Failure.REJECTED, "tool_choice names no tool.", status=400, param="tool_choice"
-        )
+        raise rejected("tool_choice", "names no tool")
     return Tools(
         written,
         choice,

@@ -14,6 +14,7 @@ import msgspec
 from services.router.providers.aws.converse_models import CACHING, CLAUDE
 from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Failure, ProviderError
+from services.router.providers.refusals import unsupported
 from services.router.providers.turns import (
     Dialogue,
     File,
@@ -76,9 +77,9 @@ class Conversation:
         for turn in dialogue.turns:
             self._add(turn)
         if not self.messages or self.messages[0]["role"] != "user":
-            raise _unsupported("messages", "must begin with something that the user says")
+            raise unsupported("messages", "must begin with something that the user says")
         if self.messages[-1]["role"] != "user":
-            raise _unsupported("messages", "end with the assistant's, which is not continued here")
+            raise unsupported("messages", "end with the assistant's, which is not continued here")
 
     def tool_cache_point(self, marker: msgspec.Raw | None) -> Iterator[Block]:
         """Yield the mark behind a tool that is to be cached, if the model has a cache for tools."""
@@ -111,7 +112,7 @@ class Conversation:
         content = self.messages[-1]["content"]
         has_document = any("document" in block for block in content)
         if has_document and not any("text" in block for block in content):
-            raise _unsupported("messages", "must say something beside a file")
+            raise unsupported("messages", "must say something beside a file")
 
     def _blocks(self, part: Part) -> Iterator[Block]:
         if isinstance(part, Reasoning):
@@ -152,7 +153,7 @@ class Conversation:
     def _document(self, part: File) -> Block:
         kind = _DOCUMENT_FORMATS.get(part.media_type)
         if kind is None:
-            raise _unsupported(part.where, "is not a PDF")
+            raise unsupported(part.where, "is not a PDF")
         stem = _UNSAFE.sub(" ", part.filename.rpartition(".")[0] or part.filename).strip()
         base = stem[: _NAME_CHARS_MAX - 8].strip() or "document"
         name, number = base, 1
@@ -202,9 +203,5 @@ def _tool_use(part: ToolUse) -> Block:
 def _image(part: Image) -> Block:
     kind = _IMAGE_FORMATS.get(part.media_type)
     if kind is None or not part.data:
-        raise _unsupported(part.where, "is not a PNG, JPEG, WebP or GIF image")
+        raise unsupported(part.where, "is not a PNG, JPEG, WebP or GIF image")
     return {"format": kind, "source": {"bytes": part.data}}
-
-
-def _unsupported(where: str, what: str) -> ProviderError:
-    return ProviderError(Failure.UNSUPPORTED, f"{where} {what}.", status=400, param=where)

@@ -27,8 +27,9 @@ from services.router.providers.aws.converse_models import (
 )
 from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Body, Call
+from services.router.providers.refusals import unsupported
 from services.router.providers.turns import read_dialogue
-from services.router.providers.unsaid import unsaid, unsupported
+from services.router.providers.unsaid import unsaid
 
 _SAID: Final = (
     frozenset({"temperature", "top_p", "top_k", "stop", "tools", "tool_choice"}) | CONSTRAINTS

@@ -24,6 +24,7 @@ from services.router.providers.openai.texts import (
 )
 from services.router.providers.openai.usage import estimate
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.refusals import unsupported
 from services.router.providers.translated import Translator
 from services.router.providers.unsaid import unsaid
 from services.router.providers.vectors import answer_of, entry_of, malformed, wish_of
@@ -125,9 +126,9 @@ class EmbeddingBody:
             raise not_served()
         wish = wish_of(body)
         if len(wish.texts) != wish.count:
-            raise _unsupported("input", "Input as tokens")
+            raise unsupported("input", "as tokens is not supported by this deployment")
         if wish.dimension_count:
-            raise _unsupported("dimensions", "dimensions")
+            raise unsupported("dimensions")
         ignored = unsaid(body, _EMBEDDING_FIELDS)
         return Written(msgspec.json.encode({self._field: wish.texts}), ignored)
 
@@ -173,12 +174,3 @@ def _packed(vector: list[float]) -> bytes:
         return struct.pack(f"<{len(vector)}f", *vector)
     except (OverflowError, struct.error):
         raise malformed() from None
-
-
-def _unsupported(param: str, what: str) -> ProviderError:
-    return ProviderError(
-        Failure.UNSUPPORTED,
-        f"{what} is not supported by this deployment.",
-        status=400,
-        param=param,
-    )

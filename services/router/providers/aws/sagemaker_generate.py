@@ -10,18 +10,19 @@ from typing import Any, Final
 import msgspec
 
 from kit.errors import TurnpikeError
-from kit.sse import EventTooLargeError, SseSplitter, events
+from kit.sse import events
 from services.router.constraints import CONSTRAINTS, Kind
 from services.router.providers.aws.sagemaker_bodies import Written, not_served
 from services.router.providers.chunk_writer import ChunkWriter, Counts
-from services.router.providers.constraint_fields import unsupported as unsupported_constraint
 from services.router.providers.fetch import ImageUrl
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.openai.forward import EVENT_BYTES_MAX, invalid
+from services.router.providers.openai.forward import invalid
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.refusals import unsupported
 from services.router.providers.translated import Translator
 from services.router.providers.triton.prompt import prompt_failure
-from services.router.providers.unsaid import unsaid, unsupported
+from services.router.providers.unsaid import unsaid
+from services.router.providers.upstream_events import UpstreamSplitter
 from services.router.template import ChatTemplate
 from turnpike.type.v1 import usage_pb2
 
@@ -99,7 +100,7 @@ class GenerateBody:
         if call.operation:
             raise not_served()
         if call.constraint is not None and call.constraint.kind is not Kind.FREE:
-            raise unsupported_constraint(call.constraint)
+            raise unsupported(call.constraint.param)
         said = _SAID[self._kind] | CONSTRAINTS
         ignored = unsaid(body, said)
         request: dict[str, Any] = {
@@ -173,7 +174,7 @@ class GenerateTranslator:
 
     def __init__(self, call: Call) -> None:
         self._writer = ChunkWriter(call)
-        self._splitter = SseSplitter(event_bytes_max=EVENT_BYTES_MAX)
+        self._splitter = UpstreamSplitter()
         self.is_done = False
 
     @property
@@ -192,11 +193,7 @@ class GenerateTranslator:
         Raises:
             ProviderError: The stream holds an error or makes no sense.
         """
-        try:
-            region = self._splitter.feed(data)
-        except EventTooLargeError:
-            raise invalid("An event of the upstream's stream is too long.") from None
-        return self._taken(region)
+        return self._taken(self._splitter.feed(data))
 
     def end(self) -> Batch:
         """Take the end of the stream and return the last batch.

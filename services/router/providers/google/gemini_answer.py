@@ -9,13 +9,14 @@ from typing import Final
 
 import msgspec
 
-from kit.sse import EventTooLargeError, SseSplitter, events
+from kit.sse import events
 from services.router.providers.chunk_writer import ChunkWriter, Counts
 from services.router.providers.google.gemini_contents import SIGNATURE_FORMAT, tool_call_id
 from services.router.providers.google.gemini_errors import google_error
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.openai.forward import EVENT_BYTES_MAX, invalid
+from services.router.providers.openai.forward import invalid
 from services.router.providers.port import Batch, Call, Failure, ProviderError
+from services.router.providers.upstream_events import UpstreamSplitter
 
 _NULL: Final = msgspec.Raw(b"null")
 _NO_REASON: Final = frozenset({"", "FINISH_REASON_UNSPECIFIED"})
@@ -231,7 +232,7 @@ class GeminiStream:
 
     def __init__(self, call: Call) -> None:
         self._teller = _Teller(call)
-        self._splitter = SseSplitter(event_bytes_max=EVENT_BYTES_MAX)
+        self._splitter = UpstreamSplitter()
         self.is_done = False
 
     @property
@@ -250,10 +251,7 @@ class GeminiStream:
         Raises:
             ProviderError: The stream holds an error or makes no sense.
         """
-        try:
-            region = self._splitter.feed(data)
-        except EventTooLargeError:
-            raise invalid("An event of the upstream's stream is too long.") from None
+        region = self._splitter.feed(data)
         self._take(region)
         return self._teller.writer.batch()
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.port import Call, Failure, ProviderError
+from services.router.providers.port import Call
+from services.router.providers.refusals import rejected, unsupported
 from services.router.providers.turns import (
     Dialogue,
     File,
@@ -24,7 +25,6 @@ from services.router.providers.turns import (
     ToolUse,
     Turn,
 )
-from services.router.providers.unsaid import unsupported
 
 SIGNATURE_FORMAT: Final = "google-gemini-v1"
 """What marks a thought signature of Gemini among those of other models."""
@@ -152,12 +152,7 @@ def _use(part: ToolUse) -> Content:
 
 def _result(part: ToolResult) -> Content:
     if not part.name:
-        raise ProviderError(
-            Failure.REJECTED,
-            "messages hold the answer of a tool that was not called.",
-            status=400,
-            param="messages",
-        )
+        raise rejected("messages", "hold the answer of a tool that was not called")
     text = "".join(each.text for each in part.parts if isinstance(each, Text))
     answer: Content = {"name": part.name, "response": {"output": text}}
     if images := [_inline(each) for each in part.parts if isinstance(each, Image)]:

@@ -14,7 +14,8 @@ from services.router.providers.google.gemini_errors import google_error
 from services.router.providers.openai.errors import JUNK
 from services.router.providers.openai.usage import TOKENS_MAX, UPSTREAM, estimate
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
-from services.router.providers.unsaid import unsaid, unsupported
+from services.router.providers.refusals import unsupported
+from services.router.providers.unsaid import unsaid
 from services.router.providers.vectors import (
     Wish,
     answer_of,

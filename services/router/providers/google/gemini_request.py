@@ -11,9 +11,10 @@ import msgspec
 from services.router.providers.google import gemini_thinking, gemini_tools
 from services.router.providers.google.gemini_contents import contents_of, is_cache_marked, system_of
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.port import Body, Call, Failure, ProviderError
+from services.router.providers.port import Body, Call
+from services.router.providers.refusals import rejected, unsupported
 from services.router.providers.turns import Dialogue, File, read_dialogue
-from services.router.providers.unsaid import unsaid, unsaid_of_messages, unsupported
+from services.router.providers.unsaid import unsaid, unsaid_of_messages
 
 STOPS_MAX: Final = 5
 _SEED_MAX: Final = 2**31 - 1
@@ -119,14 +120,8 @@ def _wish(body: Body) -> _Sampling:
             try:
                 _sampling(msgspec.json.encode({name: raw}))
             except JUNK:
-                raise _wrong(name) from None
-        raise _wrong(min(members)) from None
-
-
-def _wrong(name: str) -> ProviderError:
-    return ProviderError(
-        Failure.REJECTED, f"{name} does not have the expected form.", status=400, param=name
-    )
+                raise rejected(name, "does not have the expected form") from None
+        raise rejected(min(members), "does not have the expected form") from None
 
 
 def _lost(body: Body, dialogue: Dialogue) -> list[str]:

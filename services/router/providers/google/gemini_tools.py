@@ -9,10 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from services.router.constraints import Constraint, Kind
-from services.router.providers.constraint_fields import unsupported as cannot_keep
 from services.router.providers.openai.errors import JUNK
-from services.router.providers.port import Body, Failure, ProviderError
-from services.router.providers.unsaid import unsupported
+from services.router.providers.port import Body
+from services.router.providers.refusals import rejected, unsupported
 
 FIELDS: Final = frozenset({"tools", "tool_choice"})
 _MODES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
@@ -67,7 +66,7 @@ def tool_fields(body: Body) -> dict[str, Any]:
     choice = _read(_choice, body, "tool_choice") or "auto"
     if not tools:
         if choice not in ("auto", "none"):
-            raise _wrong("tool_choice")
+            raise rejected("tool_choice", "does not have the expected form")
         return {}
     functions = [_function(index, tool) for index, tool in enumerate(tools)]
     mode, names = _mode(choice)
@@ -110,7 +109,7 @@ def format_fields(constraint: Constraint, *, has_tools: bool) -> dict[str, Any]:
             "responseMimeType": "text/x.enum",
             "responseSchema": {"type": "STRING", "enum": choices},
         }
-    raise cannot_keep(constraint)
+    raise unsupported(constraint.param)
 
 
 def _function(index: int, tool: _Tool) -> _Function:
@@ -146,7 +145,7 @@ def _mode(choice: str | _Choice) -> tuple[str, list[str]]:
     """Return the mode, and the names that may be called where they are fewer than all."""
     if isinstance(choice, str):
         if choice not in _MODES:
-            raise _wrong("tool_choice")
+            raise rejected("tool_choice", "does not have the expected form")
         return _MODES[choice], []
     if choice.type == "function" and choice.function is not None:
         return "ANY", [choice.function.name]
@@ -162,10 +161,4 @@ def _read(decode: Any, body: Mapping[str, msgspec.Raw], name: str) -> Any:  # no
     try:
         return decode(body[name]) if name in body else None
     except JUNK:
-        raise _wrong(name) from None
-
-
-def _wrong(name: str) -> ProviderError:
-    return ProviderError(
-        Failure.REJECTED, f"{name} does not have the expected form.", status=400, param=name
-    )
+        raise rejected(name, "does not have the expected form") from None

@@ -1,6 +1,6 @@
 """An answer of a vendor that speaks OpenAI, brought to OpenAI's own form; pure.
 
-A stream goes by the fast path of `openai_forward` as long as no read holds one of the profile's
+A stream goes by the fast path of `forward` as long as no read holds one of the profile's
 marks; what does is taken apart, choice by choice. Source: see `openai_profiles`.
 """
 

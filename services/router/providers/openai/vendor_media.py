@@ -12,8 +12,8 @@ from kit.multipart import MultipartError, boundary_of, decode
 from services.router.providers.openai.errors import JUNK
 from services.router.providers.openai.forward import invalid
 from services.router.providers.openai.profiles import MediaRules
-from services.router.providers.openai.vendor_messages import unsupported
 from services.router.providers.port import Batch, Body, Call, Failure, ProviderError
+from services.router.providers.refusals import unsupported
 
 _UNSAID: Final = frozenset({b"null", b'"auto"', b"false"})
 _NEUTRAL_SPEEDS: Final = frozenset({b"1", b"1.0"})

@@ -12,7 +12,7 @@ import msgspec
 
 from services.router.providers.openai.errors import JUNK
 from services.router.providers.openai.profiles import MessageRules
-from services.router.providers.port import Failure, ProviderError
+from services.router.providers.refusals import rejected
 
 Fields = dict[str, msgspec.Raw]
 NULL: Final = msgspec.Raw(b"null")
@@ -53,7 +53,7 @@ def respelled_messages(raw: msgspec.Raw, rules: MessageRules, ignored: list[str]
         for message in messages:
             _respell(message, rules, ignored)
     except JUNK:
-        raise _wrong("messages") from None
+        raise rejected("messages", "cannot be read") from None
     return msgspec.Raw(_encode(messages))
 
 
@@ -77,7 +77,7 @@ def respelled_tools(raw: msgspec.Raw, rules: MessageRules, ignored: list[str]) -
                 function["parameters"] = _NO_PARAMETERS
             tool["function"] = msgspec.Raw(_encode(function))
     except JUNK:
-        raise _wrong("tools") from None
+        raise rejected("tools", "cannot be read") from None
     return msgspec.Raw(_encode(tools))
 
 
@@ -152,17 +152,6 @@ def _shortened(raw: msgspec.Raw) -> msgspec.Raw:
 def _note(name: str, ignored: list[str]) -> None:
     if name not in ignored:
         ignored.append(name)
-
-
-def _wrong(name: str) -> ProviderError:
-    return ProviderError(Failure.REJECTED, f"{name} cannot be read.", status=400, param=name)
-
-
-def unsupported(name: str) -> ProviderError:
-    """Return the refusal of a request field."""
-    return ProviderError(
-        Failure.UNSUPPORTED, f"{name} is not supported by this deployment.", status=400, param=name
-    )
 
 
 def exchanged(values: Mapping[bytes, bytes], raw: msgspec.Raw) -> msgspec.Raw:

@@ -20,28 +20,13 @@ from services.router.providers.openai.vendor_messages import (
     exchanged,
     respelled_messages,
     respelled_tools,
-    unsupported,
 )
 from services.router.providers.port import Body, Call
+from services.router.providers.refusals import unsupported
+from services.router.providers.unsaid import asks_nothing
 from turnpike.router.v1 import router_pb2
 
 _SEMANTIC: Final = frozenset(name for name in FEATURES if param_of(name) == name) - CONSTRAINTS
-_EMPTY: Final = frozenset({b"null", b"[]", b"{}", b'""', b"false", b"0", b"0.0"})
-_ONE: Final = frozenset({b"null", b"1", b"1.0"})
-_TRUE: Final = frozenset({b"null", b"true"})
-_CHOOSING: Final = frozenset({b"null", b'"auto"', b'"none"'})
-_ASKS_NOTHING: Final[Mapping[str, frozenset[bytes]]] = {
-    "n": _ONE,
-    "best_of": _ONE,
-    "repetition_penalty": _ONE,
-    "parallel_tool_calls": _TRUE,
-    "skip_special_tokens": _TRUE,
-    "tool_choice": _CHOOSING,
-    "function_call": _CHOOSING,
-    "modalities": _EMPTY | {b'["text"]'},
-}
-"""Values that ask for nothing; of fields that are not named, those that are nothing."""
-
 _BOUNDS: Final = ("stream_options", "max_tokens", "max_completion_tokens")
 _KWARGS: Final = "chat_template_kwargs"
 _EFFORT: Final = "reasoning_effort"
@@ -115,7 +100,7 @@ class VendorRequest:
         dropped = self._dropped.intersection(request)
         ignored += [name for name in dropped if request.pop(name) != NULL]
         for name in lacking.intersection(request):
-            if bytes(_raw(request.pop(name))) not in _ASKS_NOTHING.get(name, _EMPTY):
+            if not asks_nothing(name, bytes(_raw(request.pop(name)))):
                 raise unsupported(name)
 
     def _check_thinking(self, request: dict[str, object], ignored: list[str]) -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.router.providers.constraint_fields import unsupported
 from services.router.providers.port import Batch, Body, Call, ProviderError
+from services.router.providers.refusals import unsupported
 from services.router.providers.triton.answer import Answer
 from services.router.providers.triton.contract import Contract, Reader
 from services.router.providers.triton.contracts import contract_of, needs_settings
@@ -215,7 +215,7 @@ def _explain(error: ProviderError, call: Call) -> None:
         ProviderError: UNSUPPORTED: a backend does not know constraints; another deployment may.
     """
     if call.constraint is not None and error.param == STRUCTURED:
-        raise unsupported(call.constraint) from error
+        raise unsupported(call.constraint.param) from error
 
 
 def _ignored(contract: Contract, call: Call, body: Body) -> Sequence[str]:

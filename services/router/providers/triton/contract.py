@@ -13,6 +13,7 @@ import msgspec
 from services.router.constraints import CONSTRAINTS
 from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Body, Call, Failure, ProviderError
+from services.router.providers.refusals import rejected, unsupported
 from services.router.providers.triton.wire import Ask, Outputs, Signature, Tensor, Value, tensor
 
 GOES_ON: Final = frozenset({"", "None", "null"})
@@ -187,7 +188,7 @@ class Inputs:
         if not is_asked(body, param, of=name in self._known):
             return
         if name not in self._known:
-            raise refused(param)
+            raise unsupported(param)
         found = decoded(body, param)
         values = found if isinstance(found, list) else [found]
         if param == "seed":
@@ -225,7 +226,7 @@ def check_refused(body: Body, served: frozenset[str]) -> None:
     """
     for name in _MEANS_NOTHING:
         if name in body and name not in served and is_asked(body, name):
-            raise refused(name)
+            raise unsupported(name)
 
 
 def decoded(body: Body, param: str) -> Value | list[Value]:
@@ -273,26 +274,6 @@ def number(body: Body, param: str) -> float | None:
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise rejected(param)
     return found
-
-
-def refused(param: str) -> ProviderError:
-    """Return the refusal of what a model cannot do."""
-    return ProviderError(
-        Failure.UNSUPPORTED,
-        f"{param} is not supported by this deployment.",
-        status=400,
-        param=param,
-    )
-
-
-def rejected(param: str) -> ProviderError:
-    """Return the refusal of a value that makes no sense."""
-    return ProviderError(
-        Failure.REJECTED,
-        f"{param} has a value that the model does not take.",
-        status=400,
-        param=param,
-    )
 
 
 def no_images() -> ProviderError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from services.router.constraints import Kind
 from services.router.providers.port import Body, Call
+from services.router.providers.refusals import unsupported
 from services.router.providers.triton.contract import (
     ALWAYS_KNOWN,
     FIELDS,
@@ -16,7 +17,6 @@ from services.router.providers.triton.contract import (
     check_refused,
     is_asked,
     no_images,
-    refused,
     texts,
     unfit,
 )
@@ -69,9 +69,9 @@ class CustomContract:
         """Return the inputs of a request; see `Contract.ask`."""
         check_refused(body, self._served)
         if call.adapter:
-            raise refused("model")
+            raise unsupported("model")
         if call.constraint is not None and call.constraint.kind is not Kind.FREE:
-            raise refused(call.constraint.param)
+            raise unsupported(call.constraint.param)
         inputs = Inputs(self._signature)
         inputs.put(self._tensors.text, prompt)
         inputs.put(self._tensors.max_tokens, call.max_tokens)

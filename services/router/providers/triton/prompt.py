@@ -10,6 +10,7 @@ from kit.errors import Reason, TurnpikeError
 from services.router.prompt_tools import PromptTools
 from services.router.providers.fetch import ImageUrl
 from services.router.providers.port import Body, Call, Failure, ProviderError
+from services.router.providers.refusals import rejected, unsupported
 from services.router.providers.triton.texts import single_prompt
 from services.router.template import ChatTemplate
 from services.router.template_messages import ContentForm, Conversation, Image
@@ -82,7 +83,9 @@ class Prompts:
         fetched: Sequence[bytes] = ()
         if remote:
             if self._tools is None:
-                raise _unsupported("messages", "Images that are named by URL are")
+                raise unsupported(
+                    "messages", "name images by URL, which this deployment does not fetch"
+                )
             fetched = await self._tools.fetcher.fetch(remote, deadline_s=deadline_s)
         by_place = {
             image.where: base64.b64encode(data).decode()
@@ -100,18 +103,13 @@ class Prompts:
         deadline_s: float,
     ) -> str:
         if self._tools is None:
-            raise _unsupported("chat_template", "chat_template is")
+            raise unsupported("chat_template")
         try:
             text = _text.decode(source)
         except msgspec.DecodeError:
             text = ""
         if not text or len(text.encode()) > TEMPLATE_BYTES_MAX:
-            raise ProviderError(
-                Failure.REJECTED,
-                f"chat_template must be text of at most {TEMPLATE_BYTES_MAX} bytes.",
-                status=400,
-                param="chat_template",
-            )
+            raise rejected("chat_template", f"must be text of at most {TEMPLATE_BYTES_MAX} bytes")
         workers = self._tools.workers
         job = template.job(text, conversation, chars_max=workers.limits.output_chars_max)
         return template.without_bos(await workers.render(job, deadline_s=deadline_s))
@@ -127,12 +125,3 @@ def prompt_failure(error: TurnpikeError) -> Exception:
     if failure is None:
         return error
     return ProviderError(failure, error.message, status=400, param=error.metadata.get("param", ""))
-
-
-def _unsupported(param: str, what: str) -> ProviderError:
-    return ProviderError(
-        Failure.UNSUPPORTED,
-        f"{what} not supported by this deployment.",
-        status=400,
-        param=param,
-    )

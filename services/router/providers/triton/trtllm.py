@@ -18,8 +18,9 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 from services.router.constraints import JSON_KINDS, Constraint
-from services.router.providers.constraint_fields import trtllm_guide, unsupported
+from services.router.providers.constraint_fields import trtllm_guide
 from services.router.providers.port import Body, Call
+from services.router.providers.refusals import unsupported
 from services.router.providers.triton.contract import (
     ALWAYS_KNOWN,
     FIELDS,
@@ -29,7 +30,6 @@ from services.router.providers.triton.contract import (
     is_asked,
     no_images,
     number,
-    refused,
     texts,
     unfit,
 )
@@ -184,7 +184,7 @@ class TrtLlmPipelineContract(_TrtLlmContract):
     def _put_adapter(self, inputs: Inputs, name: str) -> None:
         source = self._adapters.get(name)
         if source is None or source.task_id < 0 or not inputs.put("lora_task_id", source.task_id):
-            raise refused("model")
+            raise unsupported("model")
 
 
 class TrtLlmApiContract(_TrtLlmContract):
@@ -236,7 +236,7 @@ class TrtLlmApiContract(_TrtLlmContract):
     def _put_adapter(self, inputs: Inputs, name: str) -> None:
         source = self._adapters.get(name)
         if source is None or source.task_id < 0 or not source.path or not inputs.has("lora_path"):
-            raise refused("model")
+            raise unsupported("model")
         inputs.put("lora_id", source.task_id)
         inputs.put("lora_name", name)
         inputs.put("lora_path", source.path)
@@ -247,6 +247,6 @@ def _put_constraint(inputs: Inputs, constraint: Constraint) -> None:
     if not kind:
         return
     if not inputs.put("guided_decoding_guide_type", kind):
-        raise unsupported(constraint)
+        raise unsupported(constraint.param)
     if guide and not inputs.put("guided_decoding_guide", guide):
-        raise unsupported(constraint)
+        raise unsupported(constraint.param)

@@ -15,6 +15,7 @@ from services.router.constraints import Constraint
 from services.router.providers.constraint_fields import structured_outputs
 from services.router.providers.openai.request import choice_count
 from services.router.providers.port import Body, Call
+from services.router.providers.refusals import unsupported
 from services.router.providers.triton.contract import (
     ALWAYS_KNOWN,
     FIELDS,
@@ -25,7 +26,6 @@ from services.router.providers.triton.contract import (
     is_asked,
     no_images,
     number,
-    refused,
     unfit,
 )
 from services.router.providers.triton.errors import STRUCTURED
@@ -102,7 +102,7 @@ class VllmContract:
         inputs = Inputs(self._signature)
         has_logprobs = is_asked(body, "logprobs")
         if has_logprobs and (call.operation or not inputs.has(_LOGPROBS)):
-            raise refused("logprobs")
+            raise unsupported("logprobs")
         sampling = sampling_parameters(
             body, max_tokens=call.max_tokens, adapter=call.adapter, constraint=call.constraint
         )
