@@ -29,23 +29,20 @@ _ELSEWHERE: Final = CONSTRAINTS | {
 }
 """What every codec says, or what is said and told in another place."""
 
-_NOTHING: Final = frozenset({b"null", b"[]", b"{}", b'""', b"false"})
-_OFF: Final = _NOTHING | {b"0", b"0.0"}
-_ONE: Final = frozenset({b"null", b"1", b"1.0"})
-_USUAL: Final = frozenset({b"null", b"true"})
-_AT_WILL: Final = frozenset({b"null", b'"auto"', b'"none"'})
-_HARMLESS: Final[Mapping[str, frozenset[bytes]]] = {
-    "n": _ONE,
-    "best_of": _ONE,
-    "repetition_penalty": _ONE,
-    "parallel_tool_calls": _USUAL,
-    "skip_special_tokens": _USUAL,
-    "modalities": frozenset({b"null", b"[]", b'["text"]'}),
-    "function_call": _AT_WILL,
-    "tool_choice": _AT_WILL,
-    "top_k": _OFF | {b"-1"},
+_UNSET: Final = frozenset({b"null", b"[]", b"{}", b'""', b"false"})
+_NOTHING: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
+_HARMLESS: Final[Mapping[str, tuple[object, ...]]] = {
+    "n": (None, 1),
+    "best_of": (None, 1),
+    "repetition_penalty": (None, 1),
+    "parallel_tool_calls": (None, True),
+    "skip_special_tokens": (None, True),
+    "modalities": (None, [], ["text"]),
+    "function_call": (None, "auto", "none"),
+    "tool_choice": (None, "auto", "none"),
+    "top_k": (*_NOTHING, -1),
 }
-"""Semantic values that ask for nothing, where they are others than `_OFF`."""
+"""Semantic values that ask for nothing, where they are others than `_NOTHING`."""
 
 _USUAL_DETAIL: Final = (None, "auto")
 _TOOLS: Final = ("tool", "function")
@@ -70,7 +67,10 @@ _messages: Final = msgspec.json.Decoder(list[_Message]).decode
 
 def asks_nothing(name: str, raw: bytes) -> bool:
     """Return whether the value of a field that changes answers is one that does not."""
-    return raw in _HARMLESS.get(name, _OFF)
+    try:
+        return msgspec.json.decode(raw) in _HARMLESS.get(name, _NOTHING)
+    except JUNK:
+        return False
 
 
 def unsaid(body: Body, said: frozenset[str]) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ def unsaid(body: Body, said: frozenset[str]) -> tuple[str, ...]:
         if name in SEMANTIC:
             if not asks_nothing(name, raw):
                 raise unsupported(name)
-        elif raw not in _NOTHING:
+        elif raw not in _UNSET:
             left.append(name)
     return tuple(left)
 

@@ -14,6 +14,7 @@ from services.router.constraints import CONSTRAINTS
 from services.router.providers.openai.errors import JUNK
 from services.router.providers.port import Body
 from services.router.providers.refusals import rejected, unsupported
+from services.router.providers.unsaid import asks_nothing
 
 USER_ID_CHARS_MAX: Final = 256
 """Longest name of a user that is taken."""
@@ -22,21 +23,14 @@ TEMPERATURE_MAX: Final = 1.0
 SAMPLING: Final = ("sent", "refused", "ignored")
 """The option `sampling`, what is done with how tokens are to be chosen; the first is the usual."""
 
-_NOTHING: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
-_HARMLESS: Final[dict[str, tuple[object, ...]]] = {
-    "n": (None, 1),
-    "repetition_penalty": (None, 1),
-    "skip_special_tokens": (None, True),
-    "function_call": (None, "none", "auto"),
-    "modalities": (None, [], ["text"]),
-} | dict.fromkeys(
+_CANNOT: Final = (
     frozenset({"logprobs", "top_logprobs", "frequency_penalty", "presence_penalty", "logit_bias"})
     | {"min_p", "min_tokens", "stop_token_ids", "include_stop_str_in_output", "ignore_eos"}
     | {"bad_words", "functions", "prediction", "audio", "web_search_options", "chat_template"}
-    | {"mm_processor_kwargs"},
-    _NOTHING,
+    | {"n", "repetition_penalty", "skip_special_tokens", "function_call", "modalities"}
+    | {"mm_processor_kwargs"}
 )
-"""What cannot be said here, with the values that ask for nothing."""
+"""What cannot be said here."""
 
 _SAID: Final = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"}
@@ -47,7 +41,7 @@ _LEFT_ASIDE: Final = frozenset(
     {"seed", "metadata", "prompt_cache_key", "prompt_cache_retention", "store", "verbosity"}
     | {"include_reasoning", "reasoning"}
 )
-KNOWN: Final = _SAID | _LEFT_ASIDE | _HARMLESS.keys() | CONSTRAINTS
+KNOWN: Final = _SAID | _LEFT_ASIDE | _CANNOT | CONSTRAINTS
 """Every field that something is known of; the others are sent on."""
 
 _TIERS: Final = {"auto": "auto", "default": "standard_only"}
@@ -75,8 +69,8 @@ def check_fields(body: Body) -> None:
     Raises:
         ProviderError: UNSUPPORTED, with `param`.
     """
-    for name in body.keys() & _HARMLESS.keys():
-        if read_field(body, name, Any) not in _HARMLESS[name]:
+    for name in body.keys() & _CANNOT:
+        if not asks_nothing(name, bytes(body[name])):
             raise unsupported(name)
 
 
