@@ -3,15 +3,17 @@
 from services.router.cache_marks import NAME as CACHE_MARK
 from services.router.cache_marks import without_marks
 from services.router.catalog import Deployment
-from services.router.providers.port import Asked, Call, Traits
+from services.router.fleet import Attempt
+from services.router.providers.port import Asked, Call
 from services.router.run import Run, chunk_head, members
 
 
-def ask(run: Run, deployment: Deployment, traits: Traits, *, idle_s: float) -> Asked:
+def ask(run: Run, attempt: Attempt, *, idle_s: float) -> Asked:
     """Return what a deployment is asked; `run.ignored` names what it is not told.
 
-    `traits` are its adapter's, `idle_s` bounds the silence between two reads.
+    `idle_s` bounds the silence between two reads.
     """
+    deployment = attempt.deployment
     call, body = _call(run, deployment, idle_s), run.body
     if run.own is not None and run.own.key is not None:
         call = call._replace(credential=run.own.key.secret)
@@ -20,7 +22,7 @@ def ask(run: Run, deployment: Deployment, traits: Traits, *, idle_s: float) -> A
         return Asked(call, body)
     ignored = () if deployment.forwards_unknown else tuple(unknown)
     body = {name: raw for name, raw in body.items() if name not in ignored}
-    if run.may_have_cache_marks and not traits.takes_cache_marks:
+    if run.may_have_cache_marks and not attempt.traits.takes_cache_marks:
         body, is_marked = without_marks(body)
         if is_marked and CACHE_MARK not in ignored:
             ignored = (*ignored, CACHE_MARK)

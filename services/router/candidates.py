@@ -55,7 +55,9 @@ def eligible(snapshot: Snapshot, features: Features, age_s: float) -> Eligible:
 
     The hold is a ceiling: who could cost more is left out.
     """
-    key = _key(features)
+    routing = features.routing
+    wishes = b"" if routing is None else routing.SerializeToString(deterministic=True)
+    key = features.needs, features.adapter, wishes
     if not snapshot.is_resting:
         known: Eligible | None = snapshot.remembered.get(key)
         if known is not None and _is_covered(known.selection, features):
@@ -129,12 +131,6 @@ def _counted(reasons: Mapping[str, str]) -> Mapping[str, int]:
         if reason != BY_NAME:
             counts[reason] = counts.get(reason, 0) + 1
     return counts
-
-
-def _key(features: Features) -> object:
-    routing = features.routing
-    wishes = b"" if routing is None else routing.SerializeToString(deterministic=True)
-    return features.needs, features.adapter, wishes
 
 
 def _is_covered(selection: Selection, features: Features) -> bool:

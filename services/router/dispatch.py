@@ -107,13 +107,18 @@ class Dispatcher:
                     continue
                 with attempted as attempt:
                     deadline_s = self._begin(run, attempt, turn)
-                    asked = self._asked(run, attempt)
+                    asked = ask(run, attempt, idle_s=self._settings.idle_s)
                     asked = (
                         await attempt.prepared(run.envelope.account_id, asked)
                         if attempt.is_forgetful
                         else asked
                     )
-                    stream = self._stream(run, attempt, turn, asked, deadline_s)
+                    stream = self._answer(run, attempt, asked, deadline_s)
+                    stream = (
+                        stream
+                        if self.hedging is None
+                        else self.hedging.watched(run, attempt, turn, stream)
+                    )
                     try:
                         async for batch in stream:
                             now_s = loop.time()
@@ -238,7 +243,7 @@ class Dispatcher:
         self._usage.keep_snapshot(leg.taken.snapshot.snapshot_id, leg.taken.snapshot.data)
 
     def _begin(self, run: Run, attempt: Attempt, turn: Try) -> float:
-        """Begin a turn and return its deadline."""
+        """Begin a turn and return its deadline; each but the first changes the request's event."""
         run.turn = turn
         if run.call_count or run.attempts.failures:
             if turn.leg.model is not run.model:
@@ -258,19 +263,11 @@ class Dispatcher:
             deadline_s = min(deadline_s, now_s + share_s)
         return deadline_s
 
-    def _asked(self, run: Run, attempt: Attempt) -> Asked:
-        return ask(run, attempt.deployment, attempt.traits, idle_s=self._settings.idle_s)
-
-    def _stream(
-        self, run: Run, attempt: Attempt, turn: Try, asked: Asked, deadline_s: float
-    ) -> AsyncGenerator[Batch, None]:
-        stream = self._answer(run, attempt, asked, deadline_s)
-        return stream if self.hedging is None else self.hedging.watched(run, attempt, turn, stream)
-
     def _beside(self, run: Run, attempt: Attempt, turn: Try) -> AsyncGenerator[Batch, None]:
         """Return the batches of a call beside a turn's."""
         deadline_s = self._deadline(run, attempt, turn)
-        return self._answer(run, attempt, self._asked(run, attempt), deadline_s)
+        asked = ask(run, attempt, idle_s=self._settings.idle_s)
+        return self._answer(run, attempt, asked, deadline_s)
 
     def _answer(
         self, run: Run, attempt: Attempt, asked: Asked, deadline_s: float

@@ -152,14 +152,13 @@ class Attempt:
         """The upstream gave a whole answer that could not be held against its constraint."""
         self._fleet.unjudged_output_counts[self._name,] += 1
 
-    def __enter__(self) -> Self:
-        return self.begin()
-
     def begin(self) -> Self:
         """Begin the call, which `end` ends."""
         self._member.in_flight_count += 1
         self._member.breaker.claim()
         return self
+
+    __enter__ = begin
 
     def __exit__(
         self,

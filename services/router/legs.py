@@ -85,28 +85,54 @@ class Legs:
     def tries(
         self, envelope: router_pb2.Envelope, now_s: float, *, is_constrained: bool
     ) -> Iterator[Try]:
-        """Yield who is tried, in order.
+        """Return who is tried, in order.
 
         Raises:
-            TurnpikeError: Nobody can be: what stands in the way for the first model.
+            TurnpikeError: Nobody can be: what stands in the way for the first model. With further
+                models it is raised when the first one is asked for.
         """
+        if envelope.fallback_models:
+            return self._over_models(envelope, now_s, is_constrained=is_constrained)
+        leg = self._able(envelope, now_s, is_constrained=is_constrained)
+        if leg.decision.ranking is None and leg.decision.first is not None:
+            # One deployment is the usual case, and needs no generators.
+            return iter((Try(leg, leg.taken.deployments[leg.decision.first.name], 1),))
+        return self._of(leg, 0)
+
+    def _able(self, envelope: router_pb2.Envelope, now_s: float, *, is_constrained: bool) -> Leg:
+        """Return a choice among a model's deployments which is somebody.
+
+        Raises:
+            TurnpikeError: Nobody may serve.
+        """
+        leg = self.decided(envelope, now_s, is_constrained=is_constrained)
+        decision = leg.decision
+        if decision.first is None:
+            raise none_available(leg.taken.snapshot, decision.features, decision.eligible)
+        return leg
+
+    def _of(self, leg: Leg, others: int) -> Iterator[Try]:
+        """Yield who of one model is tried; `others` are models that may have to be."""
+        decision = leg.decision
+        count = min(decision.count, self._attempts_max)
+        for place, candidate in enumerate(islice(decision.tries(), count)):
+            deployment = leg.taken.deployments[candidate.name]
+            yield Try(leg, deployment, count - place + others)
+
+    def _over_models(
+        self, envelope: router_pb2.Envelope, now_s: float, *, is_constrained: bool
+    ) -> Iterator[Try]:
         refusal: TurnpikeError | None = None
         has_tried = False
         others = len(envelope.fallback_models)
         for number, asked in enumerate(_envelopes(envelope)):
             try:
-                leg = self.decided(asked, now_s, is_constrained=is_constrained)
-                decision = leg.decision
-                if decision.first is None:
-                    raise none_available(leg.taken.snapshot, decision.features, decision.eligible)
+                leg = self._able(asked, now_s, is_constrained=is_constrained)
             except TurnpikeError as error:
                 refusal = refusal or error
                 continue
             has_tried = True
-            count = min(decision.count, self._attempts_max)
-            for place, candidate in enumerate(islice(decision.tries(), count)):
-                deployment = leg.taken.deployments[candidate.name]
-                yield Try(leg, deployment, count - place + others - number)
+            yield from self._of(leg, others - number)
         if refusal is not None and not has_tried:
             raise refusal
 
