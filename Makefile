@@ -53,8 +53,8 @@ triton: | .venv/bin/python
 
 .PHONY: lock
 lock: .venv/.dev-installed ## Write the lock files anew (needs uv)
-	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra embedded -o requirements.lock
-	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra embedded --extra dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra embedded --extra tempo -o requirements.lock
+	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra embedded --extra tempo --extra dev -c requirements.lock -o requirements-dev.lock
 
 ##@ Run
 .PHONY: run

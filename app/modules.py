@@ -33,10 +33,7 @@ from turnpike.metering.v1.metering_pb2_grpc import (
     MeteringServiceStub,
     add_MeteringServiceServicer_to_server,
 )
-from turnpike.payment.v1.payment_pb2_grpc import (
-    PaymentServiceStub,
-    add_PaymentServiceServicer_to_server,
-)
+from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from turnpike.router.v1.provider_keys_pb2_grpc import (
     add_ProviderKeysServiceServicer_to_server,
 )
@@ -129,8 +126,8 @@ async def _open_payment(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         clock=parts.clock,
         metering=MeteringServiceStub(channels["metering"]),
         telemetry=parts.telemetry,
-    ) as servicer:
-        yield Opened(partial(add_PaymentServiceServicer_to_server, servicer))
+    ) as served:
+        yield Opened(served.register)
 
 
 @asynccontextmanager
@@ -198,19 +195,25 @@ def certificate_keys(
     return keys
 
 
+def beside(room: str) -> tuple[str, ...]:
+    """Return the further services that a room serves."""
+    return tuple(service for served_by, service in BESIDE.values() if served_by == room)
+
+
 MODULES: Final[Mapping[str, Module]] = {
     "auth": Module(_open_auth, SERVICES["auth"], needs=("database",)),
     "metering": Module(_open_metering, SERVICES["metering"], needs=("database",)),
     "payment": Module(
         _open_payment,
         SERVICES["payment"],
+        beside=beside("payment"),
         needs=("database",),
         calls=("metering",),
     ),
     "router": Module(
         _open_router,
         SERVICES["router"],
-        beside=tuple(service for room, service in BESIDE.values() if room == "router"),
+        beside=beside("router"),
         needs=("database",),
     ),
     "gateway": Module(_open_gateway, calls=("auth", "router", "payment")),

@@ -27,6 +27,11 @@ class Reason(StrEnum):
     INSUFFICIENT_QUOTA = "INSUFFICIENT_QUOTA"
     BILLING_HARD_LIMIT_REACHED = "BILLING_HARD_LIMIT_REACHED"
     BILLING_NOT_ACTIVE = "BILLING_NOT_ACTIVE"
+    PAYMENT_REQUIRED = "PAYMENT_REQUIRED"
+    INVALID_PAYMENT = "INVALID_PAYMENT"
+    PAYMENT_METHOD_UNSUPPORTED = "PAYMENT_METHOD_UNSUPPORTED"
+    PAYMENT_FORBIDDEN = "PAYMENT_FORBIDDEN"
+    VOUCHER_TIMEOUT = "VOUCHER_TIMEOUT"
     KEY_SCOPE = "KEY_SCOPE"
     FUNCTION_NOT_FOUND = "FUNCTION_NOT_FOUND"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
@@ -73,6 +78,7 @@ class Outward:
 _BAD: Final = Outward("INVALID_ARGUMENT", 400, "invalid_request_error")
 _WHO: Final = Outward("UNAUTHENTICATED", 401, "authentication_error")
 _PAY: Final = Outward("FAILED_PRECONDITION", 402, "billing_error")
+_VOUCHER: Final = Outward("FAILED_PRECONDITION", 402, "payment_required")
 _DOWN: Final = Outward("UNAVAILABLE", 503, "server_error", is_retryable=True)
 _LIMIT: Final = Outward("RESOURCE_EXHAUSTED", 429, "rate_limit_error", is_retryable=True)
 _GATE: Final = Outward("UNAVAILABLE", 502, "server_error", is_retryable=True)
@@ -98,6 +104,11 @@ OUTWARD: Final[dict[Reason, Outward]] = {
     Reason.INSUFFICIENT_QUOTA: _PAY,
     Reason.BILLING_HARD_LIMIT_REACHED: _PAY,
     Reason.BILLING_NOT_ACTIVE: _PAY,
+    Reason.PAYMENT_REQUIRED: _VOUCHER,
+    Reason.INVALID_PAYMENT: _VOUCHER,
+    Reason.PAYMENT_METHOD_UNSUPPORTED: _BAD,
+    Reason.PAYMENT_FORBIDDEN: Outward("PERMISSION_DENIED", 403, "permission_error"),
+    Reason.VOUCHER_TIMEOUT: _VOUCHER,
     Reason.KEY_SCOPE: Outward("PERMISSION_DENIED", 403, "permission_error"),
     Reason.FUNCTION_NOT_FOUND: Outward("NOT_FOUND", 404, "not_found_error"),
     Reason.MODEL_NOT_FOUND: Outward("NOT_FOUND", 404, "not_found_error"),

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kit.bus.port import Bus
 from kit.clock import Clock
@@ -20,11 +21,23 @@ from services.payment.store import PaymentStore
 from services.payment.store_engine import open_transactions
 from services.payment.sweeper import Sweeper
 from services.payment.verify import Verifier
+from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
 
 if TYPE_CHECKING:
     from turnpike.metering.v1.metering_pb2_grpc import MeteringServiceAsyncStub
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentServicers:
+    """What the payment room serves."""
+
+    ledger: PaymentServicer
+
+    def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
+        """Add every service to a server."""
+        add_PaymentServiceServicer_to_server(self.ledger, server)
 
 
 @asynccontextmanager
@@ -36,7 +49,7 @@ async def open_payment(
     clock: Clock,
     metering: "MeteringServiceAsyncStub",
     telemetry: Telemetry | None = None,
-) -> AsyncIterator[PaymentServicer]:
+) -> AsyncIterator[PaymentServicers]:
     """Open the payment room on a migrated database; while it is open it settles and sweeps."""
     async with open_transactions(database, settings=settings) as transactions:
         store = PaymentStore(transactions, settings, clock=clock, new_id=Uuid7Source().new)
@@ -47,9 +60,11 @@ async def open_payment(
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),
         ):
-            yield PaymentServicer(
-                store,
-                Leases(store, bus, settings=settings),
-                Verifier(store, metering, settings=settings),
-                settings=settings,
+            yield PaymentServicers(
+                ledger=PaymentServicer(
+                    store,
+                    Leases(store, bus, settings=settings),
+                    Verifier(store, metering, settings=settings),
+                    settings=settings,
+                ),
             )

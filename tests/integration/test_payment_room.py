@@ -109,9 +109,9 @@ async def open_room(url: str, settings: PaymentSettings = QUICK) -> AsyncIterato
     stub: Any = metering
     async with (
         open_database(url) as database,
-        open_payment(settings, database=database, bus=bus, clock=clock, metering=stub) as servicer,
+        open_payment(settings, database=database, bus=bus, clock=clock, metering=stub) as served,
     ):
-        yield Room(servicer, bus, clock, database, metering)
+        yield Room(served.ledger, bus, clock, database, metering)
 
 
 @pytest.fixture

@@ -69,8 +69,9 @@ async def test_payment_shows_losses_dead_letters_and_open_leases(sqlite_url: str
             clock=clock,
             metering=metering,
             telemetry=telemetry,
-        ) as servicer,
+        ) as served,
     ):
+        servicer = served.ledger
         credit = pb.CreditAccountRequest(
             account_id="a", amount_nusd=100, source="manual", request_id="credit"
         )
