@@ -37,13 +37,17 @@ class ChainError(Exception):
 
     `detail` is a sentence without secrets. `tx_hash` is set as soon as a transaction may have been
     sent: with `UNAVAILABLE` it may still be mined, so ask for its outcome instead of trying anew.
+    `revert` is the reserve's or token's own name for a failure, such as `AmountNotIncreasing`.
     """
 
-    def __init__(self, fault: ChainFault, detail: str, *, tx_hash: str = "") -> None:
+    def __init__(
+        self, fault: ChainFault, detail: str, *, tx_hash: str = "", revert: str = ""
+    ) -> None:
         super().__init__(detail)
         self.fault = fault
         self.detail = detail
         self.tx_hash = tx_hash
+        self.revert = revert
 
 
 class ChannelTerms(Protocol):
@@ -336,7 +340,8 @@ class Chain(Protocol):
         """Send a prepared transaction and wait for its receipt; a repeat is harmless.
 
         Raises:
-            ChainError: `UNAVAILABLE` with its hash when it may or may not have been sent.
+            ChainError: `WRONG` when the node refuses it, such as for want of a fee; `UNAVAILABLE`
+                with its hash when it may or may not have been sent.
         """
 
     async def outcome(self, tx_hash: str) -> Outcome:
