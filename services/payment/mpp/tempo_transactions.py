@@ -7,6 +7,7 @@ with an access key are named by the signature itself; accounts of other key type
 Source: Tempo transaction specification (0x76) and EIP-1559, read 2026-08-21.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,7 @@ _FEE_FIELDS: Final = 12
 _FEE_TOKEN, _FEE_PAYER, _NONCE, _CALLS = 10, 11, 7, 4
 _SIGNATURE_BYTES: Final = 65
 _ACCESS_KEY_TYPES: Final = (0x03, 0x04)
+_HEX: Final = re.compile("0x(?:[0-9a-fA-F]{2})+")
 _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
@@ -88,7 +90,7 @@ def raw_bytes(text: str) -> bytes:
     Raises:
         ValueError: It is no hex with `0x`, or too long.
     """
-    if not text.startswith("0x") or len(text) > 2 + 2 * RAW_BYTES_MAX:
+    if len(text) > 2 + 2 * RAW_BYTES_MAX or _HEX.fullmatch(text) is None:
         raise ValueError(f"A transaction is hex with 0x, {RAW_BYTES_MAX} bytes at most.")
     return bytes.fromhex(text[2:])
 
