@@ -23,11 +23,11 @@ from services.payment.mpp.payloads import (
 from services.payment.mpp.problems import PaymentError, Slug
 from tests.unit.payment.mpp.vectors import CREDENTIALS, OPENS, PAYEE, PAYER, VECTORS
 
-SESSION = {
+SESSION: dict[str, dict[str, Any]] = {
     name: row["decoded"]["payload"] for name, row in CREDENTIALS.items() if name != "charge_hash"
 }
 HASH = CREDENTIALS["charge_hash"]["decoded"]["payload"]
-TYPES = {"open": Open, "voucher": Voucher, "topUp": TopUp, "close": Close}
+TYPES: dict[str, type[Any]] = {"open": Open, "voucher": Voucher, "topUp": TopUp, "close": Close}
 ZERO = "0x" + "0" * 40
 
 
@@ -89,7 +89,7 @@ def test_amounts_up_to_96_bits_are_taken(text: str) -> None:
     assert int(text) == read_amount(text)
 
 
-AMOUNTS = [
+AMOUNTS: list[object] = [
     *("", " ", "-1", "+1", "-0", "00", "01", "007", "1e3", "1E3", "1.0", "1,000", "1_000", "0x10"),
     *(" 1", "1 ", "1\n", "\uff11", "\u0661", "NaN", "Infinity", "None", "٣"),
     *(str(AMOUNT_MAX + 1), str(2**128), "9" * 5_000, 75, 75.0, True, None, [], {}),
@@ -115,7 +115,7 @@ def test_an_amount_is_taken_in_one_spelling_only(amount: int) -> None:
         read_amount(f"0{amount}")
 
 
-HEX = [
+HEX: list[object] = [
     *(
         "",
         "0x",
