@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.payment.mpp import tempo_abi as abi
+from services.payment.mpp.addresses import word
 from services.payment.mpp.chain import OnChain
 from services.payment.mpp.tempo_abi import Log
 from tests.fakes.tempo_payer import (
@@ -65,12 +66,12 @@ def test_a_channel_is_named_by_its_top_up(
 ) -> None:
     data = call_data(f"topUp({DESCRIPTOR},uint96)", channel.values(), amount)
 
-    words, read = abi.read_top_up_call(data)
+    named, read = abi.read_top_up_call(data)
 
     assert amount == read
-    assert abi.descriptor_words(channel) == words
+    assert abi.descriptor_words(channel) == named
     expected = channel_id(channel, Terms(chain_id=chain_id))
-    assert expected == abi.channel_id(words, escrow=ESCROW, chain_id=chain_id)
+    assert expected == abi.channel_id(named, escrow=ESCROW, chain_id=chain_id)
 
 
 @given(HEX20, st.integers(0, 2**256 - 1))
@@ -94,12 +95,8 @@ def test_state_of_a_channel() -> None:
 
 
 def test_events_are_read() -> None:
-    requested = abi.read_close_requested(
-        _log(abi.CLOSE_REQUESTED, ID, A, B, data=abi.uint_word(900))
-    )
-    closed = abi.read_closed(
-        _log(abi.CHANNEL_CLOSED, ID, A, B, data=abi.uint_word(3) + abi.uint_word(4))
-    )
+    requested = abi.read_close_requested(_log(abi.CLOSE_REQUESTED, ID, A, B, data=word(900)))
+    closed = abi.read_closed(_log(abi.CHANNEL_CLOSED, ID, A, B, data=word(3) + word(4)))
 
     assert (ID, A, B, 900, 7) == (
         requested.channel_id,
@@ -112,7 +109,7 @@ def test_events_are_read() -> None:
 
 
 def test_transfer_with_a_memo_counts_once() -> None:
-    amount, memo = abi.uint_word(5), "0x" + "ee" * 32
+    amount, memo = word(5), "0x" + "ee" * 32
     plain = _log(abi.TRANSFERRED, A, B, data=amount, address=C)
     named = _log(abi.TRANSFERRED_MEMO, A, B, memo, data=amount, address=C)
     other = _log(abi.CHANNEL_CLOSED, ID, A, B)
@@ -127,9 +124,9 @@ def test_transfer_with_a_memo_counts_once() -> None:
     "log",
     [
         _log(abi.CLOSE_REQUESTED, ID, A, B),
-        _log(abi.CLOSE_REQUESTED, ID, A, data=abi.uint_word(1)),
-        _log(abi.CHANNEL_CLOSED, ID, A, B, data=abi.uint_word(1)),
-        _log(abi.CLOSE_REQUESTED, ID, ID, B, data=abi.uint_word(1)),
+        _log(abi.CLOSE_REQUESTED, ID, A, data=word(1)),
+        _log(abi.CHANNEL_CLOSED, ID, A, B, data=word(1)),
+        _log(abi.CLOSE_REQUESTED, ID, ID, B, data=word(1)),
     ],
 )
 def test_events_of_another_form_are_refused(log: Log) -> None:
