@@ -25,7 +25,9 @@ const mppx = Mppx.create({
 });
 
 async function* words(count) {
-  for (let index = 0; index < count; index += 1) yield JSON.stringify({ index });
+  for (let index = 0; index < count; index += 1) {
+    yield JSON.stringify({ choices: [{ delta: { content: `word${index} ` } }] });
+  }
   yield '[DONE]';
 }
 
