@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field
 
+from services.payment.caps.settings import CapsSettings
+
 
 class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     """How the ledger grants leases, settles usage and gives up on what never ends."""
@@ -88,5 +90,8 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     )
     stream_duplicate_window_s: float = Field(
         600.0, gt=0, description="How long the usage stream drops repeated message ids, seconds."
+    )
+    caps: CapsSettings = Field(
+        default_factory=CapsSettings, description="Spend caps of accounts, keys and episodes."
     )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream.")
