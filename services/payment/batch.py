@@ -133,7 +133,7 @@ class Beside(Protocol):
 class Uncapped:
     """Room for everything."""
 
-    def take(self, claim: Claim, amount_nusd: int, *, is_of_lease: bool) -> int:  # noqa: ARG002
+    def take(self, claim: Claim, amount_nusd: int, *, is_of_lease: bool) -> int:
         """Return the amount."""
         return amount_nusd
 

@@ -1,4 +1,4 @@
-"""Statements that keep the use of caps true: folding what is forgotten, and recomputing all of it."""
+"""Statements that keep the use of caps true: folding what is forgotten, and recomputing it all."""
 
 from typing import Any, Final
 

@@ -27,9 +27,10 @@ _ADJUST: Final = Statement(
 
 
 class LateUse:
-    """The caps as one batch of usage events meets them; `flush` writes what leases were adjusted by.
+    """The caps as one batch of usage events meets them.
 
-    Caps count a late charge as it is taken, so that the next of the same batch finds less room.
+    A late charge counts as it is taken, so that the next of the same batch finds less room;
+    `flush` writes what leases were adjusted by.
     """
 
     def __init__(self, connection: Connection, *, now_ms: int) -> None:

@@ -5,8 +5,8 @@ no cap is used above its limit by any of it, and its use is what its leases say.
 
 import asyncio
 import shutil
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,6 +59,19 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+class NotThere(Exception):  # noqa: N818 - an answer, no error
+    """What was named is not there, or no longer."""
+
+
+async def _there(work: Awaitable[object]) -> None:
+    try:
+        await work
+    except TurnpikeError as error:
+        if error.reason is Reason.NOT_FOUND:
+            raise NotThere from error
+        raise
+
+
 def _recent(found: list[_T], which: int) -> _T:
     return found[-1 - which % len(found)]
 
@@ -99,10 +112,8 @@ class Spending(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(_NAMES))
     def remove_cap(self, name: CapName) -> None:
-        try:
-            self.run(self.rig.caps.remove(name, request_id=self.rig.new_id()))
-        except TurnpikeError as error:
-            assert Reason.NOT_FOUND == error.reason
+        with suppress(NotThere):
+            self.run(_there(self.rig.caps.remove(name, request_id=self.rig.new_id())))
         self.used = {place: used for place, used in self.used.items() if place[0] != name}
 
     @rule(
@@ -127,10 +138,8 @@ class Spending(RuleBasedStateMachine):
     def give_back(self, which: int, amount: int) -> None:
         if self.leases:
             grant, _, _ = _recent(self.leases, which)
-            try:
-                self.run(self.rig.give_back(grant.lease_id, amount))
-            except TurnpikeError as error:  # swept and forgotten
-                assert Reason.NOT_FOUND == error.reason
+            with suppress(NotThere):  # swept and forgotten
+                self.run(_there(self.rig.give_back(grant.lease_id, amount)))
 
     @rule(which=_WHICH, hold=_AMOUNTS, is_told=st.booleans())
     def begin(self, which: int, hold: int, *, is_told: bool) -> None:
