@@ -120,7 +120,7 @@ class CapRoom:
     @property
     def tightest(self) -> CapState | None:
         """The cap that leaves least; None when none applies."""
-        return min(self.capping, key=attrgetter("left_nusd"), default=None)
+        return min(self.capping, key=attrgetter("left_nusd", "name"), default=None)
 
 
 ROOMY: Final = CapRoom()
