@@ -17,6 +17,8 @@ from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import error_from_rpc
 
 _ADMIN: Final = "admin"
+_PARAMETERS: Final = {"page_token": "page", "model_id": "model"}
+"""What callers call the fields that a room names."""
 
 
 class Asker(NamedTuple):
@@ -47,11 +49,18 @@ async def asking(
     try:
         yield Asker(caller.principal, _ADMIN in caller.verdict.scopes)
     except grpc.RpcError as error:
-        raise error_from_rpc(error) from error
+        raise _renamed(error_from_rpc(error)) from error
     except asyncio.CancelledError:
         raise ended_by(running) from None
     finally:
         deps.running.leave(running)
+
+
+def _renamed(error: TurnpikeError) -> TurnpikeError:
+    if (name := error.metadata.get("param")) in _PARAMETERS:
+        error.metadata["param"] = _PARAMETERS[name]
+        error.message = error.message.replace(name, _PARAMETERS[name])
+    return error
 
 
 def answered(deps: Deps, exchange: Exchange, value: object) -> web.Response:

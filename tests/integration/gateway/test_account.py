@@ -117,6 +117,14 @@ async def test_usage_comes_in_pages_newest_first(site: Site) -> None:
     )
 
 
+async def test_page_that_is_none_is_refused_by_the_name_it_was_sent_with(site: Site) -> None:
+    key = await site.key()
+
+    answer = await get(site, key, "usage", page="no page")
+
+    assert (400, "page") == (answer.status, answer.error["param"])
+
+
 async def test_usage_is_summed_by_day_model_and_key(site: Site) -> None:
     key = await site.key()
     await used(site, key, 3)
