@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from app.admin_client import AdminError
 from app.cli_accounts import accounts
 from app.cli_byok import byok
+from app.cli_caps import add_caps
 from app.cli_config import config_app, db
 from app.cli_keys import keys
 from app.cli_ledger import ledger
@@ -53,6 +54,7 @@ app = typer.Typer(
     help="An inference gateway and exchange that you run.",
     epilog="Exit codes: 0 done; 1 refused, failed or not clean; 2 wrong usage.",
 )
+add_caps(accounts, keys)
 app.add_typer(keys, name="keys")
 app.add_typer(accounts, name="accounts")
 app.add_typer(byok, name="byok")

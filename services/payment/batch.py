@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from services.payment.ledger import (
     ACCOUNT_ID_LENGTH_MAX,
@@ -120,16 +120,38 @@ class LeaseState:
         return self.granted_nusd - self.captured_nusd - self.released_nusd
 
 
+class Beside(Protocol):
+    """What is charged and refunded beside leases, as spend caps see it; nano-USD."""
+
+    def take(self, claim: Claim, amount_nusd: int, *, is_of_lease: bool) -> int:
+        """Return how much of a late charge there is room for, and count it."""
+
+    def give_back(self, claim: Claim, amount_nusd: int) -> None:
+        """Take a refund off what the claim's lease used."""
+
+
+class Uncapped:
+    """Room for everything."""
+
+    def take(self, claim: Claim, amount_nusd: int, *, is_of_lease: bool) -> int:
+        """Return the amount."""
+        return amount_nusd
+
+    def give_back(self, claim: Claim, amount_nusd: int) -> None:
+        """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is stored about a batch's events: settled outcomes, leases, balances to spend.
 
-    Balances are by ledger account. The plan changes all three as it goes.
+    Balances are by ledger account. The plan changes all of it as it goes.
     """
 
     settled: set[str]
     leases: dict[str, LeaseState]
     available: dict[str, int]
+    beside: Beside = field(default_factory=Uncapped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +295,7 @@ class _Planner:
         if plan.holds:
             plan.holds.pop(request_id, None)
         charged_nusd, writeoff_nusd, is_late = charge_nusd, 0, 0
+        lease = None
         if charge_nusd:
             lease = self._known.leases.get(lease_id)
             if lease is None or lease.account_id != account_id:
@@ -293,10 +316,15 @@ class _Planner:
         charges = self._bills[account_id] if charge_nusd else plan.free
         charges.append(tuple.__new__(Charge, fields))
         if refund_nusd:
-            self._refund(claim, charged_nusd, stream_seq)
+            self._refund(claim, charged_nusd, stream_seq, is_of_lease=lease is not None)
 
-    def _refund(self, claim: Claim, charged_nusd: int, stream_seq: int) -> None:
+    def _refund(
+        self, claim: Claim, charged_nusd: int, stream_seq: int, *, is_of_lease: bool
+    ) -> None:
         """Note a refund; what was written off was never paid and is not given back."""
+        refunded_nusd = min(claim.refund_nusd, charged_nusd)
+        if is_of_lease and refunded_nusd:
+            self._known.beside.give_back(claim, refunded_nusd)
         self._refunds[claim.account_id].append(
             Refund(
                 event_id=claim.event_id,
@@ -304,7 +332,7 @@ class _Planner:
                 key_id=claim.key_id,
                 reason=INVALID_OUTPUT,
                 refund_nusd=claim.refund_nusd,
-                refunded_nusd=min(claim.refund_nusd, charged_nusd),
+                refunded_nusd=refunded_nusd,
                 stream_seq=stream_seq,
                 unix_ms=self._now_ms,
             )
@@ -323,6 +351,7 @@ class _Planner:
             lease.captured_nusd += split.from_held_nusd
             self.plan.drawn_leases[claim.lease_id] = lease
         if split.from_available_nusd:
+            split = self._within_caps(claim, split, is_of_lease=lease is not None)
             self._known.available[purse] -= split.from_available_nusd
             self._from_available[claim.account_id] += split.from_available_nusd
         is_late = split.from_available_nusd > 0 or (
@@ -330,6 +359,14 @@ class _Planner:
         )
         self.plan.late_count += is_late
         return split.charged_nusd, split.writeoff_nusd, int(is_late)
+
+    def _within_caps(self, claim: Claim, split: Split, *, is_of_lease: bool) -> Split:
+        """Write off what the balance could pay and a cap does not let through."""
+        asked = split.from_available_nusd
+        taken = self._known.beside.take(claim, asked, is_of_lease=is_of_lease)
+        return split._replace(
+            from_available_nusd=taken, writeoff_nusd=split.writeoff_nusd + asked - taken
+        )
 
     def drafts(self, reference: str) -> Iterator[tuple[Draft, list[Charge]]]:
         """Yield one transaction for each account that is charged, with its charges."""

@@ -12,6 +12,9 @@ from kit.db import Database
 from kit.ids import Uuid7Source
 from kit.tasks import background
 from kit.telemetry import Telemetry
+from services.payment.caps.budgets import Budgets
+from services.payment.caps.servicer import CapsServicer
+from services.payment.caps.store import CapStore
 from services.payment.leases import Leases
 from services.payment.metrics import watch
 from services.payment.servicer import PaymentServicer
@@ -21,6 +24,7 @@ from services.payment.store import PaymentStore
 from services.payment.store_engine import open_transactions
 from services.payment.sweeper import Sweeper
 from services.payment.verify import Verifier
+from turnpike.payment.v1.caps_pb2_grpc import add_CapsServiceServicer_to_server
 from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
 
 if TYPE_CHECKING:
@@ -34,10 +38,12 @@ class PaymentServicers:
     """What the payment room serves."""
 
     ledger: PaymentServicer
+    caps: CapsServicer
 
     def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
         """Add every service to a server."""
         add_PaymentServiceServicer_to_server(self.ledger, server)
+        add_CapsServiceServicer_to_server(self.caps, server)
 
 
 @asynccontextmanager
@@ -55,6 +61,8 @@ async def open_payment(
         store = PaymentStore(transactions, settings, clock=clock, new_id=Uuid7Source().new)
         settlement = Settlement(store, bus, settings=settings)
         sweeper = Sweeper(store, settings=settings)
+        leases = Leases(store, bus, settings=settings)
+        caps = CapStore(transactions, settings, clock=clock)
         watch((telemetry or Telemetry()).registry, settlement=settlement, sweeper=sweeper)
         async with (
             background(settlement.run, name="payment_settlement"),
@@ -63,8 +71,9 @@ async def open_payment(
             yield PaymentServicers(
                 ledger=PaymentServicer(
                     store,
-                    Leases(store, bus, settings=settings),
+                    leases,
                     Verifier(store, metering, settings=settings),
                     settings=settings,
                 ),
+                caps=CapsServicer(caps, Budgets(caps, leases)),
             )

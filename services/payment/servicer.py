@@ -50,11 +50,12 @@ class PaymentServicer(PaymentServiceServicer):
             need_nusd=_amount(request.need_nusd, "need_nusd", amount_max=AMOUNT_NUSD_MAX),
             want_nusd=max(0, request.want_nusd),
             request_id=_id(request.request_id, "request_id"),
+            episode_id=_printable(request.episode_id, "episode_id"),
         )
-        lease_id, granted = await self._leases.grant(terms)
+        grant = await self._leases.grant(terms)
         duration = Duration()
         duration.FromMilliseconds(round(self._settings.lease_s * 1000))
-        return pb.LeaseCreditResponse(lease_id=lease_id, granted_nusd=granted, duration=duration)
+        return pb.LeaseCreditResponse(**grant._asdict(), duration=duration)
 
     async def ReturnCredit(
         self, request: pb.ReturnCreditRequest, context: Context
@@ -118,6 +119,10 @@ class PaymentServicer(PaymentServiceServicer):
 def _id(value: str, name: str, *, length_max: int = ID_LENGTH_MAX) -> str:
     if not value:
         raise TurnpikeError(Reason.MISSING_FIELD, f"{name} is required.", param=name)
+    return _printable(value, name, length_max=length_max)
+
+
+def _printable(value: str, name: str, *, length_max: int = ID_LENGTH_MAX) -> str:
     if len(value) > length_max or not value.isprintable():
         raise _invalid(name, f"must be printable and at most {length_max} characters long")
     return value

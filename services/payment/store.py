@@ -11,7 +11,7 @@ from services.payment import store_balances, store_leases, store_settlement, sto
 from services.payment.batch import Parcel
 from services.payment.settings import PaymentSettings
 from services.payment.store_engine import Transactions
-from services.payment.store_leases import LeaseRules, LeaseTerms, Shortage
+from services.payment.store_leases import Grant, LeaseRules, LeaseTerms, Shortage
 from services.payment.store_settlement import Applied, SettlementRules
 from services.payment.store_sweep import SweepRules, Swept
 from services.payment.store_verify import Snapshot
@@ -46,11 +46,12 @@ class PaymentStore:
             hold_ttl_ms=_ms(settings.hold_ttl_s),
             router_gone_ms=_ms(settings.router_gone_s),
             keep_ms=_ms(settings.answers_keep_s),
+            caps_keep_ms=_ms(settings.caps.keep_s),
             rows_max=settings.sweep_max,
         )
 
-    async def lease(self, terms: LeaseTerms) -> tuple[str, int] | Shortage:
-        """Return lease id and grant, nano-USD, or the shortage; once per request id.
+    async def lease(self, terms: LeaseTerms) -> Grant | Shortage:
+        """Return the grant, or the shortage; once per request id.
 
         Raises:
             TurnpikeError: BILLING_NOT_ACTIVE, ALREADY_EXISTS, LEDGER_UNAVAILABLE.

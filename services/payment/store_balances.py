@@ -5,6 +5,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, select
 
 from services.payment import ledger
+from services.payment.caps.store_keeping import correct_use
 from services.payment.ledger import Draft, Kind
 from services.payment.store_answers import ask, remember
 from services.payment.store_books import Books, new_account
@@ -93,6 +94,7 @@ def rebuild(connection: Connection) -> tuple[int, int]:
         rows = [{"ledger_account": n, "balance_nusd": a} for n, a in sorted(right.items())]
         connection.execute(balances.insert(), rows)
     _rebuild_accounts(connection)
+    correct_use(connection)
     return wrong, len(right)
 
 

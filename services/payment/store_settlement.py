@@ -19,6 +19,7 @@ from services.payment.batch import (
     outcome_id,
     plan_batch,
 )
+from services.payment.caps.store_late import LateUse
 from services.payment.store_books import Books
 from services.payment.store_leases import CLOSED
 from services.payment.store_refunds import FlaggedKey, post_refunds, write_refunds
@@ -105,7 +106,8 @@ def settle(
     """Apply deliveries; those applied before change nothing but the routers' watermarks."""
     books = Books(connection)
     opened = [(parcel, claims_of(parcel)) for parcel in parcels]
-    known = _known(connection, books, [claim for _, claims in opened for claim in claims])
+    beside = LateUse(connection, now_ms=now_ms)
+    known = _known(connection, books, [claim for _, claims in opened for claim in claims], beside)
     reference = f"{stream}:{parcels[0].stream_seq}-{parcels[-1].stream_seq}"
     plan = plan_batch(
         opened, known, reference=reference, now_ms=now_ms, hold_ttl_ms=rules.hold_ttl_ms
@@ -116,6 +118,7 @@ def settle(
         rows += [(*charge, seq) for charge in posted]
     given_back = post_refunds(books, plan)
     books.flush()
+    beside.flush()
     _CHARGES.run_all(connection, rows)
     flagged = write_refunds(connection, given_back, plan, per_hour_max=rules.refunds_per_hour_max)
     _write_state(connection, plan, now_ms=now_ms)
@@ -141,7 +144,7 @@ def applied_seq(connection: Connection, stream: str) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def _known(connection: Connection, books: Books, claims: Sequence[Claim]) -> Known:
+def _known(connection: Connection, books: Books, claims: Sequence[Claim], beside: LateUse) -> Known:
     ids = {outcome_id(claim.request_id) for claim in claims}
     lease_ids = {claim.lease_id for claim in claims if claim.lease_id}
     account_ids = {claim.account_id for claim in claims}
@@ -149,6 +152,7 @@ def _known(connection: Connection, books: Books, claims: Sequence[Claim]) -> Kno
         {event_id for (event_id,) in _SETTLED.rows(connection, sorted(ids))},
         {lease_id: LeaseState(*state) for lease_id, *state in _LEASES.rows(connection, lease_ids)},
         books.balances(map(ledger.available, sorted(account_ids))),
+        beside,
     )
 
 

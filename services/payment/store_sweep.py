@@ -6,10 +6,12 @@ from typing import Final
 from sqlalchemy import Connection, RowMapping, bindparam, delete, exists, func, select
 
 from services.payment import ledger
+from services.payment.caps.store_keeping import drop_old, fold_forgotten
+from services.payment.caps.store_use import count
 from services.payment.ledger import Draft, Kind
 from services.payment.store_answers import forget
 from services.payment.store_books import Books
-from services.payment.store_leases import CLOSED, OPEN, RELEASE, left_nusd, released
+from services.payment.store_leases import CLOSED, OPEN, RELEASE, left_nusd, released, use_of
 from services.payment.store_tables import holds, leases, router_watermarks
 
 _NAMED: Final = (
@@ -55,6 +57,7 @@ class SweepRules:
     hold_ttl_ms: int
     router_gone_ms: int
     keep_ms: int
+    caps_keep_ms: int
     rows_max: int
 
 
@@ -91,7 +94,9 @@ def sweep(connection: Connection, *, rules: SweepRules, now_ms: int) -> Swept:
     books.flush()
     if due:
         connection.execute(RELEASE, [released(lease, _left(lease)) for lease in due])
+        count(connection, [use_of(lease, -_left(lease)) for lease in due])
     _prune(connection, now_ms - rules.keep_ms)
+    drop_old(connection, before_ms=now_ms - rules.caps_keep_ms)
     return Swept(
         released_nusd=sum(_left(lease) for lease in due),
         lease_ids=tuple(lease["lease_id"] for lease in due),
@@ -116,5 +121,6 @@ def _left(lease: RowMapping) -> int:
 
 def _prune(connection: Connection, before_ms: int) -> None:
     forget(connection, before_ms=before_ms)
+    fold_forgotten(connection, state=CLOSED, before_ms=before_ms)
     connection.execute(_OLD_LEASES, {"before_ms": before_ms})
     connection.execute(_GONE, {"before_ms": before_ms})

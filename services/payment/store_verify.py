@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, case, func, or_, select, tuple_
 
+from services.payment.caps.store_keeping import wrong_use
 from services.payment.ledger import Draft, Posting
 from services.payment.store_engine import Reader
 from services.payment.store_leases import OPEN
@@ -254,6 +255,10 @@ def _overdrawn(connection: Connection, *, count_max: int) -> list[Discrepancy]:
     return _unequal(connection, "constraint", query)
 
 
+def _wrong_caps(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return [Discrepancy("cap", *row) for row in wrong_use(connection, count_max=count_max)]
+
+
 def _totals(connection: Connection) -> Totals:
     charged, written_off = connection.execute(
         select(func.sum(charges.c.charged_nusd), func.sum(charges.c.writeoff_nusd))
@@ -309,4 +314,5 @@ _CHECKS: Final[tuple[Callable[..., list[Discrepancy]], ...]] = (
     _unposted_charges,
     _wrong_refunds,
     _overdrawn,
+    _wrong_caps,
 )

@@ -415,16 +415,20 @@ class LeaseRecall(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    HOLDS_EPISODES_SINGLY_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """The account."""
+    holds_episodes_singly: _builtins.bool
+    """Whether requests of its episodes need a lease each from now on."""
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
+        holds_episodes_singly: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "holds_episodes_singly", b"holds_episodes_singly"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

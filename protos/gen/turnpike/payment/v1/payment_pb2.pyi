@@ -31,6 +31,7 @@ class LeaseCreditRequest(_message.Message):
     WANT_NUSD_FIELD_NUMBER: _builtins.int
     HOLDER_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EPISODE_ID_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that pays. Required."""
     key_id: _builtins.str
@@ -43,6 +44,8 @@ class LeaseCreditRequest(_message.Message):
     """Names the gateway worker that asks."""
     request_id: _builtins.str
     """Makes retries safe: a repeat returns the first lease. UUID. Required."""
+    episode_id: _builtins.str
+    """Episode that the lease is for; where episodes are held singly, exactly what is needed is granted."""
     def __init__(
         self,
         *,
@@ -52,10 +55,11 @@ class LeaseCreditRequest(_message.Message):
         want_nusd: _builtins.int = ...,
         holder_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        episode_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "holder_id", b"holder_id", "key_id", b"key_id", "need_nusd", b"need_nusd", "request_id", b"request_id", "want_nusd", b"want_nusd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "episode_id", b"episode_id", "holder_id", b"holder_id", "key_id", b"key_id", "need_nusd", b"need_nusd", "request_id", b"request_id", "want_nusd", b"want_nusd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -70,10 +74,13 @@ class LeaseCreditResponse(_message.Message):
     LEASE_ID_FIELD_NUMBER: _builtins.int
     GRANTED_NUSD_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    HOLDS_EPISODES_SINGLY_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """UUID."""
     granted_nusd: _builtins.int
     """Nano-USD granted."""
+    holds_episodes_singly: _builtins.bool
+    """Whether requests of an episode need a lease each, which names the episode."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How long draws may be made; the holder counts from before it asked."""
@@ -84,10 +91,11 @@ class LeaseCreditResponse(_message.Message):
         lease_id: _builtins.str = ...,
         granted_nusd: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
+        holds_episodes_singly: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "granted_nusd", b"granted_nusd", "lease_id", b"lease_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "granted_nusd", b"granted_nusd", "holds_episodes_singly", b"holds_episodes_singly", "lease_id", b"lease_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -394,7 +402,7 @@ class Finding(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     check: _builtins.str
-    """What was checked: zero_sum, chain, projection, lease, usage, constraint."""
+    """What was checked: zero_sum, chain, projection, lease, usage, constraint, cap."""
     subject: _builtins.str
     """The row it names: a sequence number, account, lease or event id."""
     detail: _builtins.str
