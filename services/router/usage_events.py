@@ -45,7 +45,11 @@ def encode_batch(
 
 def price_of(event: UsageEvent) -> PriceRow:
     """Return the price row that the event carries."""
-    price = event.price
+    return price_row(event.price)
+
+
+def price_row(price: usage_pb2.Price) -> PriceRow:
+    """Return a price row that was written."""
     return PriceRow(
         price.price_id,
         price.input_pusd_per_token,
@@ -90,10 +94,24 @@ def settle(
         )
     else:
         event.charge_nusd = 0
+    if event.HasField("supply") and outcome != UsageEvent.OUTCOME_REFUSED:
+        set_cost(event)
     if units and not price.unit:
         event.usage.unit_count = 0
     if outcome == UsageEvent.OUTCOME_INVALID_OUTPUT:
         event.refund_nusd = event.charge_nusd
+
+
+def set_cost(event: UsageEvent) -> None:
+    """Note what the use in an event cost by the cost row it carries, if it carries one."""
+    supply, usage = event.supply, event.usage
+    if supply.HasField("cost"):
+        supply.cost_nusd = charge_nusd(
+            price_row(supply.cost),
+            prompt_tokens=usage.prompt_token_count,
+            completion_tokens=usage.completion_token_count,
+            units=usage.unit_count,
+        )
 
 
 def recover(records: Iterable[bytes], *, now_unix_ms: int) -> list[UsageEvent]:
