@@ -21,6 +21,7 @@ SERVICES: Final = {
 BESIDE: Final = {
     "provider_keys": ("router", "turnpike.router.v1.ProviderKeysService"),
     "caps": ("payment", "turnpike.payment.v1.CapsService"),
+    "suppliers": ("payment", "turnpike.payment.v1.SuppliersService"),
 }
 """Further services, by what they are about: whose room serves them, and their names."""
 

@@ -18,12 +18,15 @@ from services.payment.ledger import (
     Kind,
     Split,
     available,
+    balanced,
     capture,
     charges_hash,
     give_back,
     split_charge,
 )
-from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent
+from services.payment.promos.marks import spend
+from services.payment.suppliers.earnings import Earning, earning, earnings_draft
+from turnpike.events.v1.events_pb2 import Supply, UsageBatch, UsageEvent
 
 AMOUNT_NUSD_MAX: Final = 1_000_000_000_000_000
 ID_LENGTH_MAX: Final = 200
@@ -55,6 +58,7 @@ class Claim(NamedTuple):
     hold_nusd: int
     charge_nusd: int
     refund_nusd: int
+    supply: Supply
 
 
 _read_claim: Final = attrgetter(*Claim._fields)
@@ -145,13 +149,14 @@ class Uncapped:
 class Known:
     """What is stored about a batch's events: settled outcomes, leases, balances to spend.
 
-    Balances are by ledger account. The plan changes all of it as it goes.
+    Balances are by ledger account, `gifts` by customer. The plan changes all but those as it goes.
     """
 
     settled: set[str]
     leases: dict[str, LeaseState]
     available: dict[str, int]
     beside: Beside = field(default_factory=Uncapped)
+    gifts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +174,16 @@ class Plan:
     """What to write; `posted` pairs drafts with their charges, `free` are those that cost nothing.
 
     `refunded` pairs drafts with their refunds; one without a draft gives back nothing that was
-    paid. `holds` are by request id.
+    paid. `earned` is owed to others, by one draft. `holds` are by request id, `spent` gifts by
+    account.
     """
 
     posted: list[tuple[Draft, list[Charge]]] = field(default_factory=list)
     free: list[Charge] = field(default_factory=list)
     refunded: list[tuple[Draft | None, list[Refund]]] = field(default_factory=list)
+    earned: list[Earning] = field(default_factory=list)
+    earned_draft: Draft | None = None
+    spent: dict[str, int] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
     drawn_leases: dict[str, LeaseState] = field(default_factory=dict)
     watermarks: dict[str, int] = field(default_factory=dict)
@@ -238,6 +247,7 @@ def plan_batch(
         planner.take(parcel, claims)
     planner.plan.posted = list(planner.drafts(reference))
     planner.plan.refunded = list(planner.refund_drafts(reference))
+    planner.plan.earned_draft = earnings_draft(planner.plan.earned, reference, now_ms)
     return planner.plan
 
 
@@ -253,22 +263,25 @@ class _Planner:
 
     def take(self, parcel: Parcel, claims: Sequence[Claim]) -> None:
         if parcel.batch is None:
-            self._bury(parcel.stream_seq, BATCH_POSITION, "unreadable batch", parcel.data)
+            self._bury(parcel, BATCH_POSITION, "unreadable batch")
             return
         if parcel.batch.router_id:
             self.plan.watermarks[parcel.batch.router_id] = parcel.batch.watermark_unix_ms
         for position, claim in enumerate(claims):
             flaw = flaw_of(claim)
             if flaw is not None:
-                data = parcel.batch.events[position].SerializeToString()
-                self._bury(parcel.stream_seq, position, flaw, data)
+                self._bury(parcel, position, flaw)
             elif claim.kind == _OUTCOME:
-                self._settle(claim, parcel.stream_seq)
+                charge = self._settle(claim, parcel.stream_seq)
+                if charge is not None and claim.supply.provider:
+                    self._earn(claim, charge, parcel, position)
             else:
                 self._name_hold(claim)
 
-    def _bury(self, stream_seq: int, position: int, reason: str, data: bytes) -> None:
-        self.plan.dead_letters.append(DeadLetter(stream_seq, position, reason, data))
+    def _bury(self, parcel: Parcel, position: int, reason: str) -> None:
+        batch = parcel.batch
+        data = parcel.data if batch is None else batch.events[position].SerializeToString()
+        self.plan.dead_letters.append(DeadLetter(parcel.stream_seq, position, reason, data))
 
     def _name_hold(self, claim: Claim) -> None:
         request_id, lease_id = claim.request_id, claim.lease_id
@@ -280,17 +293,17 @@ class _Planner:
         hold = Hold(request_id, lease_id, claim.hold_nusd, self._expires_at_ms)
         self.plan.holds[request_id] = hold
 
-    def _settle(self, claim: Claim, stream_seq: int) -> None:
+    def _settle(self, claim: Claim, stream_seq: int) -> Charge | None:
         # fmt: off
         (
             _, event_id, request_id, account_id, key_id, lease_id, model_id, deployment,
-            hold_nusd, charge_nusd, refund_nusd,
+            hold_nusd, charge_nusd, refund_nusd, _,
         ) = claim
         # fmt: on
         plan, settled = self.plan, self._known.settled
         if event_id in settled:
             plan.duplicate_count += 1
-            return
+            return None
         settled.add(event_id)
         if plan.holds:
             plan.holds.pop(request_id, None)
@@ -314,9 +327,19 @@ class _Planner:
         )
         # fmt: on
         charges = self._bills[account_id] if charge_nusd else plan.free
-        charges.append(tuple.__new__(Charge, fields))
+        charge = tuple.__new__(Charge, fields)
+        charges.append(charge)
         if refund_nusd:
             self._refund(claim, charged_nusd, stream_seq, is_of_lease=lease is not None)
+        return charge
+
+    def _earn(self, claim: Claim, charge: Charge, parcel: Parcel, position: int) -> None:
+        """Note what others are owed; terms that cannot be booked do not hold up the charge."""
+        found = earning(charge, claim.supply, claim.refund_nusd, self._now_ms)
+        if isinstance(found, Earning):
+            self.plan.earned.append(found)
+        else:
+            self._bury(parcel, position, found)
 
     def _refund(
         self, claim: Claim, charged_nusd: int, stream_seq: int, *, is_of_lease: bool
@@ -379,6 +402,11 @@ class _Planner:
             )
             detail = charges_hash(map(_hashed, charges))
             postings = capture(account_id, total)
+            if gift_nusd := self._known.gifts.get(account_id, 0):
+                refunded_nusd = sum(r.refunded_nusd for r in self._refunds.get(account_id, ()))
+                used_nusd = min(gift_nusd, total.charged_nusd - refunded_nusd)
+                self.plan.spent[account_id] = used_nusd
+                postings = balanced(*postings, *spend(account_id, used_nusd))
             yield Draft(Kind.SETTLEMENT, reference, self._now_ms, postings, detail), charges
 
     def refund_drafts(self, reference: str) -> Iterator[tuple[Draft | None, list[Refund]]]:

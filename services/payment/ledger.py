@@ -17,6 +17,8 @@ INVALID_OUTPUT: Final = "invalid_output"
 """Why a charge is given back: the answer broke the constraint it was asked for."""
 GENESIS_HASH: Final = bytes(32)
 ACCOUNT_ID_LENGTH_MAX: Final = 128
+DEBTS: Final = "customer:%:debt"
+"""SQL pattern of the ledger accounts of what customers owe."""
 _CUSTOMER: Final = "customer:"
 _REFUND: Final = "refund:"
 
@@ -30,6 +32,8 @@ class Kind(StrEnum):
     SETTLEMENT = "settlement"
     REFUND = "refund"
     EXPIRY = "expiry"
+    EARNING = "earning"
+    PAYOUT = "payout"
 
 
 def available(account_id: str) -> str:

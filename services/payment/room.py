@@ -22,10 +22,13 @@ from services.payment.settings import PaymentSettings
 from services.payment.settlement import Settlement
 from services.payment.store import PaymentStore
 from services.payment.store_engine import open_transactions
+from services.payment.suppliers.servicer import SuppliersServicer
+from services.payment.suppliers.store import SuppliersStore
 from services.payment.sweeper import Sweeper
 from services.payment.verify import Verifier
 from turnpike.payment.v1.caps_pb2_grpc import add_CapsServiceServicer_to_server
 from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
+from turnpike.payment.v1.suppliers_pb2_grpc import add_SuppliersServiceServicer_to_server
 
 if TYPE_CHECKING:
     from turnpike.metering.v1.metering_pb2_grpc import MeteringServiceAsyncStub
@@ -39,11 +42,13 @@ class PaymentServicers:
 
     ledger: PaymentServicer
     caps: CapsServicer
+    suppliers: SuppliersServicer
 
     def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
         """Add every service to a server."""
         add_PaymentServiceServicer_to_server(self.ledger, server)
         add_CapsServiceServicer_to_server(self.caps, server)
+        add_SuppliersServiceServicer_to_server(self.suppliers, server)
 
 
 @asynccontextmanager
@@ -76,4 +81,5 @@ async def open_payment(
                     settings=settings,
                 ),
                 caps=CapsServicer(caps, Budgets(caps, leases)),
+                suppliers=SuppliersServicer(SuppliersStore(transactions, clock=clock)),
             )

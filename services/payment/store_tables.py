@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -97,6 +98,18 @@ balances: Final = Table(
     CheckConstraint(
         "balance_nusd <= 0 OR ledger_account NOT LIKE 'customer\\:%\\:debt'",
         name="balances_debt_is_owed",
+    ),
+    CheckConstraint(
+        "balance_nusd >= 0 OR NOT (ledger_account LIKE 'supplier\\:%\\:earned'"
+        " OR ledger_account LIKE 'provider_payable\\:%'"
+        " OR ledger_account LIKE 'customer\\:%\\:promo')",
+        name="balances_owed_or_given",
+    ),
+    Index(
+        "balances_below_zero",
+        "balance_nusd",
+        sqlite_where=text("balance_nusd < 0"),
+        postgresql_where=text("balance_nusd < 0"),
     ),
 )
 

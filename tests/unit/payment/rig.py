@@ -10,6 +10,7 @@ from kit.db import Database, open_database, upgrade
 from services.payment.batch import Parcel
 from services.payment.caps.store import CapStore, Changed, Wish, cap_name
 from services.payment.caps.windows import CapName, Scope, Window
+from services.payment.promos.store import PromoTerms
 from services.payment.room import MIGRATIONS
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import USAGE
@@ -19,9 +20,10 @@ from services.payment.store_leases import Grant, LeaseTerms
 from services.payment.store_settlement import Applied
 from services.payment.store_tables import METADATA
 from services.payment.verify import Verifier
-from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent
+from turnpike.events.v1.events_pb2 import Supply, UsageBatch, UsageEvent
 from turnpike.metering.v1 import metering_pb2
 from turnpike.payment.v1 import payment_pb2 as pb
+from turnpike.type.v1.usage_pb2 import Price
 
 ROUTER = "router-1"
 
@@ -86,6 +88,13 @@ class Rig:
             source="manual",
             request_id=self.new_id(),
         )
+
+    async def give(
+        self, account_id: str, amount_nusd: int, *, ends_at_unix_ms: int = 0
+    ) -> dict[str, int]:
+        """Give promotional credit."""
+        terms = PromoTerms(account_id, amount_nusd, ends_at_unix_ms, self.new_id())
+        return await self.store.give(terms)
 
     async def lease(self, account_id: str, need_nusd: int, want_nusd: int = 0) -> tuple[str, int]:
         """Lease, and fail the test when there is a shortage."""
@@ -236,3 +245,19 @@ def episode_cap(episode_id: str, account_id: str = "a") -> CapName:
 def key_budget(key_id: str = "key", account_id: str = "a") -> CapName:
     """Return the name of the budget that a key gives each of its episodes."""
     return cap_name(account_id, Scope.KEY_EPISODE, key_id, Window.TOTAL)
+
+
+def shared(event: UsageEvent, supplier_id: str = "acme", *, fee_bps: int = 1_000) -> UsageEvent:
+    """Return an outcome of which a supplier earns a share."""
+    event.model_id = "model"
+    event.supply.CopyFrom(Supply(supplier_id=supplier_id, provider="lent", fee_bps=fee_bps))
+    return event
+
+
+def costly(event: UsageEvent, cost_nusd: int, *, supplier_id: str = "") -> UsageEvent:
+    """Return an outcome that costs something at a provider, or of a supplier with a price."""
+    event.model_id = "model"
+    terms = Supply(supplier_id=supplier_id, provider="bought", cost=Price(price_id="c"))
+    terms.cost_nusd = cost_nusd
+    event.supply.CopyFrom(terms)
+    return event
