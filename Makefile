@@ -114,6 +114,7 @@ bench-micro: .venv/.dev-installed triton ## What a token from a real Triton cost
 	$(BIN)/python bench/triton.py
 	$(BIN)/python bench/cancel.py
 	$(BIN)/python bench/ledger.py
+	$(BIN)/python bench/settlement.py
 	$(BIN)/python bench/routing.py
 	$(BIN)/python bench/translated.py
 	$(BIN)/python bench/voucher.py

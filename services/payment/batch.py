@@ -26,7 +26,7 @@ from services.payment.ledger import (
 )
 from services.payment.promos.marks import spend
 from services.payment.suppliers.earnings import Earning, earning, earnings_draft
-from turnpike.events.v1.events_pb2 import Supply, UsageBatch, UsageEvent
+from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent
 
 AMOUNT_NUSD_MAX: Final = 1_000_000_000_000_000
 ID_LENGTH_MAX: Final = 200
@@ -58,10 +58,10 @@ class Claim(NamedTuple):
     hold_nusd: int
     charge_nusd: int
     refund_nusd: int
-    supply: Supply
+    supplied_by: str
 
 
-_read_claim: Final = attrgetter(*Claim._fields)
+_read_claim: Final = attrgetter(*Claim._fields[:-1], "supply.provider")
 
 
 class Charge(NamedTuple):
@@ -273,8 +273,8 @@ class _Planner:
                 self._bury(parcel, position, flaw)
             elif claim.kind == _OUTCOME:
                 charge = self._settle(claim, parcel.stream_seq)
-                if charge is not None and claim.supply.provider:
-                    self._earn(claim, charge, parcel, position)
+                if claim.supplied_by and charge is not None:
+                    self._earn(charge, parcel.batch.events[position], parcel, position)
             else:
                 self._name_hold(claim)
 
@@ -333,9 +333,9 @@ class _Planner:
             self._refund(claim, charged_nusd, stream_seq, is_of_lease=lease is not None)
         return charge
 
-    def _earn(self, claim: Claim, charge: Charge, parcel: Parcel, position: int) -> None:
+    def _earn(self, charge: Charge, event: UsageEvent, parcel: Parcel, position: int) -> None:
         """Note what others are owed; terms that cannot be booked do not hold up the charge."""
-        found = earning(charge, claim.supply, claim.refund_nusd, self._now_ms)
+        found = earning(charge, event.supply, event.refund_nusd, self._now_ms)
         if isinstance(found, Earning):
             self.plan.earned.append(found)
         else:

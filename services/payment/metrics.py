@@ -23,8 +23,8 @@ def watch(registry: CollectorRegistry, *, settlement: Settlement, sweeper: Sweep
         _loss(registry, f"turnpike_payment_{name}", says, settlement.losses, field)
     for field, name, says in (
         ("open_lease_count", "open_leases", "Credit leases that are open."),
-        ("writeoff_nusd", "written_off_nusd", "All that the books hold as written off, nano-USD."),
-        ("debtor_count", "debtors", "Accounts that owe something."),
+        ("writeoff_nusd", "lost_nusd", "All that the books hold as written off, nano-USD."),
+        ("debtor_count", "debtor_accounts", "Accounts that owe something."),
         ("debt_nusd", "debt_nusd", "What accounts owe, nano-USD."),
     ):
         _level(

@@ -77,7 +77,8 @@ def settle(
 ) -> None:
     """Turn an intent into its outcome: fill in usage, charge and id; `price` is the event's.
 
-    Nothing was delivered when no completion token and no unit was, and then nothing is charged.
+    Nothing was delivered when no completion token and no unit was, and then nothing is charged; a
+    prompt that the upstream has counted costs the owner all the same.
     What an answer that broke its constraint costs is charged and given back.
     """
     event.event_id = f"{event.request_id}:outcome"
@@ -85,7 +86,8 @@ def settle(
     event.outcome = outcome
     event.usage.CopyFrom(usage)
     completion_tokens, units = usage.completion_token_count, usage.unit_count
-    if completion_tokens > 0 or units > 0 or outcome in _ENDED:
+    is_answered = completion_tokens > 0 or units > 0 or outcome in _ENDED
+    if is_answered:
         event.charge_nusd = charge_nusd(
             price,
             prompt_tokens=usage.prompt_token_count,
@@ -94,7 +96,7 @@ def settle(
         )
     else:
         event.charge_nusd = 0
-    if event.HasField("supply") and outcome != UsageEvent.OUTCOME_REFUSED:
+    if event.HasField("supply") and (is_answered or usage.prompt_token_count):
         set_cost(event)
     if units and not price.unit:
         event.usage.unit_count = 0
