@@ -1,5 +1,6 @@
 """What usage events say of those who are owed for an answer, whatever becomes of the request."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.unit.router.scripted import (
     COST,
     PRICE,
     SUPPLIES,
+    Step,
     content,
     finish,
     open_rig,
@@ -117,7 +119,7 @@ async def test_who_brings_a_key_pays_the_provider_and_nobody_is_owed(tmp_path: P
 
 async def test_call_that_was_given_up_says_what_it_cost_the_operator(tmp_path: Path) -> None:
     slow = hedged.slow(content("late"), finish())
-    scripts = {"a-cost": slow, "b": hedged.QUICK}
+    scripts: dict[str, Sequence[Step]] = {"a-cost": slow, "b": hedged.QUICK}
 
     async with hedged.ready(tmp_path, scripts) as rig:
         await hedged.read(rig)
