@@ -7,7 +7,7 @@ row says; a provider is owed its cost, whatever the customer paid. Amounts are n
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from services.payment.ledger import REVENUE, Draft, Kind, Posting, balanced
@@ -39,12 +39,6 @@ class Earning(NamedTuple):
     owed_nusd: int
     stream_seq: int
     unix_ms: int
-
-    def postings(self) -> tuple[Posting, Posting]:
-        """Return who bears it and who is owed it."""
-        bearer = REVENUE if self.fee_bps is not None else cost(self.provider)
-        payee = earned(self.supplier_id) if self.supplier_id else payable(self.provider)
-        return Posting(bearer, -self.owed_nusd), Posting(payee, self.owed_nusd)
 
 
 def earned(supplier_id: str) -> str:
@@ -90,11 +84,12 @@ def is_supplier_id(text: str) -> bool:
 
 def flaw_of(supply: events_pb2.Supply) -> str | None:
     """Return why the terms of an event cannot be booked, None when they can."""
+    supplier_id = supply.supplier_id
     if not _is_provider(supply.provider):
         return "supply.provider is not printable or too long"
-    if supply.supplier_id and not is_supplier_id(supply.supplier_id):
+    if supplier_id and not is_supplier_id(supplier_id):
         return "supply.supplier_id is none"
-    if not (supply.supplier_id or supply.HasField("cost")):
+    if not (supplier_id or supply.HasField("cost")):
         return "supply has neither a supplier nor a cost"
     if not (0 <= supply.fee_bps <= _WHOLE_BPS and 0 <= supply.cost_nusd <= COST_NUSD_MAX):
         return "supply has an amount that is out of range"
@@ -164,36 +159,39 @@ def earnings_draft(rows: Sequence[Earning], reference: str, now_ms: int) -> Draf
     owed = [row for row in rows if row.owed_nusd]
     if not owed:
         return None
-    sums: defaultdict[str, int] = defaultdict(int)
-    for row in owed:
-        for posting in row.postings():
-            sums[posting.ledger_account] += posting.amount_nusd
-    postings = balanced(*(Posting(name, amount) for name, amount in sums.items()))
-    detail = earnings_hash(row._asdict() for row in owed)
-    return Draft(Kind.EARNING, reference, now_ms, postings, detail)
+    detail = earnings_hash(row[:HASHED_COUNT] for row in owed)
+    return Draft(Kind.EARNING, reference, now_ms, earnings_postings(owed), detail)
 
 
-def earnings_hash(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return the hash over everything an earning was computed from and came to, in any order."""
-    parts = sorted(_framed(row) for row in rows)
-    return hashlib.sha256(b"".join(parts)).digest()
+def earnings_postings(rows: Iterable[Earning]) -> tuple[Posting, ...]:
+    """Return who bears and who is owed what earnings come to."""
+    sums: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
+    for _, supplier_id, provider, _, _, _, fee_bps, owed, _, _ in rows:
+        sums[supplier_id, provider, fee_bps is None] += owed
+    lines: list[Posting] = []
+    for (supplier_id, provider, is_cost), owed in sums.items():
+        payee = earned(supplier_id) if supplier_id else payable(provider)
+        lines += (
+            Posting(cost(provider) if is_cost else REVENUE, -owed),
+            Posting(payee, owed),
+        )
+    return balanced(*lines)
 
 
-_HASHED: Final = (
-    "event_id",
-    "supplier_id",
-    "provider",
-    "model_id",
-    "paid_nusd",
-    "cost_nusd",
-    "fee_bps",
-    "owed_nusd",
-)
+HASHED_COUNT: Final = 8
+"""How many of an earning's fields its hash covers: all it was computed from and came to."""
 
 
-def _framed(row: Mapping[str, Any]) -> bytes:
-    fields = ["" if row[name] is None else str(row[name]) for name in _HASHED]
-    return b"".join(b"%d:%b" % (len(part), part) for part in (text.encode() for text in fields))
+def earnings_hash(rows: Iterable[tuple[Any, ...]]) -> bytes:
+    """Return the hash over the first `HASHED_COUNT` fields of earnings, in any order of rows."""
+    # Names are framed by their length; figures need no frame, as they hold no comma.
+    parts = [
+        f"{len(event)}:{event}{len(who)}:{who}{len(by)}:{by}{len(model)}:{model}"
+        f"{paid},{cost},{fee},{owed};"
+        for event, who, by, model, paid, cost, fee, owed in rows
+    ]
+    parts.sort()
+    return hashlib.sha256("".join(parts).encode()).digest()
 
 
 def _is_provider(text: str) -> bool:

@@ -1,19 +1,21 @@
 """What verification recomputes of earnings and payouts; pure, over rows as they are stored."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from services.payment.ledger import Draft, Kind, Posting, balanced
 from services.payment.suppliers.earnings import (
+    HASHED_COUNT,
     Earning,
     earnings_hash,
+    earnings_postings,
     owed_nusd,
     payee_account,
     payouts,
 )
 
+_EARNED: Final = Earning._fields[:HASHED_COUNT]
 _HASHED: Final = ("payout_id", "payee_id", "amount_nusd", "rail", "reference")
 
 
@@ -29,7 +31,8 @@ def earning_flaws(draft: Draft, rows: Sequence[Mapping[str, Any]]) -> Iterator[s
         if expected.get(name, 0) != found.get(name, 0):
             amounts = f"{expected.get(name, 0)} nUSD for {name}, found {found.get(name, 0)}"
             yield f"Expected earnings of {amounts}."
-    if earnings_hash(rows) != draft.detail_hash:
+    hashed = (tuple(row[name] for name in _EARNED) for row in rows)
+    if earnings_hash(hashed) != draft.detail_hash:
         yield "The earnings are not those that were posted."
 
 
@@ -94,9 +97,5 @@ def payout_flaws(draft: Draft, rows: Sequence[Mapping[str, Any]]) -> Iterator[st
 
 
 def _owed(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    sums: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        fields = {name: row[name] for name in Earning._fields}
-        for posting in Earning(**fields).postings():
-            sums[posting.ledger_account] += posting.amount_nusd
-    return {name: amount for name, amount in sums.items() if amount}
+    found = (Earning(**{name: row[name] for name in Earning._fields}) for row in rows)
+    return {line.ledger_account: line.amount_nusd for line in earnings_postings(found)}

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from services.payment.batch import Known, LeaseState, Parcel, Plan, claims_of, plan_batch
 from services.payment.ledger import REVENUE, Kind
 from services.payment.suppliers.earnings import (
+    HASHED_COUNT,
+    Earning,
     cost,
     earned,
     earnings_hash,
@@ -148,17 +150,29 @@ def test_terms_with_a_flaw_are_kept_aside_and_the_charge_stands(
 
 
 def test_hash_covers_every_field_and_no_order() -> None:
-    rows = [row._asdict() for row in plan(
+    one, two = plan(
         shared(outcome("r1", "l", hold_nusd=400, charge_nusd=100)),
         costly(outcome("r2", "l", hold_nusd=400, charge_nusd=50), 7),
-    ).earned]  # fmt: skip
+    ).earned
+    rows = [one[:HASHED_COUNT], two[:HASHED_COUNT]]
     before = earnings_hash(rows)
 
     assert before == earnings_hash(reversed(rows))
-    for name in ("event_id", "supplier_id", "provider", "model_id", "paid_nusd", "cost_nusd",
-                 "fee_bps", "owed_nusd"):  # fmt: skip
-        assert before != earnings_hash([{**rows[0], name: 12_345}, rows[1]])
-    assert before != earnings_hash([{**rows[0], "fee_bps": None}, rows[1]])
+    for name in Earning._fields[:HASHED_COUNT]:
+        other = 12_345 if name.endswith(("nusd", "bps")) else "other"
+        changed = Earning(**{**one._asdict(), name: other})
+        assert before != earnings_hash([changed[:HASHED_COUNT], rows[1]]), name
+    unfixed = one._replace(fee_bps=None)
+    assert before != earnings_hash([unfixed[:HASHED_COUNT], rows[1]])
+
+
+@given(names=st.lists(st.text(max_size=4), min_size=8, max_size=8))
+def test_hash_tells_where_one_name_ends_and_the_next_begins(names: list[str]) -> None:
+    one, two = tuple(names[:4]), tuple(names[4:])
+
+    is_equal = earnings_hash([(*one, 1, 2, 3, 4)]) == earnings_hash([(*two, 1, 2, 3, 4)])
+
+    assert (one == two) == is_equal
 
 
 @pytest.mark.parametrize(
