@@ -6,11 +6,12 @@ the balance. Orders that differ from the router's own (redelivery) lead to the s
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
+from services.payment.caps.beside import Beside, Uncapped, within
 from services.payment.ledger import (
     ACCOUNT_ID_LENGTH_MAX,
     INVALID_OUTPUT,
@@ -22,6 +23,7 @@ from services.payment.ledger import (
     capture,
     charges_hash,
     give_back,
+    refund_fields,
     split_charge,
 )
 from services.payment.promos.marks import spend
@@ -122,27 +124,6 @@ class LeaseState:
     def left_nusd(self) -> int:
         """What it still holds."""
         return self.granted_nusd - self.captured_nusd - self.released_nusd
-
-
-class Beside(Protocol):
-    """What is charged and refunded beside leases, as spend caps see it; nano-USD."""
-
-    def take(self, claim: Claim, amount_nusd: int, *, is_of_lease: bool) -> int:
-        """Return how much of a late charge there is room for, and count it."""
-
-    def give_back(self, claim: Claim, amount_nusd: int) -> None:
-        """Take a refund off what the claim's lease used."""
-
-
-class Uncapped:
-    """Room for everything."""
-
-    def take(self, claim: Claim, amount_nusd: int, *, is_of_lease: bool) -> int:
-        """Return the amount."""
-        return amount_nusd
-
-    def give_back(self, claim: Claim, amount_nusd: int) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +355,7 @@ class _Planner:
             lease.captured_nusd += split.from_held_nusd
             self.plan.drawn_leases[claim.lease_id] = lease
         if split.from_available_nusd:
-            split = self._within_caps(claim, split, is_of_lease=lease is not None)
+            split = within(self._known.beside, claim, split, is_of_lease=lease is not None)
             self._known.available[purse] -= split.from_available_nusd
             self._from_available[claim.account_id] += split.from_available_nusd
         is_late = split.from_available_nusd > 0 or (
@@ -382,14 +363,6 @@ class _Planner:
         )
         self.plan.late_count += is_late
         return split.charged_nusd, split.writeoff_nusd, int(is_late)
-
-    def _within_caps(self, claim: Claim, split: Split, *, is_of_lease: bool) -> Split:
-        """Write off what the balance could pay and a cap does not let through."""
-        asked = split.from_available_nusd
-        taken = self._known.beside.take(claim, asked, is_of_lease=is_of_lease)
-        return split._replace(
-            from_available_nusd=taken, writeoff_nusd=split.writeoff_nusd + asked - taken
-        )
 
     def drafts(self, reference: str) -> Iterator[tuple[Draft, list[Charge]]]:
         """Yield one transaction for each account that is charged, with its charges."""
@@ -423,14 +396,3 @@ class _Planner:
                 postings = give_back(account_id, total_nusd, reason=INVALID_OUTPUT)
                 detail = charges_hash(refund_fields(refund._asdict()) for refund in paid)
                 yield Draft(Kind.REFUND, reference, self._now_ms, postings, detail), paid
-
-
-def charge_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
-    """Return what a transaction's detail hash covers of a charge."""
-    return row["event_id"], row["charge_nusd"], row["charged_nusd"], row["writeoff_nusd"]
-
-
-def refund_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
-    """Return what a transaction's detail hash covers of a refund."""
-    refund_nusd, refunded_nusd = row["refund_nusd"], row["refunded_nusd"]
-    return row["event_id"], refund_nusd, refunded_nusd, refund_nusd - refunded_nusd

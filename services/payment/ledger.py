@@ -6,10 +6,10 @@ a negative balance. Amounts are nano-USD.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 REVENUE: Final = "revenue"
 WRITEOFF: Final = "writeoff"
@@ -224,6 +224,17 @@ def charges_hash(rows: Iterable[tuple[str, int, int, int]]) -> bytes:
         head = f"{len(event_id.encode())}:{event_id}"
         parts.append(f"{head}{len(one)}:{one}{len(two)}:{two}{len(three)}:{three}")
     return hashlib.sha256("".join(parts).encode()).digest()
+
+
+def charge_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Return what a transaction's detail hash covers of a charge."""
+    return row["event_id"], row["charge_nusd"], row["charged_nusd"], row["writeoff_nusd"]
+
+
+def refund_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Return what a transaction's detail hash covers of a refund."""
+    refund_nusd, refunded_nusd = row["refund_nusd"], row["refunded_nusd"]
+    return row["event_id"], refund_nusd, refunded_nusd, refund_nusd - refunded_nusd
 
 
 def _framed(fields: Iterable[str]) -> bytes:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from kit.errors import Reason, TurnpikeError
-from services.payment.batch import charge_fields, refund_fields
 from services.payment.ledger import (
     GENESIS_HASH,
     REVENUE,
     WRITEOFF,
     Kind,
     account_hash,
+    charge_fields,
     charges_hash,
     is_refund,
+    refund_fields,
     transaction_hash,
 )
 from services.payment.settings import PaymentSettings
