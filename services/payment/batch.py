@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
+from services.payment.beside import Beside, Uncapped
 from services.payment.ledger import (
     ACCOUNT_ID_LENGTH_MAX,
     INVALID_OUTPUT,
@@ -118,27 +119,6 @@ class LeaseState:
     def left_nusd(self) -> int:
         """What it still holds."""
         return self.granted_nusd - self.captured_nusd - self.released_nusd
-
-
-class Beside(Protocol):
-    """What is charged and refunded beside leases, as spend caps see it; nano-USD."""
-
-    def take(self, claim: Claim, amount_nusd: int, *, is_of_lease: bool) -> int:
-        """Return how much of a late charge there is room for, and count it."""
-
-    def give_back(self, claim: Claim, amount_nusd: int) -> None:
-        """Take a refund off what the claim's lease used."""
-
-
-class Uncapped:
-    """Room for everything."""
-
-    def take(self, claim: Claim, amount_nusd: int, *, is_of_lease: bool) -> int:
-        """Return the amount."""
-        return amount_nusd
-
-    def give_back(self, claim: Claim, amount_nusd: int) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

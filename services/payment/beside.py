@@ -1,0 +1,27 @@
+"""The seam between settlement and spend caps: what is charged and refunded beside leases; pure."""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from services.payment.batch import Claim
+
+
+class Beside(Protocol):
+    """What is charged and refunded beside leases, as spend caps see it; nano-USD."""
+
+    def take(self, claim: "Claim", amount_nusd: int, *, is_of_lease: bool) -> int:
+        """Return how much of a late charge there is room for, and count it."""
+
+    def give_back(self, claim: "Claim", amount_nusd: int) -> None:
+        """Take a refund off what the claim's lease used."""
+
+
+class Uncapped:
+    """Room for everything."""
+
+    def take(self, claim: "Claim", amount_nusd: int, *, is_of_lease: bool) -> int:
+        """Return the amount."""
+        return amount_nusd
+
+    def give_back(self, claim: "Claim", amount_nusd: int) -> None:
+        """Do nothing."""
