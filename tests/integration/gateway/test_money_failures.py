@@ -77,7 +77,9 @@ async def _upstreams() -> AsyncIterator[tuple[OpenAiUpstream, OpenAiUpstream]]:
         yield main, spare
 
 
-async def cap(site: Site, key: Key, limit_nusd: int, scope: caps_pb2.CapName.Scope) -> None:
+async def cap(
+    site: Site, key: Key, limit_nusd: int, scope: caps_pb2.CapName.Scope.ValueType
+) -> None:
     of_account = scope == caps_pb2.CapName.SCOPE_ACCOUNT
     name = caps_pb2.CapName(
         account_id=key.account_id,

@@ -190,6 +190,6 @@ class Spending(RuleBasedStateMachine):
 
 def test_no_cap_is_used_above_its_limit_and_use_is_what_leases_say(migrated: Path) -> None:
     Spending.migrated = migrated
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Spending, settings=settings(max_examples=20, stateful_step_count=35, deadline=None)
     )

@@ -21,8 +21,9 @@ from services.payment.caps.windows import (
 _MOMENTS = st.integers(0, END_OF_TIME_MS - 80 * DAY_MS)
 
 
-def at(*parts: int) -> int:
-    return int(datetime(*parts, tzinfo=UTC).timestamp() * 1000)
+def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
 
 
 @pytest.mark.parametrize(
