@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, Field
 
-from services.payment.mpp.settings import MppSettings
 from services.payment.caps.settings import CapsSettings
+from services.payment.mpp.settings import MppSettings
 
 
 class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
