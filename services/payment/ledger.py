@@ -30,6 +30,9 @@ class Kind(StrEnum):
     SETTLEMENT = "settlement"
     REFUND = "refund"
     EXPIRY = "expiry"
+    VOUCHER = "voucher"
+    TRANSFER = "transfer"
+    CHAIN = "chain"
 
 
 def available(account_id: str) -> str:
