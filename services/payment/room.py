@@ -1,6 +1,6 @@
 """Opens this room."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,18 @@ from kit.tasks import background
 from kit.telemetry import Telemetry
 from services.payment.leases import Leases
 from services.payment.metrics import watch
+from services.payment.mpp.servicer_off import MachineOff
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import Settlement
 from services.payment.store import PaymentStore
-from services.payment.store_engine import open_transactions
+from services.payment.store_engine import Transactions, open_transactions
 from services.payment.sweeper import Sweeper
 from services.payment.verify import Verifier
+from turnpike.payment.v1.machine_pb2_grpc import (
+    MachinePaymentServiceServicer,
+    add_MachinePaymentServiceServicer_to_server,
+)
 from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
 
 if TYPE_CHECKING:
@@ -34,10 +39,12 @@ class PaymentServicers:
     """What the payment room serves."""
 
     ledger: PaymentServicer
+    machine: MachinePaymentServiceServicer
 
     def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
         """Add every service to a server."""
         add_PaymentServiceServicer_to_server(self.ledger, server)
+        add_MachinePaymentServiceServicer_to_server(self.machine, server)
 
 
 @asynccontextmanager
@@ -52,13 +59,15 @@ async def open_payment(
 ) -> AsyncIterator[PaymentServicers]:
     """Open the payment room on a migrated database; while it is open it settles and sweeps."""
     async with open_transactions(database, settings=settings) as transactions:
-        store = PaymentStore(transactions, settings, clock=clock, new_id=Uuid7Source().new)
+        new_id = Uuid7Source().new
+        store = PaymentStore(transactions, settings, clock=clock, new_id=new_id)
         settlement = Settlement(store, bus, settings=settings)
         sweeper = Sweeper(store, settings=settings)
         watch((telemetry or Telemetry()).registry, settlement=settlement, sweeper=sweeper)
         async with (
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),
+            _machine_payments(settings, transactions, new_id, bus, clock) as machine,
         ):
             yield PaymentServicers(
                 ledger=PaymentServicer(
@@ -67,4 +76,30 @@ async def open_payment(
                     Verifier(store, metering, settings=settings),
                     settings=settings,
                 ),
+                machine=machine,
             )
+
+
+@asynccontextmanager
+async def _machine_payments(
+    settings: PaymentSettings,
+    transactions: Transactions,
+    new_id: Callable[[int], str],
+    bus: Bus,
+    clock: Clock,
+) -> AsyncIterator[MachinePaymentServiceServicer]:
+    if not settings.mpp.is_enabled:
+        yield MachineOff()
+        return
+    # Chain, curves and HTTP client load only where machines pay.
+    from services.payment.mpp.room import open_machine_payments  # noqa: PLC0415
+
+    async with open_machine_payments(
+        settings.mpp,
+        transactions=transactions,
+        lease_s=settings.lease_s,
+        new_id=new_id,
+        bus=bus,
+        clock=clock,
+    ) as machine:
+        yield machine

@@ -45,13 +45,18 @@ class Channel:
     used_unix_ms: int = 0
     settled_unix_ms: int = 0
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether something may be bought."""
+        return self.state is ChannelState.OPEN
+
     def check_usable(self) -> None:
         """Return if something may be bought.
 
         Raises:
             PaymentError: session/channel-not-found, session/channel-finalized.
         """
-        if self.state is ChannelState.OPEN:
+        if self.is_usable:
             return
         if self.state in (ChannelState.OPENING, ChannelState.FAILED):
             raise PaymentError(Slug.CHANNEL_NOT_FOUND, "The channel is not open.")

@@ -66,13 +66,7 @@ class Closings:
         channel = await self._store.begin_closing(promise.channel_id)
         await self._wakes.tell(promise.channel_id, is_closed=True)
         try:
-            due = await self._due(promise.channel_id, channel)
-            if promise.cumulative < due:
-                raise PaymentError(
-                    Slug.VERIFICATION_FAILED,
-                    f"A close needs a voucher over {due}; {promise.cumulative} was signed.",
-                    requiredCumulative=str(due),
-                )
+            due = await self._due(promise, channel)
             tx_hash = await self._capture(channel, promise, due)
         except PaymentError:
             await self._store.reopen(promise.channel_id)
@@ -102,9 +96,7 @@ class Closings:
                 prepared = await self._chain.prepare_settle(
                     channel.descriptor, cumulative=cumulative, signature="0x" + signature.hex()
                 )
-                await self._send(
-                    prepared, SETTLE, channel.channel_id, cumulative, cumulative
-                )
+                await self._send(prepared, SETTLE, channel.channel_id, cumulative, cumulative)
         except (ChainError, PaymentError) as error:
             _log.warning("channel_not_settled", error=str(error))
 
@@ -126,8 +118,13 @@ class Closings:
         except (ChainError, PaymentError) as error:
             _log.warning("intent_not_resumed", kind=intent.kind, error=str(error))
 
-    async def _due(self, channel_id: str, channel: Channel) -> int:
-        """Wait until all is posted; return what was spent and is due in all, base units."""
+    async def _due(self, promise: Promise, channel: Channel) -> int:
+        """Wait until all is posted; return what was spent and is due in all, base units.
+
+        Raises:
+            PaymentError: verification-failed, the voucher does not cover it; payment-unavailable.
+        """
+        channel_id = promise.channel_id
         deadline_s = self._monotonic_s() + self._settings.close_wait_s
         while not await self._store.is_quiet(channel_id):
             if self._monotonic_s() >= deadline_s:
@@ -138,7 +135,14 @@ class Closings:
                 )
             await asyncio.sleep(min(self._settings.poll_s, 0.1))
         standing = await self._store.standing(account_of(channel_id))
-        return max(spent(standing.spent_nusd), channel.settled)
+        due = max(spent(standing.spent_nusd), channel.settled)
+        if promise.cumulative < due:
+            raise PaymentError(
+                Slug.VERIFICATION_FAILED,
+                f"A close needs a voucher over {due}; {promise.cumulative} was signed.",
+                requiredCumulative=str(due),
+            )
+        return due
 
     async def _capture(self, channel: Channel, promise: Promise, due: int) -> str:
         try:
@@ -149,9 +153,7 @@ class Closings:
                     capture=due,
                     signature="0x" + promise.signature.hex(),
                 )
-                await self._send(
-                    prepared, CLOSE, channel.channel_id, promise.cumulative, due
-                )
+                await self._send(prepared, CLOSE, channel.channel_id, promise.cumulative, due)
         except ChainError as error:
             _log.error("channel_close_failed", fault=error.fault, revert=error.revert)
             raise unavailable() from error

@@ -69,9 +69,7 @@ class Offers:
                 header=asking.header,
             )
             made.append(
-                issue(
-                    self._secrets[0], offer, expires_unix_s=expires_unix_s, nonce=self._nonce()
-                )
+                issue(self._secrets[0], offer, expires_unix_s=expires_unix_s, nonce=self._nonce())
             )
         return made
 

@@ -72,9 +72,7 @@ class Openings:
             ) from None
         if opened.channel_id != promise.channel_id:
             await self._store.fail_opening(promise.channel_id)
-            raise PaymentError(
-                Slug.VERIFICATION_FAILED, "The transaction opened another channel."
-            )
+            raise PaymentError(Slug.VERIFICATION_FAILED, "The transaction opened another channel.")
         return await self._store.finish_opening(promise, deposit=opened.deposit)
 
     async def resume(self, channel: Channel) -> None:
@@ -101,9 +99,7 @@ class Openings:
         if channel.state is not ChannelState.PAYER_CLOSING:
             channel.check_usable()
         try:
-            found = await self._chain.top_up(
-                "0x" + payload.transaction.hex(), payload.channel_id
-            )
+            found = await self._chain.top_up("0x" + payload.transaction.hex(), payload.channel_id)
         except ChainError as error:
             if error.fault is ChainFault.UNAVAILABLE:
                 raise unavailable() from error

@@ -94,7 +94,9 @@ class MppStore:
             )
         )
 
-    async def conclude(self, *, lease_id: str, run_id: str, charge_nusd: int) -> tuple[str, Standing]:
+    async def conclude(
+        self, *, lease_id: str, run_id: str, charge_nusd: int
+    ) -> tuple[str, Standing]:
         """Note a charge and free the rest of its lease; return account and standing.
 
         Raises:
@@ -244,12 +246,22 @@ class MppStore:
             lambda connection: store_chain.drop_transfer(connection, tx_hash)
         )
 
+    async def transfer_of(self, challenge_id: str) -> str:
+        """Return the hash of the transfer that paid for a challenge; empty when none did."""
+        return await self._transactions.read(
+            lambda connection: store_chain.transfer_of(connection, challenge_id)
+        )
+
+    async def account_of_lease(self, lease_id: str) -> str:
+        """Return the account of a lease; empty when there is none."""
+        return await self._transactions.read(
+            lambda connection: store_requests.account_of_lease(connection, lease_id)
+        )
+
     async def work(self) -> Work:
         """Return what a round on chain has to do."""
         due = Due.at(self._settings, self._now_ms())
-        return await self._transactions.read(
-            lambda connection: store_rounds.work(connection, due)
-        )
+        return await self._transactions.read(lambda connection: store_rounds.work(connection, due))
 
     async def keep_cursor(self, next_block: int) -> None:
         """Remember up to where close requests were read."""

@@ -150,9 +150,11 @@ def begin_closing(connection: Connection, channel_id: str) -> Channel:
 
 
 def reopen(connection: Connection, channel_id: str) -> None:
-    """Take a channel back that was not closed after all."""
+    """Take a channel back that was not closed after all; not one whose close is on its way."""
     Books(connection)
     channel = rows.known(connection, channel_id)
+    if connection.execute(_OPEN_INTENT, {"subject": channel_id}).first() is not None:
+        return
     if channel.state is ChannelState.CLOSING:
         state = ChannelState.PAYER_CLOSING if channel.grace_end_unix_s else ChannelState.OPEN
         rows.change(connection, channel_id, state=state.value)
@@ -162,7 +164,10 @@ def is_quiet(connection: Connection, channel_id: str) -> bool:
     """Return whether everything a channel bought is posted: nothing is held, nothing noted."""
     account_id = account_of(channel_id)
     name = ledger.held(account_id)
-    return stored_balances(connection, [name])[name] == 0 and rows.noted_nusd(connection, account_id) == 0
+    return (
+        stored_balances(connection, [name])[name] == 0
+        and rows.noted_nusd(connection, account_id) == 0
+    )
 
 
 def keep_intent(connection: Connection, intent: Intent, *, now_ms: int) -> None:
@@ -320,6 +325,12 @@ def drop_transfer(connection: Connection, tx_hash: str) -> None:
     """Give a transfer up that the chain refused."""
     Books(connection)
     connection.execute(_END_TRANSFER, {"hash": tx_hash, "new_state": DROPPED})
+
+
+def transfer_of(connection: Connection, challenge_id: str) -> str:
+    """Return the hash of the transfer that paid for a challenge; empty when none did."""
+    query = select(used_transfers.c.tx_hash).where(used_transfers.c.challenge_id == challenge_id)
+    return str(connection.execute(query).scalar() or "")
 
 
 def _open_intent(connection: Connection, tx_hash: str) -> Intent | None:

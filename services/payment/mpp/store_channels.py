@@ -133,9 +133,7 @@ def add(connection: Connection, channel: Channel) -> None:
 
 def change(connection: Connection, channel_id: str, **values: object) -> None:
     """Write columns of a channel."""
-    connection.execute(
-        update(channels).where(channels.c.channel_id == channel_id).values(**values)
-    )
+    connection.execute(update(channels).where(channels.c.channel_id == channel_id).values(**values))
 
 
 def keep_voucher(

@@ -229,6 +229,12 @@ def standing(connection: Connection, account_id: str) -> Standing:
     )
 
 
+def account_of_lease(connection: Connection, lease_id: str) -> str:
+    """Return the account of a lease; empty when there is none."""
+    query = select(leases.c.account_id).where(leases.c.lease_id == lease_id)
+    return str(connection.execute(query).scalar() or "")
+
+
 def _noted(connection: Connection, lease_id: str) -> int | None:
     found = connection.execute(_NOTE, {"lease": lease_id}).scalar()
     return None if found is None else int(found)
@@ -243,4 +249,3 @@ def _lack(connection: Connection, account_id: str, missing_nusd: int) -> Lack:
         accepted=accepted,
         deposit=channel.deposit if channel else 0,
     )
-

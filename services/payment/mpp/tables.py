@@ -66,6 +66,7 @@ used_transfers: Final = Table(
     Column("state", String, nullable=False),
     Column("unix_ms", BigInteger, nullable=False),
     Index("used_transfers_by_state", "state", "unix_ms"),
+    Index("used_transfers_by_challenge", "challenge_id"),
 )
 
 noted_charges: Final = Table(

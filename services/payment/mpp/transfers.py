@@ -95,9 +95,7 @@ class Transfers:
             return
         await self._store.finish_transfer(tx_hash)
 
-    def _paid(
-        self, transfers: tuple[Transfer, ...], challenge: Challenge, source: str
-    ) -> Transfer:
+    def _paid(self, transfers: tuple[Transfer, ...], challenge: Challenge, source: str) -> Transfer:
         amount = int(str(challenge.request.get("amount")))
         ours = [
             each
@@ -120,9 +118,7 @@ class Transfers:
                 raise PaymentError(
                     Slug.VERIFICATION_FAILED, "`source` is not who sent the transfer."
                 )
-        if paid.memo and not is_bound(
-            paid.memo, realm=challenge.realm, challenge_id=challenge.id
-        ):
+        if paid.memo and not is_bound(paid.memo, realm=challenge.realm, challenge_id=challenge.id):
             raise PaymentError(
                 Slug.VERIFICATION_FAILED, "The transfer's memo names another challenge."
             )

@@ -97,9 +97,7 @@ class Vouchers:
             self._paces = {
                 name: seen for name, seen in self._paces.items() if now_s - seen[-1] < 1.0
             }
-        seen = self._paces.setdefault(
-            channel, deque(maxlen=self._settings.vouchers_per_second_max)
-        )
+        seen = self._paces.setdefault(channel, deque(maxlen=self._settings.vouchers_per_second_max))
         if len(seen) == seen.maxlen and now_s - seen[0] < 1.0:
             raise PaymentError(
                 Slug.PAYMENT_UNAVAILABLE,
@@ -129,7 +127,9 @@ class Vouchers:
             raise PaymentError(Slug.CHANNEL_FINALIZED, "The channel is closed on chain.")
         grace_end_unix_s = 0
         if found.close_requested_unix_s:
-            grace_end_unix_s = channel.grace_end_unix_s or found.close_requested_unix_s + CLOSE_GRACE_S
+            grace_end_unix_s = (
+                channel.grace_end_unix_s or found.close_requested_unix_s + CLOSE_GRACE_S
+            )
         return await self._store.observe(
             channel.channel_id, deposit=found.deposit, grace_end_unix_s=grace_end_unix_s
         )
