@@ -59,7 +59,7 @@ def schemes(header: str) -> list[tuple[str, list[tuple[str, str]]]]:
         elif scheme := _SCHEME.match(header, at):
             found.append((scheme[1], []))
             at = _past(_TOKEN68, header, scheme.end())
-            if at == scheme.end():
+            if at == scheme.end() and _PARAMETER.match(header, at):
                 continue
         else:
             raise ValueError("Header is no list of challenges.")

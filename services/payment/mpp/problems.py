@@ -13,7 +13,7 @@ TYPE_PREFIX: Final = "https://paymentauth.org/problems/"
 
 
 class Slug(StrEnum):
-    """Last part of a problem type."""
+    """Last part of a problem type; `payment-forbidden` and `payment-unavailable` are our own."""
 
     PAYMENT_REQUIRED = "payment-required"
     MALFORMED_CREDENTIAL = "malformed-credential"
@@ -36,7 +36,7 @@ class Slug(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """How a refusal looks outside; a 402 also carries a fresh challenge, the others none."""
+    """How a refusal looks outside; a 402 also carries a fresh challenge."""
 
     title: str
     reason: Reason

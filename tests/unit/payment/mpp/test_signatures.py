@@ -1,7 +1,7 @@
 """Recovery takes the one form of a signature, and eth-account says who signed."""
 
 import pytest
-from eth_keys import keys
+from eth_keys.datatypes import PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ DIGESTS = st.binary(min_size=32, max_size=32)
 
 def signed(secret: int, digest: bytes) -> tuple[bytes, str]:
     """Return signature and address, lower-case."""
-    key = keys.PrivateKey(secret.to_bytes(32))
+    key = PrivateKey(secret.to_bytes(32))
     made = key.sign_msg_hash(digest)
     return made.to_bytes()[:64] + bytes((27 + made.v,)), key.public_key.to_address()
 
