@@ -87,11 +87,12 @@ test: .venv/.dev-installed triton ## Every Python tier that needs no GPU; T=path
 
 test-all: test node fuzz faults ## Everything: test, Node's clients, short fuzz, short faults
 
-tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
+%/node_modules/.package-lock.json: %/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }
-	cd tests/node && npm ci --no-audit --no-fund
+	cd $* && npm ci --no-audit --no-fund
 
-node: .venv/.dev-installed tests/node/node_modules/.package-lock.json ## The official clients for Node
+NODE_INSTALLED := tests/node/node_modules/.package-lock.json tests/node/mpp/node_modules/.package-lock.json
+node: .venv/.dev-installed $(NODE_INSTALLED) ## The official clients for Node
 	$(PYTEST) -q -n $(JOBS) -o addopts="" --import-mode=importlib tests/node
 
 fuzz: .venv/.dev-installed ## Properties, the served API and byte readers, with many more examples

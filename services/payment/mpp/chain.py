@@ -339,9 +339,12 @@ class Chain(Protocol):
     async def send(self, prepared: Prepared) -> SendOutcome:
         """Send a prepared transaction and wait for its receipt; a repeat is harmless.
 
+        Only `Reverted` and `Displaced` end it unpaid. After anything else it may still be mined:
+        send it again, or a dearer one with the same nonce, but prepare no other for the same debt.
+
         Raises:
-            ChainError: `WRONG` when the node refuses it, such as for want of a fee; `UNAVAILABLE`
-                with its hash when it may or may not have been sent.
+            ChainError: With its hash: `WRONG` when the node does not take it now, such as for want
+                of a fee; `UNAVAILABLE` when it may or may not have been sent.
         """
 
     async def outcome(self, tx_hash: str) -> Outcome:

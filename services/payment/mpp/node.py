@@ -16,6 +16,7 @@ from services.payment.mpp.tempo_abi import Log, revert_reason
 
 LOGS_MAX: Final = 10_000
 UNSUPPORTED: Final = (-32601, -32004)
+TAKEN: Final = 4
 _QUANTITY: Final = re.compile("0x[0-9a-f]{1,64}")
 _HEX: Final = re.compile("0x(?:[0-9a-f]{2})*")
 _HASH: Final = re.compile("0x[0-9a-f]{64}")

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from eth_hash.auto import keccak
-
+from services.payment.mpp.addresses import ADDRESS_BYTES, WORD_BYTES, keccak, word
 from services.payment.mpp.chain import (
     ChannelTerms,
     Closed,
@@ -22,8 +21,6 @@ from services.payment.mpp.chain import (
     Transfer,
 )
 
-WORD_BYTES: Final = 32
-ADDRESS_BYTES: Final = 20
 UINT96_MAX: Final = 2**96 - 1
 REASON_BYTES_MAX: Final = 64
 _DESCRIPTOR_WORDS: Final = 7
@@ -88,66 +85,50 @@ class Log:
     block_number: int
 
 
-def uint_word(value: int) -> bytes:
-    """Return an unsigned integer as a word; `OverflowError` when it does not fit."""
-    return value.to_bytes(WORD_BYTES, "big")
-
-
-def address_word(address: str) -> bytes:
-    """Return an address as a word."""
-    return _exactly(address, ADDRESS_BYTES).rjust(WORD_BYTES, b"\x00")
-
-
-def hash_word(text: str) -> bytes:
-    """Return 32 bytes of hex as a word."""
-    return _exactly(text, WORD_BYTES)
-
-
 def descriptor_words(channel: ChannelTerms) -> bytes:
     """Return the seven words of a channel's descriptor."""
-    return b"".join(
-        (
-            address_word(channel.payer),
-            address_word(channel.payee),
-            address_word(channel.operator),
-            address_word(channel.token),
-            hash_word(channel.salt),
-            address_word(channel.authorized_signer),
-            hash_word(channel.expiring_nonce_hash),
-        )
+    fields = (
+        channel.payer,
+        channel.payee,
+        channel.operator,
+        channel.token,
+        channel.salt,
+        channel.authorized_signer,
+        channel.expiring_nonce_hash,
     )
+    return b"".join(map(word, fields))
 
 
 def channel_id(descriptor: bytes, *, escrow: str, chain_id: int) -> str:
     """Return the id of the channel that these seven words name, hex."""
-    return "0x" + keccak(descriptor + address_word(escrow) + uint_word(chain_id)).hex()
+    return "0x" + keccak(descriptor + word(escrow) + word(chain_id)).hex()
 
 
 def settle_call(channel: ChannelTerms, *, cumulative: int, signature: str) -> bytes:
     """Return a call that pays the payee up to a voucher."""
-    head = descriptor_words(channel) + uint_word(cumulative)
+    head = descriptor_words(channel) + word(cumulative)
     return SETTLE + head + _bytes_tail(head, signature)
 
 
 def close_call(channel: ChannelTerms, *, cumulative: int, capture: int, signature: str) -> bytes:
     """Return a call that ends a channel, pays `capture` in all and the rest back."""
-    head = descriptor_words(channel) + uint_word(cumulative) + uint_word(capture)
+    head = descriptor_words(channel) + word(cumulative) + word(capture)
     return CLOSE + head + _bytes_tail(head, signature)
 
 
 def transfer_call(*, to: str, amount: int) -> bytes:
     """Return a call that transfers a token."""
-    return TRANSFER + address_word(to) + uint_word(amount)
+    return TRANSFER + word(to) + word(amount)
 
 
 def channel_state_call(channel: str) -> bytes:
     """Return a call that asks for a channel's state."""
-    return CHANNEL_STATE + hash_word(channel)
+    return CHANNEL_STATE + word(channel)
 
 
 def read_channel_state(answer: bytes) -> OnChain | None:
     """Read the answer to `channel_state_call`; None for a channel that is not there."""
-    settled, deposit, close_requested = (uint(word) for word in words(answer, count=3))
+    settled, deposit, close_requested = (uint(each) for each in words(answer, count=3))
     if not deposit:
         return None
     return OnChain(deposit=deposit, settled=settled, close_requested_unix_s=close_requested)
@@ -273,16 +254,16 @@ def words(data: bytes, *, count: int) -> Sequence[bytes]:
     return [data[at : at + WORD_BYTES] for at in range(0, len(data), WORD_BYTES)]
 
 
-def address(word: bytes) -> str:
+def address(content: bytes) -> str:
     """Read a word as an address, hex."""
-    if any(word[:-ADDRESS_BYTES]):
+    if any(content[:-ADDRESS_BYTES]):
         raise ValueError("A word is no address.")
-    return "0x" + word[-ADDRESS_BYTES:].hex()
+    return "0x" + content[-ADDRESS_BYTES:].hex()
 
 
-def uint(word: bytes, *, maximum: int = 2**256 - 1) -> int:
+def uint(content: bytes, *, maximum: int = 2**256 - 1) -> int:
     """Read a word as an unsigned integer of at most `maximum`."""
-    value = int.from_bytes(word, "big")
+    value = int.from_bytes(content, "big")
     if value > maximum:
         raise ValueError("A word is larger than its type.")
     return value
@@ -313,7 +294,7 @@ def _add_memo(found: list[Transfer], log: Log) -> None:
 def _indexed(log: Log, kind: str, *, count: int) -> Sequence[bytes]:
     if len(log.topics) != count + 1 or log.topics[0] != kind:
         raise ValueError("A log is not the event that was looked for.")
-    return [hash_word(text) for text in log.topics[1:]]
+    return [word(text) for text in log.topics[1:]]
 
 
 def _after(name: bytes, data: bytes) -> bytes:
@@ -326,11 +307,4 @@ def _bytes_tail(head: bytes, text: str) -> bytes:
     content = bytes.fromhex(text.removeprefix("0x"))
     padding = -len(content) % WORD_BYTES
     offset = len(head) + WORD_BYTES
-    return uint_word(offset) + uint_word(len(content)) + content + b"\x00" * padding
-
-
-def _exactly(text: str, length: int) -> bytes:
-    content = bytes.fromhex(text.removeprefix("0x"))
-    if len(content) != length:
-        raise ValueError(f"Hex has {len(content)} bytes; {length} expected.")
-    return content
+    return word(offset) + word(len(content)) + content + b"\x00" * padding

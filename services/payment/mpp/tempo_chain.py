@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from services.payment.mpp import tempo_abi as abi
+from services.payment.mpp.addresses import WORD_BYTES, word
 from services.payment.mpp.chain import (
     CLOSE_GRACE_S,
     ChainError,
@@ -219,7 +220,7 @@ class TempoChain:
         if from_block > newest:
             return ClosesRequested(events=(), next_block=from_block)
         to_block = min(newest, from_block + self._settings.log_blocks_max - 1)
-        payee = "0x" + abi.address_word(self.payee).hex()
+        payee = "0x" + word(self.payee).hex()
         topics = (abi.CLOSE_REQUESTED, None, None, payee)
         logs = await self._logs(topics, from_block, to_block)
         events = tuple(_event(abi.read_close_requested, log) for log in logs)
@@ -295,7 +296,7 @@ class TempoChain:
 
     async def _word(self, to: str, data: bytes) -> int:
         answer = await self._view(to, data)
-        if len(answer) != abi.WORD_BYTES:
+        if len(answer) != WORD_BYTES:
             raise wrong(f"There is no contract of the expected kind at {to}.")
         return abi.uint(answer)
 

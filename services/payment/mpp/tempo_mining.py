@@ -1,7 +1,8 @@
 """Getting a signed transaction mined: send it, and look for its receipt until the time is over.
 
 What a node says about a transaction it will not take differs from node to node, so nothing is read
-from its words: after a refusal the node is asked whether it knows the transaction all the same.
+from its words: after a refusal the node is asked whether it knows the transaction all the same. One
+code has a meaning of its own: taken, but not mined in time (EIP-7966).
 Tempo's blocks are final, so a receipt is an end.
 """
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from services.payment.mpp.chain import ChainError, ChainFault
 from services.payment.mpp.node import (
+    TAKEN,
     UNSUPPORTED,
     Node,
     NodeRefusedError,
@@ -45,7 +47,7 @@ class Mining:
             if receipt is not None and receipt.tx_hash == tx_hash:
                 return receipt
         except NodeRefusedError as refusal:
-            if not await self._is_known(tx_hash):
+            if refusal.code != TAKEN and not await self._is_known(tx_hash):
                 return Refused(refusal)
         except ChainError as error:
             if error.fault is not ChainFault.UNAVAILABLE:

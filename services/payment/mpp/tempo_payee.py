@@ -94,21 +94,20 @@ class Payee:
         """Send and wait for the receipt; a repeat is harmless.
 
         Raises:
-            ChainError: `WRONG` when the node takes it neither now nor later, such as for want of
-                a fee; `UNAVAILABLE` with its hash.
+            ChainError: `WRONG` with its hash when the node does not take it, such as for want of a
+                fee; `UNAVAILABLE` with its hash.
         """
         self._require_turn()
         unsigned = self._own(prepared)
         answer = await self._mining.mine(prepared.raw, prepared.tx_hash)
         if not isinstance(answer, Refused):
             return outcome(prepared.tx_hash, answer)
-        if (
-            await self._quantity("eth_getTransactionCount", self.address, "latest")
-            <= unsigned.nonce
-        ):
+        mined_count = await self._quantity("eth_getTransactionCount", self.address, "latest")
+        if mined_count <= unsigned.nonce:
             raise ChainError(
                 ChainFault.WRONG,
                 f"The node refused a transaction of the payee, code {answer.refusal.code}.",
+                tx_hash=prepared.tx_hash,
             )
         # The nonce is used. Another node behind the same address may lag: look for as long as ever.
         receipt = await self._mining.wait(prepared.tx_hash)

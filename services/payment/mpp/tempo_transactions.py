@@ -7,14 +7,15 @@ with an access key are named by the signature itself; accounts of other key type
 Source: Tempo transaction specification (0x76) and EIP-1559, read 2026-08-21.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from coincurve import PrivateKey, PublicKey
-from eth_hash.auto import keccak
 
 from services.payment.mpp import rlp
-from services.payment.mpp.tempo_abi import ADDRESS_BYTES
+from services.payment.mpp.addresses import ADDRESS_BYTES, keccak
+from services.payment.mpp.signatures import SIGNATURE_BYTES, recover
 
 RAW_BYTES_MAX: Final = 131_072
 TEMPO_TYPE: Final = 0x76
@@ -22,9 +23,9 @@ FEE_TYPE: Final = 0x02
 _TEMPO_FIELDS: Final = 14  # with the signature, without an authorisation of an access key
 _FEE_FIELDS: Final = 12
 _FEE_TOKEN, _FEE_PAYER, _NONCE, _CALLS = 10, 11, 7, 4
-_SIGNATURE_BYTES: Final = 65
 _ACCESS_KEY_TYPES: Final = (0x03, 0x04)
-_HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+_HEX: Final = re.compile("0x(?:[0-9a-fA-F]{2})+")
+_V_FIRST: Final = 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def raw_bytes(text: str) -> bytes:
     Raises:
         ValueError: It is no hex with `0x`, or too long.
     """
-    if not text.startswith("0x") or len(text) > 2 + 2 * RAW_BYTES_MAX:
+    if len(text) > 2 + 2 * RAW_BYTES_MAX or _HEX.fullmatch(text) is None:
         raise ValueError(f"A transaction is hex with 0x, {RAW_BYTES_MAX} bytes at most.")
     return bytes.fromhex(text[2:])
 
@@ -175,11 +176,11 @@ def _read_fee(fields: list[rlp.Item]) -> Transaction:
     parity, r, s = (rlp.uint(item) for item in fields[-3:])
     if parity not in (0, 1) or max(r, s).bit_length() > 256:
         raise ValueError("A signature is out of range.")
-    signature = r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([parity])
+    signature = r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([_V_FIRST + parity])
     return Transaction(
         kind=FEE_TYPE,
         chain_id=rlp.uint(fields[0]),
-        sender=_recovered(signature, keccak(_typed(FEE_TYPE, fields[:-3]))),
+        sender=recover(keccak(_typed(FEE_TYPE, fields[:-3])), signature),
         nonce=rlp.uint(fields[1]),
         calls=(_call(fields[5:8]),),
         expiring_nonce_hash="",
@@ -202,19 +203,9 @@ def _call(item: rlp.Item) -> Call:
 
 
 def _tempo_sender(signature: bytes, digest: bytes) -> str:
-    if len(signature) == _SIGNATURE_BYTES:
-        parity = signature[64] - 27 if signature[64] >= 27 else signature[64]
-        return _recovered(signature[:64] + bytes([parity]), digest)
+    if len(signature) == SIGNATURE_BYTES:
+        v = signature[64] + _V_FIRST if signature[64] in (0, 1) else signature[64]
+        return recover(digest, signature[:64] + bytes([v]))
     if signature[:1] and signature[0] in _ACCESS_KEY_TYPES and len(signature) > ADDRESS_BYTES:
         return "0x" + signature[1 : 1 + ADDRESS_BYTES].hex()
     raise ValueError("A sender has to sign with a secp256k1 key or an access key.")
-
-
-def _recovered(signature: bytes, digest: bytes) -> str:
-    if signature[64] > 1 or int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
-        raise ValueError("A signature is out of range.")
-    try:
-        key = PublicKey.from_signature_and_message(signature, digest, hasher=None)
-    except Exception as error:
-        raise ValueError("A signature has no signer.") from error
-    return account_address(key)
