@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from services.payment.mpp.challenge import Challenge
-from services.payment.mpp.channels import Channel
 from services.payment.mpp.credential import Credential, read_credential
 from services.payment.mpp.encoding import read_time
 from services.payment.mpp.offers import CHARGE, SESSION, Asking, Offers
@@ -103,16 +102,25 @@ class Authorizer:
         payload = read_payload(challenge.intent, credential.payload)
         match payload:
             case Open():
-                await self._openings.open(
-                    payload, credential.source, need=min(amount, base_units_up(terms.slice_nusd))
+                promise = self._vouchers.promise(
+                    payload, credential.source, challenge_id=challenge.id
                 )
-                return Purse(payload.channel_id, SESSION, terms.slice_nusd)
+                need = min(amount, base_units_up(terms.slice_nusd))
+                await self._openings.open(payload, promise, need=need)
+                return Purse(promise.channel_id, SESSION, terms.slice_nusd, promise)
             case Voucher():
-                channel = await self._fresh(payload)
-                self._vouchers.pace(channel.channel_id)
-                promise = self._vouchers.promise(payload, credential.source)
-                return Purse(channel.channel_id, SESSION, terms.slice_nusd, promise)
+                promise = self._vouchers.promise(
+                    payload, credential.source, challenge_id=challenge.id
+                )
+                await self._fresh(payload)
+                self._vouchers.pace(promise.channel_id)
+                return Purse(promise.channel_id, SESSION, terms.slice_nusd, promise)
             case TransferTransaction() | TransferHash():
+                if amount < base_units_up(terms.hold_nusd):
+                    raise PaymentError(
+                        Slug.VERIFICATION_FAILED,
+                        "The request costs more than the challenge asks for; meet a new one.",
+                    )
                 paid = await self._transfers.receive(payload, challenge, source=credential.source)
                 receipt = _charge_receipt(challenge, paid.tx_hash, now_unix_s)
                 return Purse(paid.payer, CHARGE, terms.hold_nusd, receipt=receipt)
@@ -120,14 +128,13 @@ class Authorizer:
             Slug.INVALID_PAYLOAD, "This payload buys nothing; send it without a body."
         )
 
-    async def _fresh(self, payload: Voucher) -> Channel:
+    async def _fresh(self, payload: Voucher) -> None:
         channel = await self._store.channel(payload.channel_id)
         if channel is None:
             raise PaymentError(Slug.CHANNEL_NOT_FOUND, "There is no channel of this id.")
         channel.check_descriptor(payload.descriptor)
         channel = await self._vouchers.fresh(channel)
         channel.check_usable()
-        return channel
 
     async def asking(self, *, accept_payment: str, header: str, session_hint: str) -> Asking:
         """Return how a client asks, with the channel that it means if it may be used."""

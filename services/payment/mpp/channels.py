@@ -5,30 +5,19 @@ grow: settled <= spent <= accepted <= deposit.
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from services.payment.mpp.payloads import Descriptor
 from services.payment.mpp.postings import NUSD_PER_BASE_UNIT, base_units_up
 from services.payment.mpp.problems import PaymentError, Slug
-
-
-class ChannelState(StrEnum):
-    """Where a channel is in its life.
-
-    `PAYER_CLOSING`: its payer closes alone, so nothing more is sold; `CLOSING`: we close it.
-    """
-
-    OPENING = "opening"
-    OPEN = "open"
-    PAYER_CLOSING = "payer_closing"
-    CLOSING = "closing"
-    CLOSED = "closed"
-    FAILED = "failed"
+from services.payment.mpp.states import ChannelState
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel as it is stored; `grace_end_unix_s` is 0 unless its payer closes alone."""
+    """A channel as it is stored; `grace_end_unix_s` is 0 unless its payer closes alone.
+
+    `accepted_challenge_id` names the challenge under which the highest voucher came.
+    """
 
     channel_id: str
     descriptor: Descriptor
@@ -38,6 +27,7 @@ class Channel:
     accepted: int
     settled: int
     signature: bytes = field(repr=False, default=b"")
+    accepted_challenge_id: str = ""
     close_tx_hash: str = ""
     close_accepted: int = 0
     grace_end_unix_s: int = 0

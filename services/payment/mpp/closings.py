@@ -13,10 +13,11 @@ from services.payment.mpp.chain import (
     Prepared,
     Unknown,
 )
-from services.payment.mpp.channels import Channel, ChannelState, spent
+from services.payment.mpp.channels import Channel, spent
 from services.payment.mpp.postings import NUSD_PER_BASE_UNIT, account_of
 from services.payment.mpp.problems import PaymentError, Slug
 from services.payment.mpp.settings import MppSettings
+from services.payment.mpp.states import ChannelState
 from services.payment.mpp.store import MppStore
 from services.payment.mpp.store_chain import CLOSE, REFUND, SETTLE, Intent
 from services.payment.mpp.store_requests import Promise

@@ -50,7 +50,8 @@ class Manager:
             case Voucher():
                 channel = await self._voucher(payload, credential.source)
             case Open():
-                channel = await self._openings.open(payload, credential.source, need=0)
+                promise = self._vouchers.promise(payload, credential.source)
+                channel = await self._openings.open(payload, promise, need=0)
             case TopUp():
                 channel = await self._openings.top_up(payload, credential.source)
                 tx_hash = ""
@@ -64,10 +65,9 @@ class Manager:
         return await self._receipt(channel, challenge.id, now_unix_s, tx_hash)
 
     async def _voucher(self, payload: Voucher, source: str) -> Channel:
-        channel = await self._known(payload)
-        self._vouchers.pace(channel.channel_id)
         promise = self._vouchers.promise(payload, source)
-        channel = await self._vouchers.fresh(channel)
+        channel = await self._vouchers.fresh(await self._known(payload))
+        self._vouchers.pace(channel.channel_id)
         channel.check_usable()
         return await self._store.accept(promise)
 

@@ -95,7 +95,8 @@ class Offers:
     def check(self, challenge: Challenge, *, realm: str, resource: str | None) -> int:
         """Return the amount that a challenge of ours asks for, base units.
 
-        `resource` None stands for a credential that buys nothing.
+        `resource` None stands for a credential that buys nothing. Its challenge may have expired:
+        a stream outlives its challenge, and what such a credential does is signed for itself.
 
         Raises:
             PaymentError: invalid-challenge, payment-expired, method-unsupported, or
@@ -103,7 +104,7 @@ class Offers:
         """
         if not is_ours(challenge, self._secrets):
             raise PaymentError(Slug.INVALID_CHALLENGE, "The challenge is not one of ours.")
-        if challenge.is_expired(self._unix_ms() // 1000):
+        if resource is not None and challenge.is_expired(self._unix_ms() // 1000):
             raise PaymentError(Slug.PAYMENT_EXPIRED, "The challenge has expired.")
         if challenge.method != METHOD or challenge.intent not in (SESSION, CHARGE):
             raise PaymentError(
@@ -142,15 +143,16 @@ class Offers:
             "sessionProtocol": "v2",
             "minVoucherDelta": str(self._settings.voucher_delta_min_base_units),
         }
-        missing = need
+        missing, least = need, self._settings.voucher_delta_min_base_units
         if asking.channel is not None and asking.standing is not None:
-            missing = need - headroom(asking.standing.available_nusd)
+            # A voucher that was used buys nothing more, so each request adds at least a little.
+            missing = max(least, need - headroom(asking.standing.available_nusd))
             details["channelId"] = asking.channel.channel_id
             details["sessionSnapshot"] = self._snapshot(asking.channel, asking.standing, missing)
         # What a request could cost in all, and some more: a deposit is made once.
         deposit = max(self._settings.deposit_min_base_units, 2 * base_units_up(terms.hold_nusd))
         return {
-            "amount": str(max(1, missing)),
+            "amount": str(max(least, missing)),
             "unitType": "request",
             "suggestedDeposit": str(min(deposit, self._settings.deposit_max_base_units)),
             "currency": chain.token,
@@ -178,7 +180,7 @@ class Offers:
             "deposit": str(channel.deposit),
             "descriptor": channel.descriptor.as_json(),
             "escrow": self._settings.chain.escrow,
-            "requiredCumulative": str(channel.accepted + max(0, missing)),
+            "requiredCumulative": str(channel.accepted + missing),
             "settled": str(channel.settled),
             "spent": str(base_units_up(standing.spent_nusd)),
         }

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import structlog
 
 from services.payment.mpp.chain import ZERO_ADDRESS, Chain, ChainError, ChainFault, OpeningCall
-from services.payment.mpp.channels import Channel, ChannelState
+from services.payment.mpp.channels import Channel
 from services.payment.mpp.payloads import Descriptor, Open, TopUp
 from services.payment.mpp.problems import PaymentError, Slug
 from services.payment.mpp.settings import MppSettings
+from services.payment.mpp.states import ChannelState
 from services.payment.mpp.store import MppStore
 from services.payment.mpp.store_requests import Promise
 from services.payment.mpp.vouchers import Vouchers, unavailable
@@ -34,17 +35,18 @@ class Openings:
         self._settings = settings
         self._unix_ms = unix_ms
 
-    async def open(self, payload: Open, source: str, *, need: int) -> Channel:
+    async def open(self, payload: Open, promise: Promise, *, need: int) -> Channel:
         """Open a channel and take its first voucher, which has to cover `need` base units.
+
+        `promise` is that voucher, verified.
 
         A repeat finds its transaction by hash and goes on where the first one stopped.
 
         Raises:
             PaymentError: verification-failed, session/amount-exceeds-deposit,
-                session/insufficient-balance, session/invalid-signature; payment-unavailable while
-                the transaction is on its way.
+                session/insufficient-balance; payment-unavailable while the transaction is on its
+                way.
         """
-        promise = self._vouchers.promise(payload, source)
         raw = "0x" + payload.transaction.hex()
         try:
             call = self._chain.opening_of(raw)

@@ -7,10 +7,11 @@ import structlog
 
 from kit.errors import TurnpikeError
 from services.payment.mpp.chain import Chain, ChainError
-from services.payment.mpp.channels import Channel, ChannelState
+from services.payment.mpp.channels import Channel
 from services.payment.mpp.closings import Closings
 from services.payment.mpp.openings import Openings
 from services.payment.mpp.settings import MppSettings
+from services.payment.mpp.states import ChannelState
 from services.payment.mpp.store import MppStore
 from services.payment.mpp.store_rounds import Work
 from services.payment.mpp.transfers import Transfers
@@ -89,7 +90,11 @@ class Rounds:
             if channel is None or channel.state is not ChannelState.OPEN:
                 continue
             on_chain = await self._chain.channel(event.channel_id)
-            if on_chain is None or not on_chain.close_requested_unix_s:
+            if on_chain is None:
+                await self._wakes.tell(event.channel_id, is_closed=True)
+                await self._end(channel)
+                continue
+            if not on_chain.close_requested_unix_s:
                 continue
             changed = await self._store.observe(
                 event.channel_id,

@@ -108,6 +108,9 @@ class MppSettings(BaseModel, frozen=True, extra="forbid"):
     refund_min_base_units: int = Field(
         100_000, ge=1, description="What a charge left over is sent back from here on, base units."
     )
+    refund_after_s: float = Field(
+        600.0, ge=0, description="How long after a payer's last transfer that is, seconds."
+    )
     close_wait_s: float = Field(
         10.0, gt=0, description="How long a close waits for charges on their way, seconds."
     )

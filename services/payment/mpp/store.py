@@ -4,6 +4,7 @@ Each method is one transaction; the statements lie in the `store_*` files beside
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -21,6 +22,8 @@ from services.payment.mpp.store_requests import Bid, Lack, Promise, Standing
 from services.payment.mpp.store_rounds import Due, Work
 from services.payment.store_engine import Transactions
 from services.payment.store_leases import LeaseRules
+
+_SKEW_MAX_S: Final = 600
 
 
 class MppStore:
@@ -271,7 +274,8 @@ class MppStore:
 
     async def prune(self) -> None:
         """Forget challenges that have ended and notes of charges that are posted."""
-        before_unix_s = self._now_ms() // 1000
+        # Replicas' clocks may differ: no other one may still take a challenge that is forgotten.
+        before_unix_s = self._now_ms() // 1000 - _SKEW_MAX_S
         await self._transactions.write(
             lambda connection: store_channels.prune(connection, before_unix_s=before_unix_s)
         )

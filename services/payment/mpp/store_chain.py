@@ -13,9 +13,10 @@ from services.payment import ledger
 from services.payment.ledger import Draft, Kind
 from services.payment.mpp import postings
 from services.payment.mpp import store_channels as rows
-from services.payment.mpp.channels import Channel, ChannelState, spent
+from services.payment.mpp.channels import Channel, spent
 from services.payment.mpp.postings import account_of
 from services.payment.mpp.problems import PaymentError, Slug
+from services.payment.mpp.states import ChannelState
 from services.payment.mpp.store_requests import Promise, accept
 from services.payment.mpp.tables import chain_intents, used_transfers
 from services.payment.store_books import Books, stored_balances
@@ -82,11 +83,15 @@ def begin_opening(connection: Connection, channel: Channel) -> Channel:
     if found is None:
         rows.add(connection, channel)
         return channel
-    if found.state is ChannelState.FAILED:
-        rows.change(connection, channel.channel_id, state=ChannelState.OPENING.value)
+    if found.state in (ChannelState.FAILED, ChannelState.OPENING):
+        rows.change(
+            connection,
+            channel.channel_id,
+            state=ChannelState.OPENING.value,
+            used_unix_ms=channel.used_unix_ms,
+        )
         return rows.known(connection, channel.channel_id)
-    if found.state is not ChannelState.OPENING:
-        found.check_usable()
+    found.check_usable()
     return found
 
 
@@ -96,7 +101,7 @@ def finish_opening(
     """Open a channel with its deposit and take its first voucher; a repeat takes it once."""
     Books(connection)
     found = rows.known(connection, promise.channel_id)
-    if found.state is ChannelState.OPENING:
+    if found.state in (ChannelState.OPENING, ChannelState.FAILED):
         rows.change(
             connection,
             promise.channel_id,
@@ -174,9 +179,12 @@ def keep_intent(connection: Connection, intent: Intent, *, now_ms: int) -> None:
     """Store an intent before it is sent.
 
     Raises:
-        PaymentError: payment-unavailable, another one of the same subject is on its way.
+        PaymentError: payment-unavailable, another one of the same subject is on its way, or the
+            channel to be closed was taken back or used in between.
     """
     Books(connection)
+    if intent.kind == CLOSE:
+        _require_final(connection, intent)
     if connection.execute(_OPEN_INTENT, {"subject": intent.subject}).first() is not None:
         raise PaymentError(Slug.PAYMENT_UNAVAILABLE, "The chain still works on this; try again.")
     connection.execute(
@@ -194,6 +202,14 @@ def keep_intent(connection: Connection, intent: Intent, *, now_ms: int) -> None:
     )
     if intent.kind == REFUND:
         _send_back(connection, intent, sign=1, now_ms=now_ms)
+
+
+def _require_final(connection: Connection, intent: Intent) -> None:
+    channel = rows.known(connection, intent.subject)
+    due = max(spent(rows.spent_nusd(connection, account_of(intent.subject))), channel.settled)
+    is_final = channel.state is ChannelState.CLOSING and is_quiet(connection, intent.subject)
+    if not is_final or due != intent.amount:
+        raise PaymentError(Slug.PAYMENT_UNAVAILABLE, "The channel is in use again; try again.")
 
 
 def drop_intent(connection: Connection, tx_hash: str, *, now_ms: int) -> None:

@@ -6,11 +6,12 @@ A caller holds the ledger's head (`Books`), which puts everything on all channel
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
-from services.payment.mpp.channels import Channel, ChannelState
+from services.payment.mpp.channels import Channel
 from services.payment.mpp.payloads import Descriptor
 from services.payment.mpp.problems import PaymentError, Slug
+from services.payment.mpp.states import ChannelState
 from services.payment.mpp.tables import (
     channel_vouchers,
     channels,
@@ -35,7 +36,12 @@ _RUNNING: Final = (
     .where(leases.c.account_id == bindparam("account"), leases.c.state == "open")
     .where(~exists().where(noted_charges.c.lease_id == leases.c.lease_id))
 )
-_DROP_NOTES: Final = delete(noted_charges).where(_IS_POSTED)
+_IS_HELD: Final = exists().where(
+    leases.c.lease_id == noted_charges.c.lease_id, leases.c.state == "open"
+)
+_DROP_NOTES: Final = delete(noted_charges).where(
+    or_(_IS_POSTED, noted_charges.c.charge_nusd == 0), ~_IS_HELD
+)
 _DROP_CHALLENGES: Final = delete(used_challenges).where(
     used_challenges.c.expires_unix_s < bindparam("before")
 )
@@ -92,6 +98,7 @@ def channel_of(row: Mapping[Any, Any]) -> Channel:
         accepted=row["accepted"],
         settled=row["settled"],
         signature=row["signature"],
+        accepted_challenge_id=row["accepted_challenge_id"],
         close_tx_hash=row["close_tx_hash"],
         close_accepted=row["close_accepted"],
         grace_end_unix_s=row["grace_end_unix_s"],
@@ -120,6 +127,7 @@ def add(connection: Connection, channel: Channel) -> None:
             "deposit": channel.deposit,
             "accepted": channel.accepted,
             "signature": channel.signature,
+            "accepted_challenge_id": channel.accepted_challenge_id,
             "settled": channel.settled,
             "close_tx_hash": channel.close_tx_hash,
             "close_accepted": channel.close_accepted,
@@ -156,6 +164,13 @@ def drop_vouchers(connection: Connection, channel_id: str, *, settled: int) -> N
     connection.execute(_OLD_VOUCHERS, {"channel": channel_id, "settled": settled})
 
 
+def drop_beaten(connection: Connection, channel_id: str, *, spent: int) -> None:
+    """Forget vouchers below the one that would be settled now; at most so many base units."""
+    best = best_voucher(connection, channel_id, most=spent)
+    if best is not None:
+        drop_vouchers(connection, channel_id, settled=best[0] - 1)
+
+
 def spent_nusd(connection: Connection, account_id: str) -> int:
     """Return what an account was charged, with charges that are noted and on their way."""
     row = {"account": account_id}
@@ -182,15 +197,7 @@ def user_of(connection: Connection, challenge_id: str) -> str | None:
 def use_challenge(
     connection: Connection, challenge_id: str, *, request_id: str, expires_unix_s: int
 ) -> None:
-    """Use up a challenge: it authorises one delivery.
-
-    Raises:
-        PaymentError: invalid-challenge, it was used before.
-    """
-    if user_of(connection, challenge_id) is not None:
-        raise PaymentError(
-            Slug.INVALID_CHALLENGE, "The challenge was used; every request needs its own."
-        )
+    """Use up a challenge that nobody used: it authorises one delivery."""
     connection.execute(
         used_challenges.insert(),
         {

@@ -13,7 +13,12 @@ from services.payment import ledger
 from services.payment.ledger import Draft, Kind
 from services.payment.mpp import store_channels as rows
 from services.payment.mpp.channels import Channel, required
-from services.payment.mpp.postings import promised, subject_of
+from services.payment.mpp.postings import (
+    NUSD_PER_BASE_UNIT,
+    account_of,
+    promised,
+    subject_of,
+)
 from services.payment.mpp.problems import PaymentError, Slug
 from services.payment.mpp.tables import noted_charges
 from services.payment.store_books import Books, stored_balances
@@ -40,12 +45,16 @@ _NOTE: Final = select(noted_charges.c.charge_nusd).where(
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A voucher whose signature was verified; base units."""
+    """A voucher whose signature was verified; base units.
+
+    `challenge_id` names the challenge that it is to buy something for; empty when it only promises.
+    """
 
     channel_id: str
     cumulative: int
     signature: bytes
     delta_min: int
+    challenge_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +93,12 @@ class Lack:
 def accept(connection: Connection, promise: Promise, *, now_ms: int) -> Channel:
     """Take a voucher: what it promises more can be spent; return the channel after it.
 
+    One that is to buy something and is known is taken only under the challenge that brought it, so
+    that nobody who saw a voucher can spend what it left.
+
     Raises:
-        PaymentError: As `Channel.check_usable` and `Channel.raised`.
+        PaymentError: As `Channel.check_usable` and `Channel.raised`; verification-failed for a
+            voucher that was used.
     """
     books = Books(connection)
     channel = rows.known(connection, promise.channel_id)
@@ -98,10 +111,20 @@ def accept(connection: Connection, promise: Promise, *, now_ms: int) -> Channel:
             cumulative=promise.cumulative,
             signature=promise.signature,
         )
+        rows.drop_beaten(
+            connection,
+            promise.channel_id,
+            spent=rows.spent_nusd(connection, account_of(promise.channel_id)) // NUSD_PER_BASE_UNIT,
+        )
         reference = f"{promise.channel_id}:{promise.cumulative}"
         postings = promised(promise.channel_id, increment)
         books.post(Draft(Kind.VOUCHER, reference, now_ms, postings))
         books.flush()
+        rows.change(connection, promise.channel_id, accepted_challenge_id=promise.challenge_id)
+    elif promise.challenge_id not in ("", channel.accepted_challenge_id):
+        raise PaymentError(
+            Slug.VERIFICATION_FAILED, "The voucher was used; a request needs a higher one."
+        )
     rows.change(connection, promise.channel_id, used_unix_ms=now_ms)
     return rows.known(connection, promise.channel_id)
 
@@ -124,27 +147,29 @@ def hold(
         want_nusd=0,
         request_id=bid.request_id,
     )
-    if not _is_repeat(connection, bid):
+    user = rows.user_of(connection, bid.challenge_id)
+    if user != bid.request_id:
+        if user is not None:
+            raise PaymentError(
+                Slug.INVALID_CHALLENGE, "The challenge was used; every request needs its own."
+            )
         if rows.running_count(connection, bid.account_id) >= bid.running_max:
             raise TurnpikeError(
                 Reason.CONCURRENCY_EXCEEDED,
                 f"{bid.running_max} requests of this channel run already.",
                 retry_after_s="1",
             )
+    granted = grant(connection, terms, lease_id=lease_id, rules=rules, now_ms=now_ms)
+    if isinstance(granted, Shortage):
+        return _lack(connection, bid.account_id, bid.hold_nusd - granted.available_nusd)
+    if user is None:
         rows.use_challenge(
             connection,
             bid.challenge_id,
             request_id=bid.request_id,
             expires_unix_s=bid.expires_unix_s,
         )
-    granted = grant(connection, terms, lease_id=lease_id, rules=rules, now_ms=now_ms)
-    if isinstance(granted, Shortage):
-        return _lack(connection, bid.account_id, bid.hold_nusd - granted.available_nusd)
     return granted
-
-
-def _is_repeat(connection: Connection, bid: Bid) -> bool:
-    return rows.user_of(connection, bid.challenge_id) == bid.request_id
 
 
 def extend(connection: Connection, *, lease_id: str, total_nusd: int, now_ms: int) -> int | Lack:
@@ -196,16 +221,16 @@ def conclude(
             Reason.INVALID_VALUE, "run_id is required with a charge.", param="run_id"
         )
     if _noted(connection, lease_id) is None:
+        # What the event takes may be gone from the lease already: then nothing of it is left.
+        is_posted = lease["captured_nusd"] > 0
+        kept_nusd = 0 if is_posted else min(charge_nusd, left_nusd(lease))
         note = {
             "lease_id": lease_id,
             "account_id": lease["account_id"],
             "event_id": f"{run_id}:outcome" if run_id else "",
-            "charge_nusd": charge_nusd,
+            "charge_nusd": kept_nusd,
         }
         connection.execute(noted_charges.insert(), note)
-        # What the event takes may be gone from the lease already: then nothing of it is left.
-        is_posted = lease["captured_nusd"] > 0
-        kept_nusd = 0 if is_posted else charge_nusd
         undrawn_nusd = max(0, left_nusd(lease) - kept_nusd)
         give_back(
             connection,

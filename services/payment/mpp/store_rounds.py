@@ -5,9 +5,10 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, select
 
-from services.payment.mpp.channels import Channel, ChannelState, spent
+from services.payment.mpp.channels import Channel, spent
 from services.payment.mpp.postings import NUSD_PER_BASE_UNIT, account_of, subject_of
 from services.payment.mpp.settings import MppSettings
+from services.payment.mpp.states import ChannelState
 from services.payment.mpp.store_chain import PENDING, PREPARED, Intent
 from services.payment.mpp.store_channels import channel_of, spent_nusd
 from services.payment.mpp.tables import chain_cursors, chain_intents, channels, used_transfers
@@ -36,6 +37,12 @@ _PURSES: Final = (
 _IS_BOUND: Final = select(
     exists().where(leases.c.account_id == bindparam("account"), leases.c.state == "open")
 )
+_HAS_PAID: Final = select(
+    exists().where(
+        used_transfers.c.payer == bindparam("payer"),
+        used_transfers.c.unix_ms >= bindparam("paid_before_ms"),
+    )
+)
 _CURSOR: Final = select(chain_cursors.c.next_block).where(chain_cursors.c.name == CURSOR)
 
 
@@ -49,6 +56,7 @@ class Due:
     used_before_ms: int
     settle_base_units: int
     refund_min_base_units: int
+    paid_before_ms: int
     rows_max: int
 
     @classmethod
@@ -61,6 +69,7 @@ class Due:
             used_before_ms=now_ms - round(1_000 * settings.idle_close_s),
             settle_base_units=settings.settle_base_units,
             refund_min_base_units=settings.refund_min_base_units,
+            paid_before_ms=now_ms - round(1_000 * settings.refund_after_s),
             rows_max=settings.tick_max,
         )
 
@@ -146,6 +155,9 @@ def _purses(connection: Connection, due: Due) -> list[Purse]:
         payer = subject_of(account_id)
         if len(payer) != _ADDRESS_CHARS:
             continue
-        if not connection.execute(_IS_BOUND, {"account": account_id}).scalar():
+        # A transfer is posted before its request holds it.
+        recent = {"payer": payer, "paid_before_ms": due.paid_before_ms}
+        is_in_use = connection.execute(_IS_BOUND, {"account": account_id}).scalar()
+        if not is_in_use and not connection.execute(_HAS_PAID, recent).scalar():
             found.append(Purse(payer, balance_nusd // NUSD_PER_BASE_UNIT))
     return found

@@ -26,6 +26,7 @@ channels: Final = Table(
     Column("deposit", BigInteger, nullable=False),
     Column("accepted", BigInteger, nullable=False),
     Column("signature", LargeBinary, nullable=False),
+    Column("accepted_challenge_id", String, nullable=False),
     Column("settled", BigInteger, nullable=False),
     Column("close_tx_hash", String, nullable=False),
     Column("close_accepted", BigInteger, nullable=False),
@@ -67,6 +68,7 @@ used_transfers: Final = Table(
     Column("unix_ms", BigInteger, nullable=False),
     Index("used_transfers_by_state", "state", "unix_ms"),
     Index("used_transfers_by_challenge", "challenge_id"),
+    Index("used_transfers_by_payer", "payer", "unix_ms"),
 )
 
 noted_charges: Final = Table(

@@ -6,10 +6,11 @@ from typing import Final
 
 from services.payment.mpp.addresses import read_source
 from services.payment.mpp.chain import CLOSE_GRACE_S, Chain, ChainError, ChainFault
-from services.payment.mpp.channels import Channel, ChannelState
+from services.payment.mpp.channels import Channel
 from services.payment.mpp.payloads import Close, Descriptor, Open, Voucher
 from services.payment.mpp.problems import PaymentError, Slug
 from services.payment.mpp.settings import MppSettings
+from services.payment.mpp.states import ChannelState
 from services.payment.mpp.store import MppStore
 from services.payment.mpp.store_requests import Promise
 from services.payment.mpp.voucher import channel_id, check_voucher, domain_separator
@@ -37,8 +38,12 @@ class Vouchers:
         self._paces: dict[str, deque[float]] = {}
         self._domain = domain_separator(settings.chain.escrow, settings.chain.chain_id)
 
-    def promise(self, payload: Open | Voucher | Close, source: str) -> Promise:
+    def promise(
+        self, payload: Open | Voucher | Close, source: str, *, challenge_id: str = ""
+    ) -> Promise:
         """Return a voucher whose channel, source and signature were checked.
+
+        `challenge_id` is the challenge that it is to buy something for.
 
         Raises:
             PaymentError: verification-failed, session/invalid-signature.
@@ -56,6 +61,7 @@ class Vouchers:
             cumulative=payload.cumulative_base_units,
             signature=payload.signature,
             delta_min=self._settings.voucher_delta_min_base_units,
+            challenge_id=challenge_id,
         )
 
     def check_identity(self, channel: str, descriptor: Descriptor, source: str) -> None:

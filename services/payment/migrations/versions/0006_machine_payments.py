@@ -43,6 +43,7 @@ def _channels() -> None:
         sa.Column("deposit", sa.BigInteger, nullable=False),
         sa.Column("accepted", sa.BigInteger, nullable=False),
         sa.Column("signature", sa.LargeBinary, nullable=False),
+        sa.Column("accepted_challenge_id", sa.String, nullable=False),
         sa.Column("settled", sa.BigInteger, nullable=False),
         sa.Column("close_tx_hash", sa.String, nullable=False),
         sa.Column("close_accepted", sa.BigInteger, nullable=False),
@@ -83,6 +84,7 @@ def _challenges_and_transfers() -> None:
     )
     op.create_index("used_transfers_by_state", "used_transfers", ["state", "unix_ms"])
     op.create_index("used_transfers_by_challenge", "used_transfers", ["challenge_id"])
+    op.create_index("used_transfers_by_payer", "used_transfers", ["payer", "unix_ms"])
 
 
 def _charges_and_chain() -> None:
