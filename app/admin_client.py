@@ -22,6 +22,7 @@ BESIDE: Final = {
     "provider_keys": ("router", "turnpike.router.v1.ProviderKeysService"),
     "caps": ("payment", "turnpike.payment.v1.CapsService"),
     "suppliers": ("payment", "turnpike.payment.v1.SuppliersService"),
+    "machine_payments": ("payment", "turnpike.payment.v1.MachinePaymentService"),
 }
 """Further services, by what they are about: whose room serves them, and their names."""
 

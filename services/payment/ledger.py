@@ -34,6 +34,9 @@ class Kind(StrEnum):
     EXPIRY = "expiry"
     EARNING = "earning"
     PAYOUT = "payout"
+    VOUCHER = "voucher"
+    TRANSFER = "transfer"
+    CHAIN = "chain"
 
 
 def available(account_id: str) -> str:

@@ -1,6 +1,6 @@
 """Opens this room."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,21 @@ from services.payment.caps.servicer import CapsServicer
 from services.payment.caps.store import CapStore
 from services.payment.leases import Leases
 from services.payment.metrics import watch
+from services.payment.mpp.servicer_off import MachineOff
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import Settlement
 from services.payment.store import PaymentStore
-from services.payment.store_engine import open_transactions
+from services.payment.store_engine import Transactions, open_transactions
 from services.payment.suppliers.servicer import SuppliersServicer
 from services.payment.suppliers.store import SuppliersStore
 from services.payment.sweeper import Sweeper
 from services.payment.verify import Verifier
 from turnpike.payment.v1.caps_pb2_grpc import add_CapsServiceServicer_to_server
+from turnpike.payment.v1.machine_pb2_grpc import (
+    MachinePaymentServiceServicer,
+    add_MachinePaymentServiceServicer_to_server,
+)
 from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
 from turnpike.payment.v1.suppliers_pb2_grpc import add_SuppliersServiceServicer_to_server
 
@@ -43,12 +48,14 @@ class PaymentServicers:
     ledger: PaymentServicer
     caps: CapsServicer
     suppliers: SuppliersServicer
+    machine: MachinePaymentServiceServicer
 
     def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
         """Add every service to a server."""
         add_PaymentServiceServicer_to_server(self.ledger, server)
         add_CapsServiceServicer_to_server(self.caps, server)
         add_SuppliersServiceServicer_to_server(self.suppliers, server)
+        add_MachinePaymentServiceServicer_to_server(self.machine, server)
 
 
 @asynccontextmanager
@@ -63,7 +70,8 @@ async def open_payment(
 ) -> AsyncIterator[PaymentServicers]:
     """Open the payment room on a migrated database; while it is open it settles and sweeps."""
     async with open_transactions(database, settings=settings) as transactions:
-        store = PaymentStore(transactions, settings, clock=clock, new_id=Uuid7Source().new)
+        new_id = Uuid7Source().new
+        store = PaymentStore(transactions, settings, clock=clock, new_id=new_id)
         settlement = Settlement(store, bus, settings=settings)
         sweeper = Sweeper(store, settings=settings)
         leases = Leases(store, bus, settings=settings)
@@ -72,6 +80,7 @@ async def open_payment(
         async with (
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),
+            _machine_payments(settings, transactions, new_id, bus, clock) as machine,
         ):
             yield PaymentServicers(
                 ledger=PaymentServicer(
@@ -82,4 +91,30 @@ async def open_payment(
                 ),
                 caps=CapsServicer(caps, Budgets(caps, leases)),
                 suppliers=SuppliersServicer(SuppliersStore(transactions, clock=clock)),
+                machine=machine,
             )
+
+
+@asynccontextmanager
+async def _machine_payments(
+    settings: PaymentSettings,
+    transactions: Transactions,
+    new_id: Callable[[int], str],
+    bus: Bus,
+    clock: Clock,
+) -> AsyncIterator[MachinePaymentServiceServicer]:
+    if not settings.mpp.is_enabled:
+        yield MachineOff()
+        return
+    # Chain, curves and HTTP client load only where machines pay.
+    from services.payment.mpp.room import open_machine_payments  # noqa: PLC0415
+
+    async with open_machine_payments(
+        settings.mpp,
+        transactions=transactions,
+        lease_s=settings.lease_s,
+        new_id=new_id,
+        bus=bus,
+        clock=clock,
+    ) as machine:
+        yield machine

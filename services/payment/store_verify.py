@@ -1,7 +1,7 @@
 """Statements that read the books for their proof, a page at a time."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Select, bindparam, case, func, or_, select, t
 from services.payment import ledger
 from services.payment.caps.store_keeping import wrong_use
 from services.payment.ledger import Draft, Posting
+from services.payment.mpp.store_checks import CHECKS as CHANNEL_CHECKS
+from services.payment.store_discrepancies import Check, Discrepancy, unequal
 from services.payment.store_engine import Reader
 from services.payment.store_leases import OPEN
 from services.payment.store_settlement import applied_seq
@@ -78,16 +80,6 @@ class Posted:
     refund_rows: tuple[Row, ...]
     earning_rows: tuple[Row, ...] = ()
     payout_rows: tuple[Row, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Discrepancy:
-    """Two figures that should be equal, nano-USD; `check` and `subject` as in `Finding`."""
-
-    check: str
-    subject: str
-    expected: int
-    found: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +189,7 @@ def _wrong_balances(connection: Connection, *, count_max: int) -> list[Discrepan
     query = select(name, total, stored).select_from(
         balances.outerjoin(sums, sums.c.ledger_account == balances.c.ledger_account, full=True)
     )
-    return _unequal(
+    return unequal(
         connection, "projection", query.where(total != stored).order_by(name).limit(count_max)
     )
 
@@ -221,7 +213,7 @@ def _wrong_charged(connection: Connection, *, count_max: int) -> list[Discrepanc
         .where(total != accounts.c.charged_nusd)
         .order_by(accounts.c.account_id)
     )
-    return _unequal(connection, "projection", query.limit(count_max))
+    return unequal(connection, "projection", query.limit(count_max))
 
 
 def _wrong_leases(connection: Connection, *, count_max: int) -> list[Discrepancy]:
@@ -237,7 +229,7 @@ def _wrong_leases(connection: Connection, *, count_max: int) -> list[Discrepancy
     query = select(name, total, stored).select_from(
         held.outerjoin(sums, sums.c.ledger_account == held.c.ledger_account, full=True)
     )
-    return _unequal(
+    return unequal(
         connection, "lease", query.where(total != stored).order_by(name).limit(count_max)
     )
 
@@ -250,7 +242,7 @@ def _unposted_charges(connection: Connection, *, count_max: int) -> list[Discrep
         .order_by(charges.c.event_id)
         .limit(count_max)
     )
-    return _unequal(connection, "usage", query)
+    return unequal(connection, "usage", query)
 
 
 def _wrong_refunds(connection: Connection, *, count_max: int) -> list[Discrepancy]:
@@ -265,7 +257,7 @@ def _wrong_refunds(connection: Connection, *, count_max: int) -> list[Discrepanc
         .order_by(refunds.c.event_id)
         .limit(count_max)
     )
-    return _unequal(connection, "usage", query)
+    return unequal(connection, "usage", query)
 
 
 def _overdrawn(connection: Connection, *, count_max: int) -> list[Discrepancy]:
@@ -273,7 +265,7 @@ def _overdrawn(connection: Connection, *, count_max: int) -> list[Discrepancy]:
     is_spendable = or_(name.like("customer:%:available"), name.like("customer:%:held"))
     is_wrong = case((is_spendable, stored < 0), (name.like("customer:%:debt"), stored > 0))
     query = select(name, stored * 0, stored).where(is_wrong).order_by(name).limit(count_max)
-    return _unequal(connection, "constraint", query)
+    return unequal(connection, "constraint", query)
 
 
 def _wrong_caps(connection: Connection, *, count_max: int) -> list[Discrepancy]:
@@ -281,15 +273,15 @@ def _wrong_caps(connection: Connection, *, count_max: int) -> list[Discrepancy]:
 
 
 def _unposted_payouts(connection: Connection, *, count_max: int) -> list[Discrepancy]:
-    return _unequal(connection, "payout", unposted_payouts(count_max))
+    return unequal(connection, "payout", unposted_payouts(count_max))
 
 
 def _wrong_marks(connection: Connection, *, count_max: int) -> list[Discrepancy]:
-    return _unequal(connection, "promo", wrong_marks(count_max))
+    return unequal(connection, "promo", wrong_marks(count_max))
 
 
 def _below_nothing(connection: Connection, *, count_max: int) -> list[Discrepancy]:
-    return _unequal(connection, "constraint", below_nothing(count_max))
+    return unequal(connection, "constraint", below_nothing(count_max))
 
 
 def _totals(connection: Connection) -> Totals:
@@ -327,13 +319,6 @@ def _draft(row: Row, lines: Sequence[Row]) -> Draft:
     return Draft(row["kind"], row["reference"], row["unix_ms"], postings, row["detail_hash"])
 
 
-def _unequal(connection: Connection, check: str, query: Select[Any]) -> list[Discrepancy]:
-    return [
-        Discrepancy(check, subject, int(expected), int(found))
-        for subject, expected, found in connection.execute(query)
-    ]
-
-
 def _rows(connection: Connection, query: Select[Any], where: Mapping[str, object]) -> Sequence[Row]:
     return [row._asdict() for row in connection.execute(query, where)]
 
@@ -342,7 +327,7 @@ def _count(connection: Connection, query: Select[Any]) -> int:
     return int(connection.execute(select(func.count()).select_from(query.subquery())).scalar_one())
 
 
-_CHECKS: Final[tuple[Callable[..., list[Discrepancy]], ...]] = (
+_CHECKS: Final[tuple[Check, ...]] = (
     _wrong_balances,
     _wrong_charged,
     _wrong_leases,
@@ -353,4 +338,5 @@ _CHECKS: Final[tuple[Callable[..., list[Discrepancy]], ...]] = (
     _below_nothing,
     _unposted_payouts,
     _wrong_marks,
+    *CHANNEL_CHECKS,
 )

@@ -64,6 +64,68 @@ class ChainSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class MppSettings(BaseModel, frozen=True, extra="forbid"):
-    """How machines pay for requests."""
+    """How machines pay for requests. It is on where a chain and a secret are named."""
 
     chain: ChainSettings = Field(ChainSettings(), description="The chain that channels live on.")
+    secrets: tuple[SecretStr, ...] = Field(
+        (),
+        description="Secrets that bind challenges; the first signs, the others still verify.",
+    )
+    challenge_s: int = Field(300, ge=30, description="How long a challenge may be met, seconds.")
+    deposit_min_base_units: int = Field(
+        1_000_000, ge=1, description="Smallest deposit of a channel, base units of the token."
+    )
+    deposit_max_base_units: int = Field(
+        2**62, ge=1, lt=2**63, description="Largest deposit of a channel, base units of the token."
+    )
+    voucher_delta_min_base_units: int = Field(
+        1, ge=1, description="Least by which a voucher raises the one before, base units."
+    )
+    vouchers_per_second_max: int = Field(
+        10, ge=1, description="Vouchers of one channel that are taken in a second."
+    )
+    requests_per_channel_max: int = Field(
+        8, ge=1, description="Requests of one channel that run at once."
+    )
+    chain_fresh_s: float = Field(
+        5.0, gt=0, description="How old the known state of a channel may be at a voucher, seconds."
+    )
+    chain_stale_max_s: float = Field(
+        60.0,
+        gt=0,
+        description="How old it may be while the chain cannot be reached, seconds.",
+    )
+    settle_base_units: int = Field(
+        5_000_000, ge=1, description="A channel that owes so much is settled on chain, base units."
+    )
+    settle_s: float = Field(
+        6 * 3600.0, gt=0, description="One that owes anything for so long is settled, seconds."
+    )
+    idle_close_s: float = Field(
+        24 * 3600.0, gt=0, description="A channel that nobody used for so long is closed, seconds."
+    )
+    grace_margin_s: float = Field(
+        300.0,
+        gt=0,
+        description="A channel whose payer closes alone is closed so long before it may, seconds.",
+    )
+    refund_min_base_units: int = Field(
+        100_000, ge=1, description="What a charge left over is sent back from here on, base units."
+    )
+    refund_after_s: float = Field(
+        600.0, ge=0, description="How long after a payer's last transfer that is, seconds."
+    )
+    close_wait_s: float = Field(
+        10.0, gt=0, description="How long a close waits for charges on their way, seconds."
+    )
+    poll_s: float = Field(
+        0.5, gt=0, description="Pause between two looks at a channel that is waited for, seconds."
+    )
+    waiters_max: int = Field(1_024, ge=1, description="Requests that may wait for vouchers.")
+    tick_s: float = Field(5.0, gt=0, description="Pause between two rounds on chain, seconds.")
+    tick_max: int = Field(100, ge=1, description="Channels dealt with in one round.")
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether requests may pay for themselves."""
+        return bool(self.chain.rpc_url and self.secrets)

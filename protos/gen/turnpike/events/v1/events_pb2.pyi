@@ -503,3 +503,29 @@ class SlotRecall(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SlotRecall: _TypeAlias = SlotRecall  # noqa: Y015
+
+@_typing.final
+class ChannelChanged(_message.Message):
+    """A payment channel accepted a voucher, or takes no further use; who waits for it looks again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    IS_CLOSED_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """The channel, lower-case hex."""
+    is_closed: _builtins.bool
+    """Whether it is closing or closed, so that its running streams end."""
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        is_closed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "is_closed", b"is_closed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelChanged: _TypeAlias = ChannelChanged  # noqa: Y015
