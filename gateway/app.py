@@ -35,7 +35,7 @@ from kit.tasks import TaskPool, background
 from kit.tracing import Tracing
 from turnpike.auth.v1 import auth_pb2_grpc
 from turnpike.metering.v1 import metering_pb2_grpc
-from turnpike.payment.v1 import caps_pb2_grpc, payment_pb2_grpc
+from turnpike.payment.v1 import billing_pb2_grpc, caps_pb2_grpc, payment_pb2_grpc
 from turnpike.router.v1 import router_pb2_grpc
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Peers:
     payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
     caps: "caps_pb2_grpc.CapsServiceAsyncStub"
     metering: "metering_pb2_grpc.MeteringServiceAsyncStub"
+    billing: "billing_pb2_grpc.BillingServiceAsyncStub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ async def open_gateway(
         payment=peers.payment,
         caps=peers.caps,
         metering=peers.metering,
+        billing=peers.billing,
         readiness=Readiness(models=models, process=process.is_ready),
         metrics=GatewayMetrics(process.registry),
         registry=process.registry,

@@ -18,7 +18,7 @@ from kit.ids import Uuid7Source
 from kit.logs import AccessLog
 from kit.tracing import Tracing
 from turnpike.metering.v1 import metering_pb2_grpc
-from turnpike.payment.v1 import caps_pb2_grpc, payment_pb2_grpc
+from turnpike.payment.v1 import billing_pb2_grpc, caps_pb2_grpc, payment_pb2_grpc
 from turnpike.router.v1 import router_pb2_grpc
 
 
@@ -35,6 +35,7 @@ class Deps:
     payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
     caps: "caps_pb2_grpc.CapsServiceAsyncStub"
     metering: "metering_pb2_grpc.MeteringServiceAsyncStub"
+    billing: "billing_pb2_grpc.BillingServiceAsyncStub"
     readiness: Readiness
     metrics: GatewayMetrics
     registry: CollectorRegistry

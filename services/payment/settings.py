@@ -4,6 +4,7 @@ from pydantic import BaseModel, Field
 
 from services.payment.caps.settings import CapsSettings
 from services.payment.mpp.settings import MppSettings
+from services.payment.stripe.settings import StripeSettings
 
 
 class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
@@ -97,3 +98,4 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream.")
     mpp: MppSettings = Field(MppSettings(), description="Machines that pay for their requests.")
+    stripe: StripeSettings = Field(default_factory=StripeSettings)
