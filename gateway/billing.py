@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.openai.bodies import parse_json
 from gateway.openai.figures import Whole, whole, wrong
+from kit.errors import TurnpikeError
 from kit.money import format_usd
 from turnpike.payment.v1 import billing_pb2 as pb
 
@@ -91,6 +92,16 @@ def read_recharge(body: bytes) -> pb.SetAutoRechargeRequest:
             daily_max_nusd=amounts["daily_max_cents"],
         )
     )
+
+
+def as_asked(error: TurnpikeError) -> TurnpikeError:
+    """Return a refusal of payment's with the field called as the client calls it."""
+    name = error.metadata.get("param", "")
+    if not name.endswith("_nusd"):
+        return error
+    asked = name.rpartition(".")[2].removesuffix("_nusd") + "_cents"
+    message = error.message.replace(name, asked)
+    return TurnpikeError(error.reason, message, **{**error.metadata, "param": asked})
 
 
 def billing_object(billing: pb.Billing) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import grpc
 from aiohttp import web
 
 from gateway.billing import (
+    as_asked,
     billing_object,
     invoice_csv,
     invoice_object,
@@ -97,7 +98,7 @@ async def _asked(call: Awaitable[_T]) -> _T:
     try:
         return await call
     except grpc.RpcError as error:
-        raise error_from_rpc(error) from error
+        raise as_asked(error_from_rpc(error)) from error
 
 
 def _request_id(deps: Deps, request: web.BaseRequest) -> str:

@@ -98,4 +98,6 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream.")
     mpp: MppSettings = Field(MppSettings(), description="Machines that pay for their requests.")
-    stripe: StripeSettings = Field(default_factory=StripeSettings)
+    stripe: StripeSettings = Field(
+        default_factory=StripeSettings, description="Payment by card, through Stripe."
+    )

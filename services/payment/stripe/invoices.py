@@ -14,7 +14,7 @@ from services.payment.ledger import Kind
 
 DAY_MS: Final = 86_400_000
 PERIODS_MAX: Final = 120
-_PERIOD: Final = re.compile(r"(19[7-9]\d|2\d{3})-(0[1-9]|1[0-2])")
+_PERIOD: Final = re.compile(r"(19[7-9]\d|2\d{3})-(0[1-9]|1[0-2])", re.ASCII)
 _PREFIXES: Final = ("funding:", "refund:")
 _NAMES: Final = {Kind.SETTLEMENT.value: "charge"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

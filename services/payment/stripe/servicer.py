@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
+from kit.money import format_usd
 from services.payment.batch import ID_LENGTH_MAX
 from services.payment.ledger import ACCOUNT_ID_LENGTH_MAX
 from services.payment.stripe.events import read_event
@@ -119,7 +120,8 @@ class BillingServicer(BillingServiceServicer):
         if request.HasField("auto_recharge"):
             below_nusd = self._settings.payment_max_cents * CENT_NUSD
             if not 0 < wish.below_nusd <= below_nusd:
-                raise _invalid("auto_recharge.below_nusd", f"must be 1 to {below_nusd}")
+                most = format_usd(below_nusd)
+                raise _invalid("auto_recharge.below_nusd", f"must be at most {most} USD, above 0")
             below_nusd = wish.below_nusd
             cents = self._cents(wish.amount_nusd, "auto_recharge.amount_nusd")
             day_cents = _whole_cents(wish.daily_max_nusd, "auto_recharge.daily_max_nusd")
@@ -168,7 +170,7 @@ class BillingServicer(BillingServiceServicer):
         if done is None:
             left = payment["paid_cents"] - payment["reversed_cents"]
             if not 0 < (cents or left) <= left:
-                raise _invalid("amount_nusd", f"must be at most {left * CENT_NUSD}, what is left")
+                raise _invalid("amount_nusd", f"must be at most {format_usd(left * CENT_NUSD)} USD")
             done = await self._give_back(intent_id, cents or left, key)
             done = await self._store.answer(key, asked, done)
         return pb.RefundPaymentResponse(
@@ -237,7 +239,8 @@ class BillingServicer(BillingServiceServicer):
         cents = _whole_cents(amount_nusd, name)
         least, most = self._settings.payment_min_cents, self._settings.payment_max_cents
         if not least <= cents <= most:
-            raise _invalid(name, f"must be {least * CENT_NUSD} to {most * CENT_NUSD}")
+            span = f"{format_usd(least * CENT_NUSD)} to {format_usd(most * CENT_NUSD)}"
+            raise _invalid(name, f"must be {span} USD")
         return cents
 
 
@@ -253,7 +256,7 @@ def _payment(row: dict[str, Any]) -> pb.Payment:
 def _whole_cents(amount_nusd: int, name: str) -> int:
     cents = exact_cents(amount_nusd)
     if cents is None or cents <= 0:
-        raise _invalid(name, f"must be whole cents and more than zero, not {amount_nusd}")
+        raise _invalid(name, "must be whole cents and more than zero")
     return cents
 
 
