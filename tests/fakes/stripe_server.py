@@ -31,6 +31,7 @@ _KNOWN: Final = {
     "sessions": {
         *("mode", "customer", "client_reference_id", "metadata", "allowed_payment_method_types"),
         *("payment_intent_data", "line_items", "success_url", "cancel_url"),
+        "adaptive_pricing",
     },
 }
 Json = dict[str, Any]

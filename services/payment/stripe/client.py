@@ -75,6 +75,8 @@ class StripeCards:
                     "client_reference_id": order.account_id,
                     "metadata": {ACCOUNT_KEY: order.account_id},
                     "allowed_payment_method_types": ["card"],
+                    # Whatever else the Stripe account offers: what is credited is US dollars.
+                    "adaptive_pricing": {"enabled": False},
                     "payment_intent_data": {
                         "setup_future_usage": "off_session",
                         "metadata": {ACCOUNT_KEY: order.account_id},

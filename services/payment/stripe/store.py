@@ -89,7 +89,10 @@ class StripeStore:
     async def set_recharge(
         self, account_id: str, *, below_nusd: int, cents: int, day_cents: int
     ) -> None:
-        """Set an account's recharge, none when all are zero; what was declined is forgiven."""
+        """Set an account's recharge, none when all are zero.
+
+        Declines are forgiven; a pause that one has led to is kept.
+        """
 
         def work(connection: Connection) -> None:
             Books(connection)
@@ -101,7 +104,7 @@ class StripeStore:
                 "recharge_day_cents": day_cents,
             }
             if not account.is_postpaid:
-                values |= {"decline_count": 0, "next_try_unix_ms": 0, "is_suspended": 0}
+                values |= {"decline_count": 0, "is_suspended": 0}
             store_accounts.change(connection, account_id, **values)
 
         await self._transactions.write(work)

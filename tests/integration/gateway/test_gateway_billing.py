@@ -307,4 +307,5 @@ async def test_without_stripe_money_is_told_and_not_taken(open_site: OpenSite) -
 
 
 async def _refused(site: Site, key: Key) -> bool:
-    return (await answer_of(site.post(key, chat()))).status == 402
+    found: bool = (await answer_of(site.post(key, chat()))).status == 402
+    return found

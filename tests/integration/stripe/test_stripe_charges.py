@@ -241,6 +241,23 @@ async def test_declines_are_followed_by_pauses_and_then_by_an_end(
     await wallet.use(USD)  # what was paid can still be used
 
 
+async def test_recharge_that_is_set_again_is_tried_again_but_not_at_once(
+    wallet: Wallet, stripe: StripeServer
+) -> None:
+    await recharged(wallet)
+    stripe.declined_cards.add("pm_a")
+    await wallet.charger.turn()
+    stripe.declined_cards.clear()
+
+    await wallet.store.set_recharge("a", below_nusd=5 * USD, cents=2_000, day_cents=10_000)
+    await wallet.charger.turn()
+    assert 1 == len(stripe.intents)
+    wallet.rig.clock.advance(3_601)
+    await wallet.charger.turn()
+
+    assert (2, (2_100, 0)) == (len(stripe.intents), await wallet.has_cents())
+
+
 async def test_payment_ends_the_pause(wallet: Wallet, stripe: StripeServer) -> None:
     await recharged(wallet)
     stripe.declined_cards.add("pm_a")

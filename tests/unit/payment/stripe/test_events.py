@@ -136,7 +136,7 @@ def test_body_that_is_no_event_is_refused(body: bytes, reason: Reason) -> None:
 )
 def test_field_that_cannot_be_is_named(name: str, value: object) -> None:
     with pytest.raises(TurnpikeError) as refused:
-        read("payment_intent.succeeded", intent("pi_1", 5, **{name: value}))
+        read("payment_intent.succeeded", {**intent("pi_1", 5), name: value})
 
     assert name == refused.value.metadata["param"]
 
