@@ -41,9 +41,10 @@ Json = dict[str, Any]
 class StripeServer:
     """A Stripe in memory.
 
-    `faults` are used up by the next creations, in order: `hang` does it and never answers,
-    `error` does it and answers 500, `refuse` answers 503 and does nothing, `conflict` answers 409,
-    `processing` leaves a payment under way, `decline` declines it; an empty one goes well.
+    `faults` are used up by the next creations, in order. `hang` does it and never answers, `drop`
+    does it and breaks the connection, `error` does it and answers 500; `refuse` and `conflict`
+    answer 503 and 409 and do nothing. `processing` leaves a payment under way, `decline` declines
+    it, and an empty one goes well.
     """
 
     url: str = ""
@@ -92,9 +93,14 @@ class StripeServer:
         asked = unflattened(dict(await request.post()))
         if unknown := asked.keys() - _KNOWN.get(noun, set()):
             return _error(400, "invalid_request_error", "parameter_unknown", param=min(unknown))
-        return await self._create(noun, asked, request.headers.get("Idempotency-Key", ""))
+        answer = await self._create(noun, asked, request.headers.get("Idempotency-Key", ""))
+        if answer is None:
+            assert request.transport is not None
+            request.transport.abort()
+        return answer or web.Response()
 
-    async def _create(self, noun: str, asked: Json, key: str) -> web.Response:
+    async def _create(self, noun: str, asked: Json, key: str) -> web.Response | None:
+        """Make something once by its key; None means that the connection breaks."""
         if key in self._kept:
             first, status, answer = self._kept[key]
             if first != asked:
@@ -109,6 +115,8 @@ class StripeServer:
         self._kept[key] = (asked, status, json.loads(json.dumps(answer)))
         if fault == "hang":
             await asyncio.sleep(3600)
+        if fault == "drop":
+            return None
         if fault == "error":
             return _error(500, "api_error", "")
         return web.json_response(answer, status=status)

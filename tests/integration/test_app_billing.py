@@ -60,9 +60,7 @@ async def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     rooms.auth.accounts.append(auth_pb2.Account(account_id="a", name="acme"))
     async with (
         open_stripe_server() as stripe,
-        open_wallet(
-            f"sqlite+aiosqlite:///{tmp_path}/wallet.db", stripe_url=stripe.url, call_s=0.5
-        ) as wallet,
+        open_wallet(f"sqlite+aiosqlite:///{tmp_path}/wallet.db", stripe_url=stripe.url) as wallet,
     ):
         table = HandlerTable()
         billing_pb2_grpc.add_BillingServiceServicer_to_server(wallet.servicer, table)  # type: ignore[arg-type]
@@ -126,7 +124,7 @@ async def test_payment_is_listed_and_given_back(shell: Shell) -> None:
 
 async def test_refund_without_an_answer_says_how_to_ask_again(shell: Shell) -> None:
     payment = await shell.pay()
-    shell.stripe.faults.append("hang")
+    shell.stripe.faults.append("drop")
 
     assert 1 == await shell.run("refund", payment, "2.50")
     again = shell.out.partition("--request-id ")[2].partition(")")[0]

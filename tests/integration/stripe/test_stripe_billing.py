@@ -35,7 +35,7 @@ async def stripe() -> AsyncIterator[StripeServer]:
 
 @pytest.fixture
 async def wallet(sqlite_url: str, stripe: StripeServer) -> AsyncIterator[Wallet]:
-    async with open_wallet(sqlite_url, stripe_url=stripe.url, call_s=0.5) as opened:
+    async with open_wallet(sqlite_url, stripe_url=stripe.url) as opened:
         yield opened
 
 
@@ -115,7 +115,7 @@ async def test_request_id_of_another_account_does_not_matter(
     assert 2 == len(stripe.sessions)
 
 
-@pytest.mark.parametrize("faults", [["hang"], ["", "hang"], ["refuse"], ["", "error"]])
+@pytest.mark.parametrize("faults", [["drop"], ["", "drop"], ["refuse"], ["", "error"]])
 async def test_checkout_without_an_answer_can_be_asked_for_again(
     wallet: Wallet, stripe: StripeServer, faults: list[str]
 ) -> None:
@@ -230,7 +230,7 @@ async def test_refund_without_an_answer_is_asked_for_again_by_its_id(
 ) -> None:
     payment = await paid_by_card(wallet, stripe)
     asked = pb.RefundPaymentRequest(payment_id=payment, amount_nusd=USD, request_id="f1")
-    stripe.faults.append("hang")
+    stripe.faults.append("drop")
 
     error = await refusal(wallet.servicer.RefundPayment(asked, CONTEXT))
     done = await wallet.servicer.RefundPayment(asked, CONTEXT)

@@ -19,6 +19,7 @@ from kit.clock import SystemClock
 from kit.errors import Reason, TurnpikeError
 from services.payment.stripe.client import StripeCards, open_cards
 from services.payment.stripe.events import CHARGE_KEY
+from services.payment.stripe.port import UnansweredError
 from services.payment.stripe.rules import Charge, Purpose
 from services.payment.stripe.servicer import BillingServicer
 from services.payment.stripe.settings import StripeSettings
@@ -158,6 +159,29 @@ async def test_refund_of_an_unknown_payment_is_refused(party: Party) -> None:
         await party.cards.refund("pi_none", 500, key="refund-3")
 
     assert Reason.INVALID_VALUE is refused.value.reason
+
+
+async def test_row_20_charge_that_was_done_and_never_answered_is_done_once(
+    sqlite_url: str,
+) -> None:
+    async with (
+        open_stripe_server() as stripe,
+        open_wallet(sqlite_url, stripe_url=stripe.url, call_s=0.2) as hasty,
+        open_cards(hasty.settings.model_copy(update={"call_s": 10.0})) as patient,
+    ):
+        charge = Charge("a", 1, Purpose.RECHARGE, 500, "cus_1", "pm_1", "", 0)
+        stripe.faults.append("hang")
+        assert hasty.cards is not None
+        with pytest.raises(UnansweredError, match="timeout"):
+            await hasty.cards.charge(charge)
+        stripe.faults.clear()
+
+        charged = await patient.charge(charge)
+        found = await patient.find(charge)
+
+    assert [charged.intent_id] == list(stripe.intents)
+    assert charged.paid is not None
+    assert charged == found
 
 
 @dataclass
