@@ -271,7 +271,8 @@ async def test_402_after_a_declined_recharge_names_the_card(
     await post(site, key, "/auto-recharge", {"is_enabled": True, **asked})
 
     async def is_suspended() -> bool:
-        return (await get(site, key, "")).json["standing"] == "suspended"
+        standing: str = (await get(site, key, "")).json["standing"]
+        return standing == "suspended"
 
     await until(is_suspended)
     await hook(site, event("charge.refunded", charge(payment, 100, 100), event_id="evt_r"))
