@@ -89,11 +89,7 @@ async def open_gateway(
     tasks = TaskPool(tasks_max=_TASKS_MAX)
     verdicts = Verdicts(auth=peers.auth, settings=settings, clock=clock)
     models = Models(router=peers.router, settings=settings)
-    running = RunningRequests(
-        clock=clock,
-        requests_max=settings.requests_max,
-        write_timeout_s=settings.write_timeout_s,
-    )
+    running = _running(settings, clock, process.registry)
     shares = _shares(settings, peers, clock, tasks, running)
     deps = Deps(
         settings=settings,
@@ -122,7 +118,6 @@ async def open_gateway(
         ids=Uuid7Source(),
         log=structlog.get_logger("gateway"),
     )
-    _show_running(process.registry, running)
     pushes = Pushes(bus, verdicts, models, shares, running)
     await models.refresh()
     async with AsyncExitStack() as stack:
@@ -164,13 +159,22 @@ def _shares(
     )
 
 
-def _show_running(registry: CollectorRegistry, running: RunningRequests) -> None:
+def _running(
+    settings: GatewaySettings, clock: Clock, registry: CollectorRegistry
+) -> RunningRequests:
+    """Return what counts requests that run, shown by the registry."""
+    running = RunningRequests(
+        clock=clock,
+        requests_max=settings.requests_max,
+        write_timeout_s=settings.write_timeout_s,
+    )
     Reading(
         registry,
         "turnpike_gateway_running_requests",
         "Requests that run now.",
         lambda: {(): running.count},
     )
+    return running
 
 
 async def _listen(settings: GatewaySettings, deps: Deps) -> HttpServer:
