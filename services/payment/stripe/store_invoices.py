@@ -6,6 +6,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from services.payment import ledger
 from services.payment.ledger import Kind
+from services.payment.promos.marks import GRANTED, SPENT, mark
 from services.payment.store_tables import account_chain, charges, entries, transactions
 from services.payment.stripe.invoices import DAY_MS, DaySum, Line
 
@@ -105,10 +106,14 @@ def _within(bounds: tuple[int, int]) -> list[Any]:
 
 
 def _others(account_id: str, bounds: tuple[int, int]) -> list[Any]:
-    """Return what finds the far side of postings that are neither charges nor credit limits."""
+    """Return what finds the far side of postings that are neither charges nor credit limits.
+
+    What marks a part of the balance as a gift is no money: marks have a far side of their own.
+    """
     left_out = (Kind.SETTLEMENT.value, Kind.CREDIT_LIMIT.value)
+    near = (*_names(account_id), mark(account_id), GRANTED, SPENT)
     return [
         *_within(bounds),
-        entries.c.ledger_account.not_in(_names(account_id)),
+        entries.c.ledger_account.not_in(near),
         transactions.c.kind.not_in(left_out),
     ]

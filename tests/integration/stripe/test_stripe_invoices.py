@@ -108,6 +108,19 @@ async def test_credit_limit_is_nobodys_money(wallet: Wallet) -> None:
     assert {"credit", "charge"} == {line.kind for line in found.lines}
 
 
+async def test_gift_is_one_line_however_it_is_marked(wallet: Wallet) -> None:
+    await wallet.rig.store.credit(
+        account_id="a", amount_nusd=50, source="promo", request_id="gift-1"
+    )
+    await use(wallet, "small", 20)
+
+    found = await invoice_of(wallet, "2025-10")
+
+    assert [("credit", "promo", 50), ("charge", "small", -20)] == [
+        (line.kind, line.subject, line.amount_nusd) for line in found.lines
+    ]
+
+
 async def test_debt_counts_against_the_balance(wallet: Wallet) -> None:
     await wallet.pay("pi_1", 1_000)
     await use(wallet, "small", 4 * USD)
