@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import Connection
 
-from services.payment.ledger import Kind
+from services.payment.ledger import Draft, Kind
+from services.payment.promos.marks import give
+from services.payment.store_books import Books
 from services.payment.stripe.invoices import Invoice
 from services.payment.stripe.rules import CENT_NUSD
 from tests.unit.payment.rig import outcome, refunded
@@ -109,9 +112,12 @@ async def test_credit_limit_is_nobodys_money(wallet: Wallet) -> None:
 
 
 async def test_gift_is_one_line_however_it_is_marked(wallet: Wallet) -> None:
-    await wallet.rig.store.credit(
-        account_id="a", amount_nusd=50, source="promo", request_id="gift-1"
-    )
+    def post(connection: Connection) -> None:
+        books = Books(connection)
+        books.post(Draft(Kind.CREDIT, "gift-1", 1_760_000_000_000, give("a", 50, debt_nusd=0)))
+        books.flush()
+
+    await wallet.rig.transactions.write(post)
     await use(wallet, "small", 20)
 
     found = await invoice_of(wallet, "2025-10")
