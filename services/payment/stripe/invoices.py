@@ -51,9 +51,9 @@ class Invoice:
     is_final: bool
     lines: tuple[Line, ...] = field(default=())
 
-    def of(self, kind: Kind) -> int:
-        """Return what a kind of posting changed."""
-        return self.by_kind.get(kind.value, 0)
+    def of(self, *kinds: Kind) -> int:
+        """Return what postings of these kinds changed."""
+        return sum(self.by_kind.get(kind.value, 0) for kind in kinds)
 
 
 def bounds_of(period: str) -> tuple[int, int] | None:

@@ -37,7 +37,7 @@ def invoice_message(account_id: str, invoice: Invoice) -> pb.Invoice:
         period=invoice.period,
         opening_nusd=invoice.opening_nusd,
         closing_nusd=invoice.closing_nusd,
-        credited_nusd=invoice.of(Kind.CREDIT),
+        credited_nusd=invoice.of(Kind.CREDIT, Kind.VOUCHER, Kind.TRANSFER),
         charged_nusd=-invoice.of(Kind.SETTLEMENT),
         refunded_nusd=invoice.of(Kind.REFUND),
         reversed_nusd=-invoice.of(Kind.REVERSAL),
