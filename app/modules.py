@@ -34,6 +34,7 @@ from turnpike.metering.v1.metering_pb2_grpc import (
     add_MeteringServiceServicer_to_server,
 )
 from turnpike.payment.v1.caps_pb2_grpc import CapsServiceStub
+from turnpike.payment.v1.machine_pb2_grpc import MachinePaymentServiceStub
 from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from turnpike.router.v1.provider_keys_pb2_grpc import (
     add_ProviderKeysServiceServicer_to_server,
@@ -157,6 +158,7 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         payment=PaymentServiceStub(channels["payment"]),
         caps=CapsServiceStub(channels["payment"]),
         metering=MeteringServiceStub(channels["metering"]),
+        machine=MachinePaymentServiceStub(channels["payment"]),
     )
     process = Process(
         registry=parts.telemetry.registry,
