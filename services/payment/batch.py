@@ -147,13 +147,14 @@ class Plan:
     """What to write; `posted` pairs drafts with their charges, `free` are those that cost nothing.
 
     `refunded` pairs drafts with their refunds; one without a draft gives back nothing that was
-    paid. `holds` are by request id.
+    paid. `holds` are by request id, `outcomes` by event id: the events of what is posted.
     """
 
     posted: list[tuple[Draft, list[Charge]]] = field(default_factory=list)
     free: list[Charge] = field(default_factory=list)
     refunded: list[tuple[Draft | None, list[Refund]]] = field(default_factory=list)
     holds: dict[str, Hold] = field(default_factory=dict)
+    outcomes: dict[str, UsageEvent] = field(default_factory=dict)
     drawn_leases: dict[str, LeaseState] = field(default_factory=dict)
     watermarks: dict[str, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -241,7 +242,8 @@ class _Planner:
                 data = parcel.batch.events[position].SerializeToString()
                 self._bury(parcel.stream_seq, position, flaw, data)
             elif claim.kind == _OUTCOME:
-                self._settle(claim, parcel.stream_seq)
+                if self._settle(claim, parcel.stream_seq):
+                    self.plan.outcomes[claim.event_id] = parcel.batch.events[position]
             else:
                 self._name_hold(claim)
 
@@ -258,7 +260,8 @@ class _Planner:
         hold = Hold(request_id, lease_id, claim.hold_nusd, self._expires_at_ms)
         self.plan.holds[request_id] = hold
 
-    def _settle(self, claim: Claim, stream_seq: int) -> None:
+    def _settle(self, claim: Claim, stream_seq: int) -> bool:
+        """Charge an outcome, once; return whether there is something to post."""
         # fmt: off
         (
             _, event_id, request_id, account_id, key_id, lease_id, model_id, deployment,
@@ -268,7 +271,7 @@ class _Planner:
         plan, settled = self.plan, self._known.settled
         if event_id in settled:
             plan.duplicate_count += 1
-            return
+            return False
         settled.add(event_id)
         if plan.holds:
             plan.holds.pop(request_id, None)
@@ -294,6 +297,7 @@ class _Planner:
         charges.append(tuple.__new__(Charge, fields))
         if refund_nusd:
             self._refund(claim, charged_nusd, stream_seq)
+        return charge_nusd > 0
 
     def _refund(self, claim: Claim, charged_nusd: int, stream_seq: int) -> None:
         """Note a refund; what was written off was never paid and is not given back."""

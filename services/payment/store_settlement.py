@@ -19,6 +19,7 @@ from services.payment.batch import (
     outcome_id,
     plan_batch,
 )
+from services.payment.proof.store_receipts import ReceiptBook
 from services.payment.store_books import Books
 from services.payment.store_leases import CLOSED
 from services.payment.store_refunds import FlaggedKey, post_refunds, write_refunds
@@ -111,12 +112,15 @@ def settle(
         opened, known, reference=reference, now_ms=now_ms, hold_ttl_ms=rules.hold_ttl_ms
     )
     rows: list[tuple[object, ...]] = [(*charge, None) for charge in plan.free]
+    receipts = ReceiptBook(connection, plan)
     for draft, posted in plan.posted:
-        seq = books.post(draft)
+        seq = books.post(receipts.charged(draft, posted))
+        receipts.place(seq)
         rows += [(*charge, seq) for charge in posted]
-    given_back = post_refunds(books, plan)
+    given_back = post_refunds(books, plan, receipts)
     books.flush()
     _CHARGES.run_all(connection, rows)
+    receipts.write()
     flagged = write_refunds(connection, given_back, plan, per_hour_max=rules.refunds_per_hour_max)
     _write_state(connection, plan, now_ms=now_ms)
     _advance(connection, stream, (parcel.stream_seq for parcel in parcels))

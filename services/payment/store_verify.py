@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, case, func, or_, select, tuple_
 
 from services.payment.ledger import Draft, Posting
+from services.payment.proof.tables import receipt_heads, receipts
 from services.payment.store_engine import Reader
 from services.payment.store_leases import OPEN
 from services.payment.store_settlement import applied_seq
@@ -42,6 +43,15 @@ _CHAIN: Final = (
     .order_by(account_chain.c.account_id, account_chain.c.account_seq)
     .limit(bindparam("count_max"))
 )
+_RECEIPTS: Final = (
+    select(receipts)
+    .where(
+        tuple_(receipts.c.account_id, receipts.c.receipt_seq)
+        > tuple_(bindparam("account_id"), bindparam("receipt_seq"))
+    )
+    .order_by(receipts.c.account_id, receipts.c.receipt_seq)
+    .limit(bindparam("count_max"))
+)
 _CHARGES: Final = (
     select(
         charges.c.event_id,
@@ -67,6 +77,7 @@ class Posted:
     chained_accounts: tuple[str, ...]
     charge_rows: tuple[Row, ...]
     refund_rows: tuple[Row, ...]
+    receipt_rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,16 @@ class Snapshot:
         """Return links of the accounts' chains in order, from the one after (account, seq)."""
         return await self._read(partial(_chain_page, after=after, count_max=count_max))
 
+    async def receipts(self, *, after: tuple[str, int], count_max: int) -> Sequence[Row]:
+        """Return receipts by account and place, from the one after (account, place)."""
+        where = {"account_id": after[0], "receipt_seq": after[1], "count_max": count_max}
+        return await self._read(lambda connection: _rows(connection, _RECEIPTS, where))
+
+    async def receipt_heads(self) -> dict[str, tuple[int, bytes]]:
+        """Return the place and hash of each account's last receipt."""
+        found = await self._read(lambda connection: _rows(connection, select(receipt_heads), {}))
+        return {row["account_id"]: (row["receipt_seq"], row["hash"]) for row in found}
+
     async def charges(self, *, after: str, stream_seq_max: int, count_max: int) -> Sequence[Row]:
         """Return charges that cost something by event id, from the one after `after`."""
         where = {"after": after, "stream_seq_max": stream_seq_max, "count_max": count_max}
@@ -140,6 +161,7 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
     links = _grouped(connection, select(account_chain), bounds)
     charged = _grouped(connection, select(charges), bounds)
     given_back = _grouped(connection, select(refunds), bounds)
+    proofs = _grouped(connection, select(receipts).order_by(receipts.c.receipt_seq), bounds)
     return [
         Posted(
             seq=row["seq"],
@@ -148,6 +170,7 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
             chained_accounts=tuple(sorted(link["account_id"] for link in links[row["seq"]])),
             charge_rows=tuple(charged[row["seq"]]),
             refund_rows=tuple(given_back[row["seq"]]),
+            receipt_rows=tuple(proofs[row["seq"]]),
         )
         for row in rows
     ]
