@@ -14,6 +14,8 @@ from kit.tasks import background
 from kit.telemetry import Telemetry
 from services.payment.leases import Leases
 from services.payment.metrics import watch
+from services.payment.proof.room import open_proof
+from services.payment.proof.servicer import ReceiptServicer
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import Settlement
@@ -22,6 +24,7 @@ from services.payment.store_engine import open_transactions
 from services.payment.sweeper import Sweeper
 from services.payment.verify import Verifier
 from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
+from turnpike.payment.v1.receipts_pb2_grpc import add_ReceiptServiceServicer_to_server
 
 if TYPE_CHECKING:
     from turnpike.metering.v1.metering_pb2_grpc import MeteringServiceAsyncStub
@@ -34,10 +37,12 @@ class PaymentServicers:
     """What the payment room serves."""
 
     ledger: PaymentServicer
+    receipts: ReceiptServicer
 
     def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
         """Add every service to a server."""
         add_PaymentServiceServicer_to_server(self.ledger, server)
+        add_ReceiptServiceServicer_to_server(self.receipts, server)
 
 
 @asynccontextmanager
@@ -55,8 +60,12 @@ async def open_payment(
         store = PaymentStore(transactions, settings, clock=clock, new_id=Uuid7Source().new)
         settlement = Settlement(store, bus, settings=settings)
         sweeper = Sweeper(store, settings=settings)
-        watch((telemetry or Telemetry()).registry, settlement=settlement, sweeper=sweeper)
+        registry = (telemetry or Telemetry()).registry
+        watch(registry, settlement=settlement, sweeper=sweeper)
         async with (
+            open_proof(
+                settings.proof, transactions=transactions, clock=clock, registry=registry
+            ) as receipts,
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),
         ):
@@ -67,4 +76,5 @@ async def open_payment(
                     Verifier(store, metering, settings=settings),
                     settings=settings,
                 ),
+                receipts=receipts,
             )

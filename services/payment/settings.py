@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field
 
+from services.payment.proof.settings import ProofSettings
+
 
 class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     """How the ledger grants leases, settles usage and gives up on what never ends."""
@@ -90,3 +92,4 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
         600.0, gt=0, description="How long the usage stream drops repeated message ids, seconds."
     )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream.")
+    proof: ProofSettings = Field(default_factory=ProofSettings)

@@ -22,7 +22,7 @@ from services.payment.ledger import (
     transaction_hash,
 )
 from services.payment.proof.receipt_checks import broken_receipts, unmatched
-from services.payment.proof.receipts import covered
+from services.payment.proof.receipts import covered, digest_of
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import USAGE
 from services.payment.store import PaymentStore
@@ -96,8 +96,8 @@ class Verifier:
             for posted in page:
                 for check, detail in _flaws(posted, seq, chained):
                     self._report(answer, check, str(posted.seq), detail)
-                for subject, detail in unmatched(posted):
-                    self._report(answer, "receipt", subject, detail)
+                for check, subject, detail in unmatched(posted):
+                    self._report(answer, check, subject, detail)
                 seq, chained = posted.seq, posted.hash
             answer.transaction_count += len(page)
         if await snapshot.head() != (seq, chained):
@@ -224,7 +224,7 @@ def _refund_flaws(posted: Posted) -> Iterator[tuple[str, str]]:
 
 
 def _detail_hash(rows: Iterable[tuple[str, int, int, int]], posted: Posted) -> bytes:
-    return covered(charges_hash(rows), [receipt["hash"] for receipt in posted.receipt_rows])
+    return covered(charges_hash(rows), [digest_of(each["body"]) for each in posted.receipt_rows])
 
 
 def _is_link(link: Mapping[str, Any], previous_seq: int, previous: bytes) -> bool:

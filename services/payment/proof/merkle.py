@@ -53,19 +53,26 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
     return Tree(leaves).root()
 
 
-def path_of(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the hashes that lead from one leaf to the root, those next to it first."""
-    path: list[bytes] = []
-    start, end = 0, len(leaves)
-    while end - start > 1:
-        middle = start + _split(end - start)
-        if index < middle:
-            path.append(root_of(leaves[middle:end]))
-            end = middle
-        else:
-            path.append(root_of(leaves[start:middle]))
-            start = middle
-    return path[::-1]
+class Proofs:
+    """A whole tree in memory, for the paths of its leaves."""
+
+    def __init__(self, leaves: Iterable[bytes]) -> None:
+        level = [leaf_hash(data) for data in leaves]
+        self._levels = [level]
+        while len(level) > 1:
+            pairs = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+            # What has no neighbour moves up as it is: that is where RFC 6962 splits.
+            level = pairs + level[2 * len(pairs) :]
+            self._levels.append(level)
+
+    def path(self, index: int) -> list[bytes]:
+        """Return the hashes that lead from one leaf to the root, those next to it first."""
+        path = []
+        for level in self._levels:
+            if index ^ 1 < len(level):
+                path.append(level[index ^ 1])
+            index //= 2
+        return path
 
 
 def root_by(data: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

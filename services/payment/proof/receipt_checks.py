@@ -10,12 +10,11 @@ from services.payment.ledger import GENESIS_HASH
 from services.payment.proof.receipts import CHARGE, REFUND, fields_of, receipt_hash
 from services.payment.store_verify import Posted, Snapshot
 
+RECEIPT = "receipt"
 _AMOUNTS = ("charge_nusd", "charged_nusd", "writeoff_nusd")
 
 
-async def broken_receipts(
-    snapshot: Snapshot, *, page_max: int
-) -> AsyncIterator[tuple[str, str]]:
+async def broken_receipts(snapshot: Snapshot, *, page_max: int) -> AsyncIterator[tuple[str, str]]:
     """Yield what is wrong with the accounts' chains of receipts: subject and sentence.
 
     Memory grows with the number of accounts, not with the ledger.
@@ -37,8 +36,10 @@ async def broken_receipts(
         yield f"{name}:{last}", "The account's receipts are missing."
 
 
-def unmatched(posted: Posted) -> Iterator[tuple[str, str]]:
+def unmatched(posted: Posted) -> Iterator[tuple[str, str, str]]:
     """Yield what a transaction's charges and refunds do not share with their receipts.
+
+    Each is the kind of row, its subject and a sentence.
 
     One from before there were receipts has none.
     """
@@ -49,11 +50,12 @@ def unmatched(posted: Posted) -> Iterator[tuple[str, str]]:
     for receipt in posted.receipt_rows:
         row = rows.pop((receipt["kind"], receipt["event_id"]), None)
         if row is None:
-            yield subject_of(receipt), f"Its {receipt['kind']} {receipt['event_id']} is missing."
+            detail = f"Its {receipt['kind']} {receipt['event_id']} is missing."
+            yield RECEIPT, subject_of(receipt), detail
         elif detail := _differs(receipt, row):
-            yield row["event_id"], detail
+            yield receipt["kind"], row["event_id"], detail
     for kind, event_id in sorted(rows):
-        yield event_id, f"The {kind} has no receipt."
+        yield kind, event_id, f"The {kind} has no receipt."
 
 
 def subject_of(row: Mapping[str, Any]) -> str:

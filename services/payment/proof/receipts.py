@@ -75,13 +75,17 @@ _PRICES_MAX: Final = 1_024
 
 
 class Receipt(NamedTuple):
-    """A receipt with its place in the account's chain; `body` is its fields, framed."""
+    """A receipt with its place in the account's chain.
+
+    `body` is its fields, framed, `digest` that of the body alone, `hash` the chained one.
+    """
 
     receipt_seq: int
     kind: str
     event_id: str
     account_id: str
     body: str
+    digest: bytes
     hash: bytes
 
 
@@ -141,7 +145,8 @@ def _receipt(
         str(posted_unix_ms),
     )
     body = framed(values)
-    return Receipt(seq, kind, event_id, account_id, body, receipt_hash(head.hash, body))
+    digest = digest_of(body)
+    return Receipt(seq, kind, event_id, account_id, body, digest, _chained(head.hash, digest))
 
 
 @lru_cache(maxsize=_PRICES_MAX)
@@ -158,19 +163,32 @@ def price_version(row: Sequence[str]) -> str:
     return hashlib.sha256(framed(row).encode()).hexdigest()
 
 
+def digest_of(body: str) -> bytes:
+    """Return the digest of a receipt's fields alone."""
+    return hashlib.sha256(body.encode()).digest()
+
+
 def receipt_hash(previous: bytes, body: str) -> bytes:
     """Return a receipt's hash, chained to the account's one before."""
-    return hashlib.sha256(previous + body.encode()).digest()
+    return _chained(previous, digest_of(body))
 
 
 def mark(body: str) -> bytes:
     """Return what finds a receipt that was changed: the start of its own digest."""
-    return hashlib.sha256(body.encode()).digest()[:MARK_BYTES]
+    return digest_of(body)[:MARK_BYTES]
 
 
-def covered(charges: bytes, receipts: Sequence[bytes]) -> bytes:
-    """Return the detail hash of a transaction: over its rows and the hashes of their receipts."""
-    return hashlib.sha256(charges + b"".join(receipts)).digest() if receipts else charges
+def covered(rows_hash: bytes, digests: Sequence[bytes]) -> bytes:
+    """Return the detail hash of a transaction: over its rows and the digests of their receipts.
+
+    Not over the receipts' chained hashes: else a changed receipt would change what every later
+    transaction of the account covers, and none of them could be judged by itself.
+    """
+    return hashlib.sha256(rows_hash + b"".join(digests)).digest() if digests else rows_hash
+
+
+def _chained(previous: bytes, digest: bytes) -> bytes:
+    return hashlib.sha256(previous + digest).digest()
 
 
 def fields_of(body: str) -> dict[str, str]:

@@ -73,5 +73,5 @@ class ReceiptBook:
         _KEEP_HEADS.run_all(self._connection, heads)
 
     def _covering(self, draft: Draft) -> Draft:
-        hashes = [made.hash for made in self._made]
-        return replace(draft, detail_hash=covered(draft.detail_hash, hashes))
+        digests = [made.digest for made in self._made]
+        return replace(draft, detail_hash=covered(draft.detail_hash, digests))
