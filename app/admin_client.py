@@ -18,7 +18,10 @@ SERVICES: Final = {
     "payment": "turnpike.payment.v1.PaymentService",
     "router": "turnpike.router.v1.RouterService",
 }
-BESIDE: Final = {"provider_keys": ("router", "turnpike.router.v1.ProviderKeysService")}
+BESIDE: Final = {
+    "provider_keys": ("router", "turnpike.router.v1.ProviderKeysService"),
+    "receipts": ("payment", "turnpike.payment.v1.ReceiptService"),
+}
 """Further services, by what they are about: whose room serves them, and their names."""
 
 _PATHS: Final = {**SERVICES, **{name: service for name, (_, service) in BESIDE.items()}}

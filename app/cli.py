@@ -16,6 +16,7 @@ from app.cli_config import config_app, db
 from app.cli_keys import keys
 from app.cli_ledger import ledger
 from app.cli_options import ConfigOption, JsonOption, print_json
+from app.cli_receipts import receipts
 from app.cli_route import route
 from app.cli_usage import models, usage
 from app.errors import StartError
@@ -60,6 +61,7 @@ app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")
 app.add_typer(route, name="route")
 app.add_typer(ledger, name="ledger")
+app.add_typer(receipts, name="receipts")
 app.add_typer(config_app, name="config")
 app.add_typer(db, name="db")
 

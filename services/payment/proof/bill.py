@@ -77,7 +77,10 @@ class Sums:
 
 
 class BillCheck:
-    """Takes a file line by line; what is wrong is in `findings`, each with the line's number."""
+    """Takes a file line by line; what is wrong is in `findings`, each with the line's number.
+
+    `unsigned_count` are the receipts behind the last one that a root covers.
+    """
 
     def __init__(self, keys: Keyring) -> None:
         self._keys = keys
@@ -175,8 +178,6 @@ class BillCheck:
         if proof is None:
             self.unsigned_count += 1
             return
-        if self.unsigned_count:
-            yield "It is signed and one before it is not."
         if not isinstance(proof, dict):
             yield "Its proof is no object."
             return
@@ -193,6 +194,9 @@ class BillCheck:
         found = root_by(hashed, index, int(root.fields["leaf_count"]), steps)
         if found is None or found.hex() != root.fields["root"]:
             yield f"Its proof does not lead to root {number}."
+            return
+        # Its hash covers all receipts before it.
+        self.unsigned_count = 0
 
     def _add(self, fields: Mapping[str, str]) -> None:
         amounts = {name: fields[name] for name in _SUMS if fields[name].isdigit()}

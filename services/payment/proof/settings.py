@@ -19,12 +19,12 @@ class ProofSettings(BaseModel, frozen=True, extra="forbid"):
         5.0, gt=0, description="Pause between two looks for what is to be signed, seconds."
     )
     root_transactions_max: int = Field(
-        500, ge=1, le=2_000, description="Ledger transactions that one root covers at most."
+        500, ge=1, le=1_000, description="Ledger transactions that one root covers at most."
     )
     root_receipts_max: int = Field(
         4_096,
         ge=1,
-        le=16_384,
+        le=8_192,
         description="A root ends with the transaction that brings it to this many receipts.",
     )
     read_max: int = Field(500, ge=1, le=5_000, description="Rows that the signer reads at once.")

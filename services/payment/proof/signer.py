@@ -240,4 +240,4 @@ def _pages(
         yield page
 
 
-_WHOLE: Final = ProofSettings(root_receipts_max=16_384)
+_WHOLE: Final = ProofSettings(root_receipts_max=8_192)
