@@ -34,6 +34,7 @@ from turnpike.metering.v1.metering_pb2_grpc import (
     add_MeteringServiceServicer_to_server,
 )
 from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
+from turnpike.payment.v1.receipts_pb2_grpc import ReceiptServiceStub
 from turnpike.router.v1.provider_keys_pb2_grpc import (
     add_ProviderKeysServiceServicer_to_server,
 )
@@ -154,6 +155,7 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         auth=AuthServiceStub(channels["auth"]),
         router=RouterServiceStub(channels["router"]),
         payment=PaymentServiceStub(channels["payment"]),
+        receipts=ReceiptServiceStub(channels["payment"]),
     )
     process = Process(
         registry=parts.telemetry.registry,

@@ -55,6 +55,7 @@ class Ticket(msgspec.Struct, eq=False):
     rate: RateDraw | None = None
     credit: Draw | None = None
     slot: SlotDraw | None = None
+    price_cap: usage_pb2.Price | None = None
 
 
 class Shares(NamedTuple):
@@ -289,6 +290,8 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         envelope.adapter = ticket.adapter
     if ticket.fallbacks:
         envelope.fallback_models.extend(ticket.fallbacks)
+    if ticket.price_cap is not None:
+        envelope.price_cap.CopyFrom(ticket.price_cap)
     return router_pb2.RunRequest(envelope=envelope, body=call.form or encode(call.fields))
 
 

@@ -34,7 +34,7 @@ from kit.metrics import Reading
 from kit.tasks import TaskPool, background
 from kit.tracing import Tracing
 from turnpike.auth.v1 import auth_pb2_grpc
-from turnpike.payment.v1 import payment_pb2_grpc
+from turnpike.payment.v1 import payment_pb2_grpc, receipts_pb2_grpc
 from turnpike.router.v1 import router_pb2_grpc
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Peers:
     auth: "auth_pb2_grpc.AuthServiceAsyncStub"
     router: "router_pb2_grpc.RouterServiceAsyncStub"
     payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
+    receipts: "receipts_pb2_grpc.ReceiptServiceAsyncStub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ async def open_gateway(
         running=running,
         long_bodies=LongBodies(bytes_max=settings.long_bodies_bytes_max),
         router=peers.router,
+        receipts=peers.receipts,
         readiness=Readiness(models=models, process=process.is_ready),
         metrics=GatewayMetrics(process.registry),
         registry=process.registry,

@@ -17,6 +17,7 @@ from kit.clock import Clock
 from kit.ids import Uuid7Source
 from kit.logs import AccessLog
 from kit.tracing import Tracing
+from turnpike.payment.v1 import receipts_pb2_grpc
 from turnpike.router.v1 import router_pb2_grpc
 
 
@@ -30,6 +31,7 @@ class Deps:
     running: RunningRequests
     long_bodies: LongBodies
     router: "router_pb2_grpc.RouterServiceAsyncStub"
+    receipts: "receipts_pb2_grpc.ReceiptServiceAsyncStub"
     readiness: Readiness
     metrics: GatewayMetrics
     registry: CollectorRegistry

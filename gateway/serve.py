@@ -13,6 +13,7 @@ from gateway.bodies import LongBody, check_length
 from gateway.call import Api
 from gateway.deps import Deps
 from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
+from gateway.quotes import QUOTE_HEADER, hold_price
 from gateway.running import Running
 from gateway.stream import RouterCall, StreamAnswer, ignored_header, route_headers
 from gateway.traces import chat_span
@@ -78,6 +79,8 @@ async def serve_by(way: Way, deps: Deps, request: Arrival, exchange: Exchange, a
             if exchange.long_body is not None:
                 exchange.long_body.check(len(body), call.media)
             ticket = admission.order(caller, call)
+            if QUOTE_HEADER in headers:
+                await hold_price(deps, ticket, headers[QUOTE_HEADER])
             if not admission.try_draw(ticket):
                 await admission.draw(ticket)
         except asyncio.CancelledError:

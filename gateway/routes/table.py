@@ -8,6 +8,8 @@ from gateway.routes.health import livez, metrics, readyz
 from gateway.routes.media import create_image, create_speech, create_transcription
 from gateway.routes.messages import count_message_tokens, create_message
 from gateway.routes.models import get_model, list_models
+from gateway.routes.quotes import create_quote
+from gateway.routes.receipts import get_receipt
 from gateway.routes.responses import create_response
 from gateway.routes.route import explain_route
 from gateway.settings import GatewaySettings
@@ -35,7 +37,9 @@ def routes_of(settings: GatewaySettings) -> Routes:
             routes.append(("POST", f"{prefix}/audio/transcriptions{end}", create_transcription))
             routes.append(("GET", f"{prefix}/models{end}", list_models))
             routes.append(("POST", f"{prefix}/route:explain{end}", explain_route))
+            routes.append(("POST", f"{prefix}/quotes{end}", create_quote))
             routes.append(("POST", f"{prefix}/messages{end}", create_message))
             routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))
         routes.append(("GET", f"{prefix}/models/*", get_model))
+        routes.append(("GET", f"{prefix}/receipts/*", get_receipt))
     return Routes(routes)

@@ -27,6 +27,7 @@ from services.router.hedging import Hedging, Parts
 from services.router.legs import Legs, Try
 from services.router.own_keys import OwnKeyRing
 from services.router.own_tries import NO_KEYS, OwnKeys, OwnTries, own_key
+from services.router.pricing import capped
 from services.router.providers.port import (
     Asked,
     Batch,
@@ -40,7 +41,7 @@ from services.router.second_tries import SecondTries
 from services.router.settings import RouterSettings
 from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
-from services.router.usage_events import UsageEvent
+from services.router.usage_events import UsageEvent, row_of
 from services.router.usage_log import UsageLog
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
@@ -185,6 +186,9 @@ class Dispatcher:
         request_id = self._ids.new(unix_ms)
         is_byok = bool(own) and own_key(own, deployment) is not None
         price = deployment.byok_price if is_byok else deployment.price
+        cap = row_of(envelope.price_cap) if envelope.HasField("price_cap") else None
+        if cap is not None:
+            price = capped(price, cap)
         event = intent(request_id, leg.envelope, deployment, unix_ms, price)
         if is_byok:
             event.is_byok = True
@@ -208,6 +212,7 @@ class Dispatcher:
             form=form,
             may_have_cache_marks=not form and may_have_marks(request.body),
         )
+        run.usage.cap = cap
         tries = chain((first,), tries, self.retries.again(run))
         if not own:
             return run, tries

@@ -45,7 +45,11 @@ def encode_batch(
 
 def price_of(event: UsageEvent) -> PriceRow:
     """Return the price row that the event carries."""
-    price = event.price
+    return row_of(event.price)
+
+
+def row_of(price: usage_pb2.Price) -> PriceRow:
+    """Return a price row as it was written."""
     return PriceRow(
         price.price_id,
         price.input_pusd_per_token,
