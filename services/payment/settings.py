@@ -92,4 +92,6 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
         600.0, gt=0, description="How long the usage stream drops repeated message ids, seconds."
     )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream.")
-    proof: ProofSettings = Field(default_factory=ProofSettings)
+    proof: ProofSettings = Field(
+        default_factory=ProofSettings, description="Receipts, signed roots and quotes."
+    )

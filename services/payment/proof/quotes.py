@@ -5,14 +5,12 @@ both base64url. What is charged is, figure by figure, the lower of the quoted an
 so that a quote never makes anything dearer.
 """
 
-import base64
-import binascii
 from typing import Final, NamedTuple
 
 from kit.errors import Reason, TurnpikeError
 from services.payment.proof import signing
 from services.payment.proof.framing import framed, named
-from services.payment.proof.signing import Keyring, Signer
+from services.payment.proof.signing import Keyring, Signer, base64url, from_base64url
 
 HEADER: Final = "X-Quote-Id"
 QUOTE_CHARS_MAX: Final = 2_048
@@ -37,7 +35,7 @@ class Quote(NamedTuple):
 def sign_quote(quote: Quote, signer: Signer) -> str:
     """Return a quote's id."""
     data = framed([str(value) for value in quote]).encode()
-    return ".".join((_PREFIX, _base64(data), _base64(signer.sign(signing.QUOTE, data))))
+    return ".".join((_PREFIX, base64url(data), base64url(signer.sign(signing.QUOTE, data))))
 
 
 def read_quote(
@@ -70,22 +68,11 @@ def _opened(quote_id: str) -> tuple[Quote, bytes, bytes]:
     prefix, *parts = quote_id.split(".")
     if prefix != _PREFIX or len(parts) != 2:
         raise ValueError("It is of another form.")
-    data, signature = map(_bytes, parts)
+    data, signature = map(from_base64url, parts)
     fields = named(Quote._fields, data.decode())
     numbers = {name for name, kind in Quote.__annotations__.items() if kind is int}
     values = {name: int(text) if name in numbers else text for name, text in fields.items()}
     return Quote(**values), data, signature  # type: ignore[arg-type] # by the annotations above
-
-
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _bytes(text: str) -> bytes:
-    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    if _base64(data) != text:
-        raise binascii.Error("It is not written the shortest way.")
-    return data
 
 
 def _refused(why: str) -> TurnpikeError:

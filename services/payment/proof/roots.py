@@ -96,7 +96,8 @@ class Root:
 
     def shown(self) -> dict[str, str]:
         """Return it as the JSON members that every place shows it by."""
-        return {**self.fields, "signature": self.signature.hex()}
+        ordered = {name: self.fields[name] for name in FIELDS}
+        return {**ordered, "signature": self.signature.hex()}
 
 
 def sign(fields: Mapping[str, str], signer: Signer) -> Root:
