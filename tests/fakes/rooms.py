@@ -183,10 +183,35 @@ class FakeReceipts(receipts_pb2_grpc.ReceiptServiceServicer):
             has_more=not request.lines and not request.page_token,
         )
 
+    async def GetReceipt(
+        self, request: receipts_pb2.GetReceiptRequest, context: object
+    ) -> receipts_pb2.GetReceiptResponse:
+        return receipts_pb2.GetReceiptResponse()
+
+    async def ListReceipts(
+        self, request: receipts_pb2.ListReceiptsRequest, context: object
+    ) -> receipts_pb2.ListReceiptsResponse:
+        return receipts_pb2.ListReceiptsResponse()
+
+    async def ListRoots(
+        self, request: receipts_pb2.ListRootsRequest, context: object
+    ) -> receipts_pb2.ListRootsResponse:
+        return receipts_pb2.ListRootsResponse()
+
     async def GetPublicKey(
         self, request: receipts_pb2.GetPublicKeyRequest, context: object
     ) -> receipts_pb2.GetPublicKeyResponse:
-        return receipts_pb2.GetPublicKeyResponse(public_key="ab" * 32, key_id="k")
+        return receipts_pb2.GetPublicKeyResponse()
+
+    async def SignQuote(
+        self, request: receipts_pb2.SignQuoteRequest, context: object
+    ) -> receipts_pb2.SignQuoteResponse:
+        return receipts_pb2.SignQuoteResponse()
+
+    async def ReadQuote(
+        self, request: receipts_pb2.ReadQuoteRequest, context: object
+    ) -> receipts_pb2.ReadQuoteResponse:
+        return receipts_pb2.ReadQuoteResponse()
 
 
 class FakeMetering(metering_pb2_grpc.MeteringServiceServicer):

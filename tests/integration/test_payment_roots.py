@@ -1,6 +1,7 @@
 """Roots on both engines: whatever a kept root covers cannot be changed without being named."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ async def test_untouched_ledger_fits_its_roots(rig: Rig, tmp_path: Path) -> None
     assert [] == report.findings
     assert (3, 8, 5) == (report.root_count, report.transaction_count, report.receipt_count)
     assert (await rig.verify()).is_clean
+
+
+def _execute(statement: str, connection: Connection) -> None:
+    connection.execute(text(statement))
 
 
 def _edit_entry(connection: Connection) -> None:
@@ -183,7 +188,7 @@ async def test_root_that_the_database_lost_is_named(
 ) -> None:
     lines = await signed(rig, tmp_path / "roots.jsonl", root_transactions_max=3)
     await rig.transactions.write(drop_guards)
-    await rig.transactions.write(lambda connection: connection.execute(text(statement)))
+    await rig.transactions.write(partial(_execute, statement))
 
     assert {("root", "2")} == await named(rig, lines)
 
@@ -194,9 +199,7 @@ async def test_receipts_and_roots_refuse_to_be_changed(rig: Rig, tmp_path: Path)
     for table in ("receipts", "roots"):
         for verb in (f"DELETE FROM {table}", f"UPDATE {table} SET kind = 'x'"):
             with pytest.raises(Exception, match="append-only"):
-                await rig.transactions.write(
-                    lambda connection, verb=verb: connection.execute(text(verb))
-                )
+                await rig.transactions.write(partial(_execute, verb))
 
 
 async def test_receipt_says_what_was_charged_and_by_which_price(rig: Rig) -> None:

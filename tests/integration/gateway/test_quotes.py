@@ -21,18 +21,9 @@ FAR_MS = 4_000_000_000_000
 
 
 @pytest.fixture
-async def open_signed(open_site: OpenSite, tmp_path: Path) -> Any:
-    async def opened(**proof: Any) -> Site:
-        path = str(tmp_path / "roots.jsonl")
-        signing = {"signing_key": SEED, "roots_path": path, "root_s": 0.05, **proof}
-        return await open_site(Wish(payment={"proof": signing}, gateway={"models_ttl_s": 0.1}))
-
-    return opened
-
-
-@pytest.fixture
-async def signed_site(open_signed: Any) -> Site:
-    return await open_signed()
+async def signed_site(open_site: OpenSite, tmp_path: Path) -> Site:
+    signing = {"signing_key": SEED, "roots_path": str(tmp_path / "roots.jsonl"), "root_s": 0.05}
+    return await open_site(Wish(payment={"proof": signing}, gateway={"models_ttl_s": 0.1}))
 
 
 async def quote(site: Site, key: Key, body: Any) -> Answer:

@@ -1,6 +1,7 @@
 """Events that cost what their tokens cost, and a signer and a checker over a rig's ledger."""
 
 from pathlib import Path
+from typing import Any
 
 from services.payment.proof.root_checks import Finding, Report, RootChecker, Trail
 from services.payment.proof.roots_file import RootsFile
@@ -46,18 +47,18 @@ def priced(
     return event
 
 
-def root_signer(rig: Rig, path: Path, **limits: int) -> RootSigner:
+def root_signer(rig: Rig, path: Path, **limits: Any) -> RootSigner:
     """Return a signer of a rig's ledger."""
     return RootSigner(
         ProofStore(rig.transactions),
         SIGNER,
         file=RootsFile(path),
         clock=rig.clock,
-        settings=ProofSettings(roots_path=str(path), **limits),  # type: ignore[arg-type]
+        settings=ProofSettings(roots_path=str(path), **limits),
     )
 
 
-async def signed(rig: Rig, path: Path, **limits: int) -> list[str]:
+async def signed(rig: Rig, path: Path, **limits: Any) -> list[str]:
     """Sign everything that waits and return the lines of the file."""
     signer = root_signer(rig, path, **limits)
     while await signer.sign_next():

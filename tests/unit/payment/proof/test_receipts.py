@@ -54,7 +54,7 @@ def good_fields(**changes: Any) -> dict[str, str]:
 @given(st.tuples(*[figures] * 4), st.tuples(counts, counts, st.integers(0, 50)))
 def test_arithmetic_is_the_routers(prices: tuple[int, ...], used: tuple[int, int, int]) -> None:
     prompt, completion, units = used
-    row = PriceRow("row", *prices[:3], unit_pusd=prices[3], unit="image")
+    row = PriceRow("row", prices[0], prices[1], prices[2], prices[3], "image")
     event = priced("r", "lease")
     event.price.CopyFrom(price_message(row))
     event.usage.prompt_token_count = prompt
