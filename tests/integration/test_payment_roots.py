@@ -226,6 +226,19 @@ async def test_receipt_says_what_was_charged_and_by_which_price(rig: Rig) -> Non
     )
 
 
+async def test_end_with_an_odd_name_is_charged_and_proven(rig: Rig, tmp_path: Path) -> None:
+    lease_id, _ = await rig.lease("b", 100_000)
+    odd = priced("odd", lease_id, account_id="b")
+    odd.finish_reason = "\x00\N{SNOWMAN}"
+
+    applied = await rig.settle(odd)
+
+    assert (1, 0) == (applied.charge_count, applied.dead_letter_count)
+    (_, row) = await ProofStore(rig.transactions).receipts_of("b", after=0, count_max=2)
+    assert "\x00\N{SNOWMAN}" == fields_of(row["body"])["finish_reason"]
+    assert [] == (await checked(rig, await signed(rig, tmp_path / "roots.jsonl"))).findings
+
+
 async def test_day_is_signed_once_it_is_over(rig: Rig, tmp_path: Path) -> None:
     path = tmp_path / "roots.jsonl"
     await signed(rig, path, root_transactions_max=3)

@@ -152,7 +152,7 @@ class BillCheck:
         self._add(fields)
 
     def _receipt_flaws(
-        self, fields: Mapping[str, str], body: str, members: Mapping[str, Any]
+        self, fields: Mapping[str, str], body: bytes, members: Mapping[str, Any]
     ) -> Iterator[str]:
         yield from flaws(fields)
         if fields["account_id"] != self.account_id:

@@ -84,7 +84,7 @@ class Receipt(NamedTuple):
     kind: str
     event_id: str
     account_id: str
-    body: str
+    body: bytes
     digest: bytes
     hash: bytes
 
@@ -144,7 +144,7 @@ def _receipt(
         str(event.end_unix_ms),
         str(posted_unix_ms),
     )
-    body = framed(values)
+    body = framed(values).encode()
     digest = digest_of(body)
     return Receipt(seq, kind, event_id, account_id, body, digest, _chained(head.hash, digest))
 
@@ -163,17 +163,17 @@ def price_version(row: Sequence[str]) -> str:
     return hashlib.sha256(framed(row).encode()).hexdigest()
 
 
-def digest_of(body: str) -> bytes:
+def digest_of(body: bytes) -> bytes:
     """Return the digest of a receipt's fields alone."""
-    return hashlib.sha256(body.encode()).digest()
+    return hashlib.sha256(body).digest()
 
 
-def receipt_hash(previous: bytes, body: str) -> bytes:
+def receipt_hash(previous: bytes, body: bytes) -> bytes:
     """Return a receipt's hash, chained to the account's one before."""
     return _chained(previous, digest_of(body))
 
 
-def mark(body: str) -> bytes:
+def mark(body: bytes) -> bytes:
     """Return what finds a receipt that was changed: the start of its own digest."""
     return digest_of(body)[:MARK_BYTES]
 
@@ -191,22 +191,22 @@ def _chained(previous: bytes, digest: bytes) -> bytes:
     return hashlib.sha256(previous + digest).digest()
 
 
-def fields_of(body: str) -> dict[str, str]:
+def fields_of(body: bytes) -> dict[str, str]:
     """Return a receipt's fields by name.
 
     Raises:
         ValueError: It is no receipt.
     """
-    return named(FIELDS, body)
+    return named(FIELDS, body.decode())
 
 
-def body_of(fields: Mapping[str, object]) -> str:
-    """Return a receipt's bytes as text.
+def body_of(fields: Mapping[str, object]) -> bytes:
+    """Return a receipt's bytes.
 
     Raises:
         ValueError: It is not exactly the fields of a receipt.
     """
-    return framed(in_order(FIELDS, fields))
+    return framed(in_order(FIELDS, fields)).encode()
 
 
 def flaws(fields: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ of the one before that was kept: where somebody changed one and computed all lat
 one that was changed is named and those behind it are not.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -196,11 +196,11 @@ def _differences(
 def _receipt_differences(posted: Posted, detail: Detail) -> Iterator[Finding]:
     stored = {(row["account_id"], row["receipt_seq"]): row for row in posted.receipt_rows}
     for place, signed in _places(detail):
-        row: Mapping[str, object] | None = stored.pop((detail.account_id, place), None)
+        row = stored.pop((detail.account_id, place), None)
         subject = f"{detail.account_id}:{place}"
         if row is None:
             yield Finding(RECEIPT, subject, f"It is missing from transaction {detail.seq}.")
-        elif mark(str(row["body"])).hex() != signed:
+        elif mark(row["body"]).hex() != signed:
             yield Finding(RECEIPT, subject, "It is not the one that was signed.")
     for extra in stored.values():
         text = f"It was not there when transaction {detail.seq} was signed."

@@ -16,7 +16,8 @@ receipts: Final = Table(
     Column("kind", String, nullable=False),
     Column("event_id", _Name, nullable=False),
     Column("account_id", _Name, nullable=False),
-    Column("body", Text, nullable=False),
+    # Bytes: what an upstream calls the end of an answer may hold what PostgreSQL's text cannot.
+    Column("body", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Index("receipts_by_account", "account_id", "receipt_seq", unique=True),
     sqlite_with_rowid=False,

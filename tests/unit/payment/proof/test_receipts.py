@@ -108,12 +108,12 @@ def test_refund_receipt_follows_its_charge() -> None:
 
 def test_receipt_keeps_odd_names() -> None:
     event = priced("r", "lease")
-    event.model_id, event.finish_reason = "é:3:x", "1:2:3"
+    event.model_id, event.finish_reason = "é:3:x", "1:2\x00:3"
 
     receipt = charge_receipt(charge_of(event), event, Head(), 5)
 
     fields = fields_of(receipt.body)
-    assert ("é:3:x", "1:2:3") == (fields["model_id"], fields["finish_reason"])
+    assert ("é:3:x", "1:2\x00:3") == (fields["model_id"], fields["finish_reason"])
     assert receipt.body == body_of(fields)
     assert (digest_of(receipt.body)[:8], receipt.digest) == (
         mark(receipt.body),
