@@ -78,13 +78,22 @@ class RootSigner:
                     pass
             except (TurnpikeError, OSError, ValueError) as error:
                 self.failure_count += 1
-                _log.warning("signing_waits", why=type(error).__name__)
+                _log.warning("signing_waits", why=str(error))
             await asyncio.sleep(self._settings.root_s)
 
     async def sign_next(self) -> bool:
-        """Sign at most one root and bring the file up to date; return whether more may wait."""
+        """Sign at most one root and bring the file up to date; return whether more may wait.
+
+        Raises:
+            ValueError: The file cannot be read, or tells of roots that the database has lost.
+            TurnpikeError: LEDGER_UNAVAILABLE.
+        """
         await self._copy()
         signed = await self._store.signed()
+        if self._kept is not None and self._kept > signed.number:
+            raise ValueError(
+                f"The file has root {self._kept}; the database has {signed.number} of them."
+            )
         stretch = await self._stretch(signed)
         root: Root | None = None
         details: list[Detail] = []

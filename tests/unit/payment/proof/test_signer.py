@@ -12,8 +12,10 @@ from services.payment.proof.roots_file import RootsFile
 from services.payment.proof.settings import ProofSettings
 from services.payment.proof.signer import RootSigner
 from services.payment.proof.store import ProofStore
+from services.payment.proof.tables import roots
 from tests.fixtures.gateway import until
 from tests.unit.payment.proof.bill_rig import SIGNER, checked, priced, root_signer, signed
+from tests.unit.payment.proof.tampering import drop_guards
 from tests.unit.payment.rig import Rig, open_rig
 
 
@@ -127,6 +129,22 @@ async def test_clock_that_was_set_back_moves_nothing_into_a_signed_day(
     days = [int(read_line(line)[0].fields["day"]) for line in lines]
     assert [days[0], days[0], days[0] + 1] == days
     assert [] == (await checked(rig, lines)).findings
+
+
+async def test_nothing_is_signed_behind_roots_that_the_database_lost(
+    rig: Rig, tmp_path: Path
+) -> None:
+    path = tmp_path / "roots.jsonl"
+    before = await signed(rig, path, root_transactions_max=2)
+    await rig.transactions.write(drop_guards)
+    await rig.transactions.write(
+        lambda connection: connection.execute(roots.delete().where(roots.c.number > 1))
+    )
+
+    with pytest.raises(ValueError, match="The file has root 2; the database has 1"):
+        await root_signer(rig, path).sign_next()
+
+    assert before == path.read_text().splitlines()
 
 
 async def test_line_of_nothing_known_stops_the_file_and_is_counted(
