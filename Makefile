@@ -87,11 +87,12 @@ test: .venv/.dev-installed triton ## Every Python tier that needs no GPU; T=path
 
 test-all: test node fuzz faults ## Everything: test, Node's clients, short fuzz, short faults
 
-tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
+%/node_modules/.package-lock.json: %/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }
-	cd tests/node && npm ci --no-audit --no-fund
+	cd $* && npm ci --no-audit --no-fund
 
-node: .venv/.dev-installed tests/node/node_modules/.package-lock.json ## The official clients for Node
+NODE_INSTALLED := tests/node/node_modules/.package-lock.json tests/node/mpp/node_modules/.package-lock.json
+node: .venv/.dev-installed $(NODE_INSTALLED) ## The official clients for Node
 	$(PYTEST) -q -n $(JOBS) -o addopts="" --import-mode=importlib tests/node
 
 fuzz: .venv/.dev-installed ## Properties, the served API and byte readers, with many more examples
@@ -109,12 +110,15 @@ bench: .venv/.run-installed bench/peers/.installed ## Compare with nginx and a p
 	@command -v nginx >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq nginx-light >/dev/null; } || { echo "nginx is missing: apt-get install nginx-light"; exit 1; }
 	$(BIN)/python bench/run.py --only $(ONLY) --rounds $(ROUNDS) --seconds 3 2>bench/peers/rounds.log
 
-bench-micro: .venv/.dev-installed triton ## What a token from a real Triton costs, how soon it is cancelled, a usage event in SQLite, a route, a translated chunk
+bench-micro: .venv/.dev-installed triton ## What a token from a real Triton costs, how soon it is cancelled, a usage event in SQLite, a route, a translated chunk, a voucher, a draw from a lease
 	$(BIN)/python bench/triton.py
 	$(BIN)/python bench/cancel.py
 	$(BIN)/python bench/ledger.py
+	$(BIN)/python bench/settlement.py
 	$(BIN)/python bench/routing.py
 	$(BIN)/python bench/translated.py
+	$(BIN)/python bench/voucher.py
+	$(BIN)/python bench/lease.py
 
 bench/peers/.installed: bench/peers.lock | .venv/bin/python
 	@mkdir -p bench/peers

@@ -21,6 +21,9 @@ SERVICES: Final = {
 BESIDE: Final = {
     "provider_keys": ("router", "turnpike.router.v1.ProviderKeysService"),
     "receipts": ("payment", "turnpike.payment.v1.ReceiptService"),
+    "caps": ("payment", "turnpike.payment.v1.CapsService"),
+    "suppliers": ("payment", "turnpike.payment.v1.SuppliersService"),
+    "machine_payments": ("payment", "turnpike.payment.v1.MachinePaymentService"),
 }
 """Further services, by what they are about: whose room serves them, and their names."""
 

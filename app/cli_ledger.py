@@ -70,7 +70,10 @@ def _print_verdict(answer: Json) -> None:
         f" {usd(answer['charged_nusd'])} charged, {usd(answer['held_nusd'])} held"
         f" by {answer['open_hold_count']} holds in {answer['open_lease_count']} leases,"
         f" {usd(answer['writeoff_nusd'])} written off,"
-        f" {usd(answer['refunded_nusd'])} given back;"
+        f" {usd(answer['refunded_nusd'])} given back,"
+        f" {usd(answer['debt_nusd'])} owed by customers,"
+        f" {usd(answer['owed_nusd'])} owed to suppliers and providers"
+        f" by {answer['earning_count']} earnings;"
         f" {roots['root_count']} signed roots cover {roots['transaction_count']} transactions"
         f" and {roots['receipt_count']} receipts."
     )
@@ -131,7 +134,7 @@ def balance(
     else:
         wish = {"account_id": find_account(client, account)["account_id"]}
         answer = client.call("payment", "GetBalance", wish)
-        parts = ("available", "held", "debt", "charged")
+        parts = ("available", "held", "promo", "debt", "charged")
         rows = [(part, usd(answer["balance"][f"{part}_nusd"])) for part in parts]  # type: ignore[index]
     if as_json:
         print_json(answer)

@@ -33,6 +33,7 @@ from turnpike.metering.v1.metering_pb2_grpc import (
     MeteringServiceStub,
     add_MeteringServiceServicer_to_server,
 )
+from turnpike.payment.v1.caps_pb2_grpc import CapsServiceStub
 from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from turnpike.payment.v1.receipts_pb2_grpc import ReceiptServiceStub
 from turnpike.router.v1.provider_keys_pb2_grpc import (
@@ -156,6 +157,8 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         router=RouterServiceStub(channels["router"]),
         payment=PaymentServiceStub(channels["payment"]),
         receipts=ReceiptServiceStub(channels["payment"]),
+        caps=CapsServiceStub(channels["payment"]),
+        metering=MeteringServiceStub(channels["metering"]),
     )
     process = Process(
         registry=parts.telemetry.registry,
@@ -218,7 +221,7 @@ MODULES: Final[Mapping[str, Module]] = {
         beside=beside("router"),
         needs=("database",),
     ),
-    "gateway": Module(_open_gateway, calls=("auth", "router", "payment")),
+    "gateway": Module(_open_gateway, calls=("auth", "router", "metering", "payment")),
 }
 """In the order in which they start; they end in the opposite order."""
 

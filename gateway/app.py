@@ -34,7 +34,8 @@ from kit.metrics import Reading
 from kit.tasks import TaskPool, background
 from kit.tracing import Tracing
 from turnpike.auth.v1 import auth_pb2_grpc
-from turnpike.payment.v1 import payment_pb2_grpc, receipts_pb2_grpc
+from turnpike.metering.v1 import metering_pb2_grpc
+from turnpike.payment.v1 import caps_pb2_grpc, payment_pb2_grpc, receipts_pb2_grpc
 from turnpike.router.v1 import router_pb2_grpc
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Peers:
     router: "router_pb2_grpc.RouterServiceAsyncStub"
     payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
     receipts: "receipts_pb2_grpc.ReceiptServiceAsyncStub"
+    caps: "caps_pb2_grpc.CapsServiceAsyncStub"
+    metering: "metering_pb2_grpc.MeteringServiceAsyncStub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,9 @@ async def open_gateway(
         long_bodies=LongBodies(bytes_max=settings.long_bodies_bytes_max),
         router=peers.router,
         receipts=peers.receipts,
+        payment=peers.payment,
+        caps=peers.caps,
+        metering=peers.metering,
         readiness=Readiness(models=models, process=process.is_ready),
         metrics=GatewayMetrics(process.registry),
         registry=process.registry,

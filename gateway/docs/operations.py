@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.account.asked import EpisodeBudget
 from gateway.anthropic.schema import OWN_NAMES, CountRequest, MessagesRequest
 from gateway.docs.answers import (
     ErrorAnswer,
@@ -15,6 +16,7 @@ from gateway.docs.answers import (
     Receipt,
     RouteExplanation,
 )
+from gateway.docs.answers_account import AccountBalance, EpisodeState, UsageList
 from gateway.docs.answers_anthropic import AnthropicAnswer, AnthropicError, TokenCount
 from gateway.docs.answers_openai import (
     ChatCompletion,
@@ -64,6 +66,7 @@ class Operation:
     file_field: str = ""
     error: type[msgspec.Struct] = ErrorAnswer
     headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 _EPISODE: Final = {"X-Episode-Id": "The episode that this belongs to: a UUID of version 7."}
@@ -72,6 +75,17 @@ _ANTHROPIC: Final = {
     **_EPISODE,
     "anthropic-version": "Any is taken.",
     "anthropic-beta": "Names of betas, parted by commas.",
+}
+
+_USAGE: Final = {
+    "group_by": "Of day, model and key, parted by commas: sums instead of single requests.",
+    "start_time": "Not before this time or day, UTC.",
+    "end_time": "Before this time or day, UTC.",
+    "model": "Only this model.",
+    "key_id": "Only this key; another one's needs the scope admin.",
+    "episode_id": "Only this episode.",
+    "limit": "Most entries of a page, 1 to 1000; 100 when it is absent.",
+    "page": "`next_page` of the page before.",
 }
 
 OPERATIONS: Final = (
@@ -222,5 +236,39 @@ OPERATIONS: Final = (
         "Money",
         "Returns the receipt of one request of the account, with what proves it.",
         answer=Receipt,
+    ),
+    Operation(
+        "GET",
+        "/balance",
+        "getBalance",
+        "Account",
+        "Returns what the account has and its caps.",
+        answer=AccountBalance,
+    ),
+    Operation(
+        "GET",
+        "/usage",
+        "listUsage",
+        "Account",
+        "Lists what requests used and cost, or sums of it.",
+        answer=UsageList,
+        query=_USAGE,
+    ),
+    Operation(
+        "GET",
+        "/episodes/{episode}",
+        "getEpisode",
+        "Account",
+        "Returns what an episode may spend and has spent.",
+        answer=EpisodeState,
+    ),
+    Operation(
+        "PUT",
+        "/episodes/{episode}",
+        "setEpisodeBudget",
+        "Account",
+        "Sets what an episode may spend; only a key with the scope admin can raise it.",
+        EpisodeBudget,
+        EpisodeState,
     ),
 )

@@ -1,9 +1,11 @@
 """The map of what the gateway serves over HTTP: every route and its handler."""
 
+from gateway.routes.account import get_balance, get_usage
 from gateway.routes.chat import create_chat_completion
 from gateway.routes.completions import create_completion
 from gateway.routes.docs import llms, openapi, reference
 from gateway.routes.embeddings import create_embeddings
+from gateway.routes.episodes import get_episode, put_episode
 from gateway.routes.health import livez, metrics, readyz
 from gateway.routes.media import create_image, create_speech, create_transcription
 from gateway.routes.messages import count_message_tokens, create_message
@@ -40,6 +42,10 @@ def routes_of(settings: GatewaySettings) -> Routes:
             routes.append(("POST", f"{prefix}/quotes{end}", create_quote))
             routes.append(("POST", f"{prefix}/messages{end}", create_message))
             routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))
+            routes.append(("GET", f"{prefix}/balance{end}", get_balance))
+            routes.append(("GET", f"{prefix}/usage{end}", get_usage))
         routes.append(("GET", f"{prefix}/models/*", get_model))
         routes.append(("GET", f"{prefix}/receipts/*", get_receipt))
+        routes.append(("GET", f"{prefix}/episodes/*", get_episode))
+        routes.append(("PUT", f"{prefix}/episodes/*", put_episode))
     return Routes(routes)

@@ -6,10 +6,10 @@ a negative balance. Amounts are nano-USD.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 REVENUE: Final = "revenue"
 WRITEOFF: Final = "writeoff"
@@ -17,6 +17,8 @@ INVALID_OUTPUT: Final = "invalid_output"
 """Why a charge is given back: the answer broke the constraint it was asked for."""
 GENESIS_HASH: Final = bytes(32)
 ACCOUNT_ID_LENGTH_MAX: Final = 128
+DEBTS: Final = "customer:%:debt"
+"""SQL pattern of the ledger accounts of what customers owe."""
 _CUSTOMER: Final = "customer:"
 _REFUND: Final = "refund:"
 
@@ -30,6 +32,11 @@ class Kind(StrEnum):
     SETTLEMENT = "settlement"
     REFUND = "refund"
     EXPIRY = "expiry"
+    EARNING = "earning"
+    PAYOUT = "payout"
+    VOUCHER = "voucher"
+    TRANSFER = "transfer"
+    CHAIN = "chain"
 
 
 def available(account_id: str) -> str:
@@ -220,6 +227,17 @@ def charges_hash(rows: Iterable[tuple[str, int, int, int]]) -> bytes:
         head = f"{len(event_id.encode())}:{event_id}"
         parts.append(f"{head}{len(one)}:{one}{len(two)}:{two}{len(three)}:{three}")
     return hashlib.sha256("".join(parts).encode()).digest()
+
+
+def charge_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Return what a transaction's detail hash covers of a charge."""
+    return row["event_id"], row["charge_nusd"], row["charged_nusd"], row["writeoff_nusd"]
+
+
+def refund_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Return what a transaction's detail hash covers of a refund."""
+    refund_nusd, refunded_nusd = row["refund_nusd"], row["refunded_nusd"]
+    return row["event_id"], refund_nusd, refunded_nusd, refund_nusd - refunded_nusd
 
 
 def _framed(fields: Iterable[str]) -> bytes:

@@ -1,6 +1,6 @@
 """Opens this room."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +12,31 @@ from kit.db import Database
 from kit.ids import Uuid7Source
 from kit.tasks import background
 from kit.telemetry import Telemetry
+from services.payment.caps.budgets import Budgets
+from services.payment.caps.servicer import CapsServicer
+from services.payment.caps.store import CapStore
 from services.payment.leases import Leases
 from services.payment.metrics import watch
+from services.payment.mpp.servicer_off import MachineOff
 from services.payment.proof.room import open_proof
 from services.payment.proof.servicer import ReceiptServicer
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import Settlement
 from services.payment.store import PaymentStore
-from services.payment.store_engine import open_transactions
+from services.payment.store_engine import Transactions, open_transactions
+from services.payment.suppliers.servicer import SuppliersServicer
+from services.payment.suppliers.store import SuppliersStore
 from services.payment.sweeper import Sweeper
 from services.payment.verify import Verifier
+from turnpike.payment.v1.caps_pb2_grpc import add_CapsServiceServicer_to_server
+from turnpike.payment.v1.machine_pb2_grpc import (
+    MachinePaymentServiceServicer,
+    add_MachinePaymentServiceServicer_to_server,
+)
 from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
 from turnpike.payment.v1.receipts_pb2_grpc import add_ReceiptServiceServicer_to_server
+from turnpike.payment.v1.suppliers_pb2_grpc import add_SuppliersServiceServicer_to_server
 
 if TYPE_CHECKING:
     from turnpike.metering.v1.metering_pb2_grpc import MeteringServiceAsyncStub
@@ -38,11 +50,17 @@ class PaymentServicers:
 
     ledger: PaymentServicer
     receipts: ReceiptServicer
+    caps: CapsServicer
+    suppliers: SuppliersServicer
+    machine: MachinePaymentServiceServicer
 
     def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
         """Add every service to a server."""
         add_PaymentServiceServicer_to_server(self.ledger, server)
         add_ReceiptServiceServicer_to_server(self.receipts, server)
+        add_CapsServiceServicer_to_server(self.caps, server)
+        add_SuppliersServiceServicer_to_server(self.suppliers, server)
+        add_MachinePaymentServiceServicer_to_server(self.machine, server)
 
 
 @asynccontextmanager
@@ -57,10 +75,13 @@ async def open_payment(
 ) -> AsyncIterator[PaymentServicers]:
     """Open the payment room on a migrated database; while it is open it settles and sweeps."""
     async with open_transactions(database, settings=settings) as transactions:
-        store = PaymentStore(transactions, settings, clock=clock, new_id=Uuid7Source().new)
+        new_id = Uuid7Source().new
+        store = PaymentStore(transactions, settings, clock=clock, new_id=new_id)
         settlement = Settlement(store, bus, settings=settings)
         sweeper = Sweeper(store, settings=settings)
         registry = (telemetry or Telemetry()).registry
+        leases = Leases(store, bus, settings=settings)
+        caps = CapStore(transactions, settings, clock=clock)
         watch(registry, settlement=settlement, sweeper=sweeper)
         async with (
             open_proof(
@@ -68,13 +89,42 @@ async def open_payment(
             ) as receipts,
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),
+            _machine_payments(settings, transactions, new_id, bus, clock) as machine,
         ):
             yield PaymentServicers(
                 ledger=PaymentServicer(
                     store,
-                    Leases(store, bus, settings=settings),
+                    leases,
                     Verifier(store, metering, settings=settings),
                     settings=settings,
                 ),
                 receipts=receipts,
+                caps=CapsServicer(caps, Budgets(caps, leases)),
+                suppliers=SuppliersServicer(SuppliersStore(transactions, clock=clock)),
+                machine=machine,
             )
+
+
+@asynccontextmanager
+async def _machine_payments(
+    settings: PaymentSettings,
+    transactions: Transactions,
+    new_id: Callable[[int], str],
+    bus: Bus,
+    clock: Clock,
+) -> AsyncIterator[MachinePaymentServiceServicer]:
+    if not settings.mpp.is_enabled:
+        yield MachineOff()
+        return
+    # Chain, curves and HTTP client load only where machines pay.
+    from services.payment.mpp.room import open_machine_payments  # noqa: PLC0415
+
+    async with open_machine_payments(
+        settings.mpp,
+        transactions=transactions,
+        lease_s=settings.lease_s,
+        new_id=new_id,
+        bus=bus,
+        clock=clock,
+    ) as machine:
+        yield machine

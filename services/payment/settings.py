@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field
 
+from services.payment.caps.settings import CapsSettings
+from services.payment.mpp.settings import MppSettings
 from services.payment.proof.settings import ProofSettings
 
 
@@ -91,7 +93,11 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     stream_duplicate_window_s: float = Field(
         600.0, gt=0, description="How long the usage stream drops repeated message ids, seconds."
     )
+    caps: CapsSettings = Field(
+        default_factory=CapsSettings, description="Spend caps of accounts, keys and episodes."
+    )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream.")
     proof: ProofSettings = Field(
         default_factory=ProofSettings, description="Receipts, signed roots and quotes."
     )
+    mpp: MppSettings = Field(MppSettings(), description="Machines that pay for their requests.")

@@ -53,9 +53,7 @@ class Books:
 
     def balances(self, names: Iterable[str]) -> dict[str, int]:
         """Return the stored balances of ledger accounts; one that was never used has zero."""
-        found = dict.fromkeys(names, 0)
-        found.update((name, balance) for name, balance in _BALANCES.rows(self._connection, found))
-        return found
+        return stored_balances(self._connection, names)
 
     def post(self, draft: Draft) -> int:
         """Add a transaction and return its position in the ledger."""
@@ -98,6 +96,13 @@ class Books:
         ]
         _LINKS.run_all(self._connection, links)
         _KEEP_ACCOUNTS.run_all(self._connection, [[*head.values()] for head in heads.values()])
+
+
+def stored_balances(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return the stored balances of ledger accounts; one that was never used has zero."""
+    found = dict.fromkeys(names, 0)
+    found.update((name, balance) for name, balance in _BALANCES.rows(connection, found))
+    return found
 
 
 def _entry_rows(posted: Sequence[tuple[int, bytes, Draft]]) -> list[tuple[int, str, int]]:

@@ -1,15 +1,19 @@
 """Statements that read the books for their proof, a page at a time."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, case, func, or_, select, tuple_
 
+from services.payment import ledger
+from services.payment.caps.store_keeping import wrong_use
 from services.payment.ledger import Draft, Posting
+from services.payment.mpp.store_checks import CHECKS as CHANNEL_CHECKS
 from services.payment.proof.tables import receipt_heads, receipts
+from services.payment.store_discrepancies import Check, Discrepancy, unequal
 from services.payment.store_engine import Reader
 from services.payment.store_leases import OPEN
 from services.payment.store_settlement import applied_seq
@@ -26,6 +30,13 @@ from services.payment.store_tables import (
     refunds,
     transactions,
 )
+from services.payment.suppliers.store_verify import (
+    EARNINGS,
+    below_nothing,
+    unposted_payouts,
+    wrong_marks,
+)
+from services.payment.suppliers.tables import IS_OWED, earnings, payouts
 
 _PAGE: Final = (
     select(transactions)
@@ -78,16 +89,8 @@ class Posted:
     charge_rows: tuple[Row, ...]
     refund_rows: tuple[Row, ...]
     receipt_rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Discrepancy:
-    """Two figures that should be equal, nano-USD; `check` and `subject` as in `Finding`."""
-
-    check: str
-    subject: str
-    expected: int
-    found: int
+    earning_rows: tuple[Row, ...] = ()
+    payout_rows: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Totals:
     open_lease_count: int
     open_hold_count: int
     held_nusd: int
+    debt_nusd: int
+    owed_nusd: int
 
 
 class Snapshot:
@@ -130,6 +135,11 @@ class Snapshot:
         """Return charges that cost something by event id, from the one after `after`."""
         where = {"after": after, "stream_seq_max": stream_seq_max, "count_max": count_max}
         return await self._read(lambda connection: _rows(connection, _CHARGES, where))
+
+    async def earnings(self, *, after: str, count_max: int) -> Sequence[Row]:
+        """Return earnings by event id, each with its charge, refund and kind of transaction."""
+        where = {"after": after, "count_max": count_max}
+        return await self._read(lambda connection: _rows(connection, EARNINGS, where))
 
     async def head(self) -> tuple[int, bytes]:
         """Return the ledger's last position and hash."""
@@ -162,6 +172,8 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
     charged = _grouped(connection, select(charges), bounds)
     given_back = _grouped(connection, select(refunds), bounds)
     proofs = _grouped(connection, select(receipts).order_by(receipts.c.receipt_seq), bounds)
+    earned = _grouped(connection, select(earnings), bounds)
+    paid = _grouped(connection, select(payouts), bounds)
     return [
         Posted(
             seq=row["seq"],
@@ -171,6 +183,8 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
             charge_rows=tuple(charged[row["seq"]]),
             refund_rows=tuple(given_back[row["seq"]]),
             receipt_rows=tuple(proofs[row["seq"]]),
+            earning_rows=tuple(earned[row["seq"]]),
+            payout_rows=tuple(paid[row["seq"]]),
         )
         for row in rows
     ]
@@ -198,7 +212,7 @@ def _wrong_balances(connection: Connection, *, count_max: int) -> list[Discrepan
     query = select(name, total, stored).select_from(
         balances.outerjoin(sums, sums.c.ledger_account == balances.c.ledger_account, full=True)
     )
-    return _unequal(
+    return unequal(
         connection, "projection", query.where(total != stored).order_by(name).limit(count_max)
     )
 
@@ -222,7 +236,7 @@ def _wrong_charged(connection: Connection, *, count_max: int) -> list[Discrepanc
         .where(total != accounts.c.charged_nusd)
         .order_by(accounts.c.account_id)
     )
-    return _unequal(connection, "projection", query.limit(count_max))
+    return unequal(connection, "projection", query.limit(count_max))
 
 
 def _wrong_leases(connection: Connection, *, count_max: int) -> list[Discrepancy]:
@@ -238,7 +252,7 @@ def _wrong_leases(connection: Connection, *, count_max: int) -> list[Discrepancy
     query = select(name, total, stored).select_from(
         held.outerjoin(sums, sums.c.ledger_account == held.c.ledger_account, full=True)
     )
-    return _unequal(
+    return unequal(
         connection, "lease", query.where(total != stored).order_by(name).limit(count_max)
     )
 
@@ -251,7 +265,7 @@ def _unposted_charges(connection: Connection, *, count_max: int) -> list[Discrep
         .order_by(charges.c.event_id)
         .limit(count_max)
     )
-    return _unequal(connection, "usage", query)
+    return unequal(connection, "usage", query)
 
 
 def _wrong_refunds(connection: Connection, *, count_max: int) -> list[Discrepancy]:
@@ -266,7 +280,7 @@ def _wrong_refunds(connection: Connection, *, count_max: int) -> list[Discrepanc
         .order_by(refunds.c.event_id)
         .limit(count_max)
     )
-    return _unequal(connection, "usage", query)
+    return unequal(connection, "usage", query)
 
 
 def _overdrawn(connection: Connection, *, count_max: int) -> list[Discrepancy]:
@@ -274,7 +288,23 @@ def _overdrawn(connection: Connection, *, count_max: int) -> list[Discrepancy]:
     is_spendable = or_(name.like("customer:%:available"), name.like("customer:%:held"))
     is_wrong = case((is_spendable, stored < 0), (name.like("customer:%:debt"), stored > 0))
     query = select(name, stored * 0, stored).where(is_wrong).order_by(name).limit(count_max)
-    return _unequal(connection, "constraint", query)
+    return unequal(connection, "constraint", query)
+
+
+def _wrong_caps(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return [Discrepancy("cap", *row) for row in wrong_use(connection, count_max=count_max)]
+
+
+def _unposted_payouts(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return unequal(connection, "payout", unposted_payouts(count_max))
+
+
+def _wrong_marks(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return unequal(connection, "promo", wrong_marks(count_max))
+
+
+def _below_nothing(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return unequal(connection, "constraint", below_nothing(count_max))
 
 
 def _totals(connection: Connection) -> Totals:
@@ -282,9 +312,9 @@ def _totals(connection: Connection) -> Totals:
         select(func.sum(charges.c.charged_nusd), func.sum(charges.c.writeoff_nusd))
     ).one()
     given_back = connection.execute(select(func.sum(refunds.c.refunded_nusd))).scalar()
-    held = select(func.sum(balances.c.balance_nusd)).where(
-        balances.c.ledger_account.like("customer:%:held")
-    )
+    name, total = balances.c.ledger_account, select(func.sum(balances.c.balance_nusd))
+    held = total.where(name.like("customer:%:held"))
+    debt, owed = total.where(name.like(ledger.DEBTS)), total.where(IS_OWED)
     return Totals(
         charged_nusd=int(charged or 0),
         writeoff_nusd=int(written_off or 0),
@@ -292,6 +322,8 @@ def _totals(connection: Connection) -> Totals:
         open_lease_count=_count(connection, select(leases).where(leases.c.state == OPEN)),
         open_hold_count=_count(connection, select(holds)),
         held_nusd=int(connection.execute(held).scalar() or 0),
+        debt_nusd=-int(connection.execute(debt).scalar() or 0),
+        owed_nusd=int(connection.execute(owed).scalar() or 0),
     )
 
 
@@ -310,13 +342,6 @@ def _draft(row: Row, lines: Sequence[Row]) -> Draft:
     return Draft(row["kind"], row["reference"], row["unix_ms"], postings, row["detail_hash"])
 
 
-def _unequal(connection: Connection, check: str, query: Select[Any]) -> list[Discrepancy]:
-    return [
-        Discrepancy(check, subject, int(expected), int(found))
-        for subject, expected, found in connection.execute(query)
-    ]
-
-
 def _rows(connection: Connection, query: Select[Any], where: Mapping[str, object]) -> Sequence[Row]:
     return [row._asdict() for row in connection.execute(query, where)]
 
@@ -325,11 +350,16 @@ def _count(connection: Connection, query: Select[Any]) -> int:
     return int(connection.execute(select(func.count()).select_from(query.subquery())).scalar_one())
 
 
-_CHECKS: Final[tuple[Callable[..., list[Discrepancy]], ...]] = (
+_CHECKS: Final[tuple[Check, ...]] = (
     _wrong_balances,
     _wrong_charged,
     _wrong_leases,
     _unposted_charges,
     _wrong_refunds,
     _overdrawn,
+    _wrong_caps,
+    _below_nothing,
+    _unposted_payouts,
+    _wrong_marks,
+    *CHANNEL_CHECKS,
 )

@@ -41,7 +41,7 @@ from services.router.second_tries import SecondTries
 from services.router.settings import RouterSettings
 from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
-from services.router.usage_events import UsageEvent, row_of
+from services.router.usage_events import UsageEvent, price_row
 from services.router.usage_log import UsageLog
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
@@ -186,12 +186,14 @@ class Dispatcher:
         request_id = self._ids.new(unix_ms)
         is_byok = bool(own) and own_key(own, deployment) is not None
         price = deployment.byok_price if is_byok else deployment.price
-        cap = row_of(envelope.price_cap) if envelope.HasField("price_cap") else None
+        cap = price_row(envelope.price_cap) if envelope.HasField("price_cap") else None
         if cap is not None:
             price = capped(price, cap)
         event = intent(request_id, leg.envelope, deployment, unix_ms, price)
         if is_byok:
             event.is_byok = True
+        elif deployment.supply is not None:
+            event.supply.CopyFrom(deployment.supply.message())
         self._remember(event, first)
         run = Run(
             request_id=request_id,

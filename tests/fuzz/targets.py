@@ -25,6 +25,8 @@ TARGETS: Final = {
     **dict.fromkeys(("sse", "forward", "stream", "headers", "url"), "target_lines"),
     **dict.fromkeys(("chat", "texts", "messages", "responses", "form", "answers"), "target_bodies"),
     **dict.fromkeys(("schema", "regex"), "target_rules"),
+    **dict.fromkeys(("payment_credential", "payment_challenge"), "target_payments"),
+    "payment_transaction": "target_chain",
 }
 """Functions and the modules that they are in."""
 

@@ -9,8 +9,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from services.payment.batch import charge_fields, refund_fields
-from services.payment.ledger import Kind, charges_hash, transaction_hash
+from services.payment.ledger import (
+    Kind,
+    charge_fields,
+    charges_hash,
+    refund_fields,
+    transaction_hash,
+)
 from services.payment.proof.merkle import Tree
 from services.payment.proof.receipt_checks import RECEIPT, subject_of, unmatched
 from services.payment.proof.receipts import covered, digest_of, mark

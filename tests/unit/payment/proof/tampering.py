@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, delete, insert, select, text, update
 
-from services.payment.batch import charge_fields, refund_fields
 from services.payment.ledger import (
     GENESIS_HASH,
     Draft,
     Posting,
     account_hash,
+    charge_fields,
     charges_hash,
+    refund_fields,
     transaction_hash,
 )
 from services.payment.proof.receipts import body_of, covered, digest_of, fields_of, receipt_hash

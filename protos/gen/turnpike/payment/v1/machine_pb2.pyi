@@ -61,10 +61,13 @@ class ChallengeRequest(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     ACCEPT_PAYMENT_FIELD_NUMBER: _builtins.int
     SESSION_HINT_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
     accept_payment: _builtins.str
     """The Accept-Payment header; empty when there is none."""
     session_hint: _builtins.str
     """The Payment-Session header: the channel that the client means to use; empty when there is none."""
+    header: _builtins.str
+    """Header that the credential has to come in; empty means Authorization."""
     @_builtins.property
     def terms(self) -> Global___Terms:
         """What is sold. Required."""
@@ -75,10 +78,11 @@ class ChallengeRequest(_message.Message):
         terms: Global___Terms | None = ...,
         accept_payment: _builtins.str = ...,
         session_hint: _builtins.str = ...,
+        header: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_payment", b"accept_payment", "session_hint", b"session_hint", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_payment", b"accept_payment", "header", b"header", "session_hint", b"session_hint", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,6 +198,7 @@ class AuthorizeRequest(_message.Message):
     HOLDER_ID_FIELD_NUMBER: _builtins.int
     ACCEPT_PAYMENT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
     credential: _builtins.str
     """Value of the Authorization header without its scheme. Required."""
     request_id: _builtins.str
@@ -204,6 +209,8 @@ class AuthorizeRequest(_message.Message):
     """The Accept-Payment header, for the challenges of a refusal."""
     idempotency_key: _builtins.str
     """The Idempotency-Key header; empty when there is none."""
+    header: _builtins.str
+    """Header that the credential came in, for the challenges of a refusal; empty means Authorization."""
     @_builtins.property
     def terms(self) -> Global___Terms:
         """What is bought. Required."""
@@ -217,10 +224,11 @@ class AuthorizeRequest(_message.Message):
         holder_id: _builtins.str = ...,
         accept_payment: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        header: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_payment", b"accept_payment", "credential", b"credential", "holder_id", b"holder_id", "idempotency_key", b"idempotency_key", "request_id", b"request_id", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_payment", b"accept_payment", "credential", b"credential", "header", b"header", "holder_id", b"holder_id", "idempotency_key", b"idempotency_key", "request_id", b"request_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,6 +279,7 @@ class Admitted(_message.Message):
     CHALLENGE_ID_FIELD_NUMBER: _builtins.int
     INTENT_FIELD_NUMBER: _builtins.int
     CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Ledger account that pays: `tempo:<channel id>` or `tempo:<payer address>`."""
     key_id: _builtins.str
@@ -285,6 +294,8 @@ class Admitted(_message.Message):
     """`session` or `charge`."""
     channel_id: _builtins.str
     """The channel; empty for a charge."""
+    receipt: _builtins.str
+    """Value of Payment-Receipt where it is known before the request runs, as for a charge; else empty."""
     def __init__(
         self,
         *,
@@ -295,10 +306,11 @@ class Admitted(_message.Message):
         challenge_id: _builtins.str = ...,
         intent: _builtins.str = ...,
         channel_id: _builtins.str = ...,
+        receipt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "challenge_id", b"challenge_id", "channel_id", b"channel_id", "granted_nusd", b"granted_nusd", "intent", b"intent", "key_id", b"key_id", "lease_id", b"lease_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "challenge_id", b"challenge_id", "channel_id", b"channel_id", "granted_nusd", b"granted_nusd", "intent", b"intent", "key_id", b"key_id", "lease_id", b"lease_id", "receipt", b"receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""The HTTP `Payment` scheme and the `tempo` method, server side."""

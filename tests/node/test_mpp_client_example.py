@@ -1,0 +1,50 @@
+"""The example pays a server that is not ours, so both are right or both are wrong by chance."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from services.payment.mpp.tempo import open_tempo
+from tests.contract.chain_cases import ChainWorld
+from tests.fakes.tempo_chain import chain_settings
+from tests.fakes.tempo_payer import PAYEE, PAYEE_KEY, PAYER_KEY
+from tests.fixtures.tempo_node import node_server, tempo_node
+
+__all__ = ["tempo_node"]
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "mpp_client.py"
+RUN_S = 60.0
+
+
+async def _example(rpc_url: str, *arguments: str) -> tuple[str, str]:
+    pipe = asyncio.subprocess.PIPE
+    variables = {**os.environ, "TEMPO_RPC_URL": rpc_url, "TEMPO_PRIVATE_KEY": PAYER_KEY}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(EXAMPLE), *arguments), stdout=pipe, stderr=pipe, env=variables
+    )
+    try:
+        async with asyncio.timeout(RUN_S):
+            out, error = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert 0 == process.returncode, error.decode()
+    return out.decode(), error.decode()
+
+
+async def test_example_opens_streams_and_closes(tempo_node: str, tmp_path: Path) -> None:
+    variables = {"PAY_KEY": PAYEE_KEY, "PAY_RPC": tempo_node}
+    log = tmp_path / "reference.log"
+    settings = chain_settings(tempo_node)
+    async with open_tempo(settings) as chain:
+        world = ChainWorld(chain, settings)
+        before = await world.balance(PAYEE)
+        with node_server("reference_server.mjs", log=log, variables=variables) as url:
+            said, cost = await _example(tempo_node, "hello", "--url", url)
+        got = await world.balance(PAYEE) - before
+
+    assert 225 == got
+    assert " ".join(f"word{index}" for index in range(8)) == said.strip()
+    assert "$0.000225" in cost
