@@ -110,13 +110,15 @@ bench: .venv/.run-installed bench/peers/.installed ## Compare with nginx and a p
 	@command -v nginx >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq nginx-light >/dev/null; } || { echo "nginx is missing: apt-get install nginx-light"; exit 1; }
 	$(BIN)/python bench/run.py --only $(ONLY) --rounds $(ROUNDS) --seconds 3 2>bench/peers/rounds.log
 
-bench-micro: .venv/.dev-installed triton ## What a token from a real Triton costs, how soon it is cancelled, a usage event in SQLite, a route, a translated chunk, a voucher
+bench-micro: .venv/.dev-installed triton ## What a token from a real Triton costs, how soon it is cancelled, a usage event in SQLite, a route, a translated chunk, a voucher, a draw from a lease
 	$(BIN)/python bench/triton.py
 	$(BIN)/python bench/cancel.py
 	$(BIN)/python bench/ledger.py
+	$(BIN)/python bench/settlement.py
 	$(BIN)/python bench/routing.py
 	$(BIN)/python bench/translated.py
 	$(BIN)/python bench/voucher.py
+	$(BIN)/python bench/lease.py
 
 bench/peers/.installed: bench/peers.lock | .venv/bin/python
 	@mkdir -p bench/peers

@@ -19,8 +19,11 @@ SERVICES: Final = {
     "router": "turnpike.router.v1.RouterService",
 }
 BESIDE: Final = {
-    "machine_payments": ("payment", "turnpike.payment.v1.MachinePaymentService"),
     "provider_keys": ("router", "turnpike.router.v1.ProviderKeysService"),
+    "caps": ("payment", "turnpike.payment.v1.CapsService"),
+    "suppliers": ("payment", "turnpike.payment.v1.SuppliersService"),
+    "machine_payments": ("payment", "turnpike.payment.v1.MachinePaymentService"),
+    "billing": ("payment", "turnpike.payment.v1.BillingService"),
 }
 """Further services, by what they are about: whose room serves them, and their names."""
 

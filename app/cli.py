@@ -11,11 +11,14 @@ from typer.core import TyperGroup
 
 from app.admin_client import AdminError
 from app.cli_accounts import accounts
+from app.cli_billing import billing
 from app.cli_byok import byok
+from app.cli_caps import add_caps
 from app.cli_config import config_app, db
 from app.cli_keys import keys
 from app.cli_ledger import ledger
 from app.cli_options import ConfigOption, JsonOption, print_json
+from app.cli_payouts import payouts
 from app.cli_route import route
 from app.cli_usage import models, usage
 from app.errors import StartError
@@ -53,13 +56,16 @@ app = typer.Typer(
     help="An inference gateway and exchange that you run.",
     epilog="Exit codes: 0 done; 1 refused, failed or not clean; 2 wrong usage.",
 )
+add_caps(accounts, keys)
 app.add_typer(keys, name="keys")
 app.add_typer(accounts, name="accounts")
+app.add_typer(billing, name="billing")
 app.add_typer(byok, name="byok")
 app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")
 app.add_typer(route, name="route")
 app.add_typer(ledger, name="ledger")
+app.add_typer(payouts, name="payouts")
 app.add_typer(config_app, name="config")
 app.add_typer(db, name="db")
 

@@ -1,5 +1,6 @@
 """`turnpike accounts`: make and list accounts, and give them credit."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -10,8 +11,10 @@ from app.cli_options import (
     ConfigOption,
     JsonOption,
     LimitOption,
+    Reach,
     add_credit,
     find_account,
+    gathered,
     new_request_id,
     nusd,
     print_json,
@@ -81,22 +84,27 @@ def list_accounts(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Credit(Reach):
+    """What is credited to whom."""
+
+    account: Annotated[str, typer.Argument(help="Account, name or id.")]
+    amount: Annotated[str, typer.Argument(help="USD, such as 10.00.")]
+    source: Annotated[str, typer.Option(help="Why: manual, promo.")] = "manual"
+    expires: Annotated[
+        str | None, typer.Option(help="When what is left of a promo ends: 30d, 2027-01-01.")
+    ] = None
+
+
 @accounts.command("credit")
-def credit_account(
-    account: Annotated[str, typer.Argument(help="Account, name or id.")],
-    amount: Annotated[str, typer.Argument(help="USD, such as 10.00.")],
-    *,
-    source: Annotated[str, typer.Option(help="Why: manual, promo.")] = "manual",
-    admin: AdminOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@gathered(Credit)
+def credit_account(wish: Credit) -> None:
     """Add credit to an account."""
-    amount_nusd = nusd(amount)
-    client = connect(admin, config)
-    account_id = find_account(client, account)["account_id"]
-    answer = add_credit(client, account_id, amount_nusd, source)
-    if as_json:
+    amount_nusd = nusd(wish.amount)
+    client = connect(wish.admin, wish.config)
+    account_id = find_account(client, wish.account)["account_id"]
+    answer = add_credit(client, account_id, amount_nusd, wish.source, wish.expires)
+    if wish.as_json:
         print_json(answer)
     else:
         typer.echo(f"Balance {usd(answer['balance']['available_nusd'])}.")

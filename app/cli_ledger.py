@@ -37,7 +37,10 @@ def verify(
             f" {usd(answer['charged_nusd'])} charged, {usd(answer['held_nusd'])} held"
             f" by {answer['open_hold_count']} holds in {answer['open_lease_count']} leases,"
             f" {usd(answer['writeoff_nusd'])} written off,"
-            f" {usd(answer['refunded_nusd'])} given back."
+            f" {usd(answer['refunded_nusd'])} given back,"
+            f" {usd(answer['debt_nusd'])} owed by customers,"
+            f" {usd(answer['owed_nusd'])} owed to suppliers and providers"
+            f" by {answer['earning_count']} earnings."
         )
     if not answer["is_clean"]:
         raise typer.Exit(1)
@@ -61,7 +64,7 @@ def balance(
     else:
         wish = {"account_id": find_account(client, account)["account_id"]}
         answer = client.call("payment", "GetBalance", wish)
-        parts = ("available", "held", "debt", "charged")
+        parts = ("available", "held", "promo", "debt", "charged")
         rows = [(part, usd(answer["balance"][f"{part}_nusd"])) for part in parts]  # type: ignore[index]
     if as_json:
         print_json(answer)

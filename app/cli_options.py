@@ -165,15 +165,25 @@ def find_account(client: AdminClient, name_or_id: str | None, *, limit: int = 10
 
 
 def add_credit(
-    client: AdminClient, account_id: str, amount_nusd: int, source: str = "manual"
+    client: AdminClient,
+    account_id: str,
+    amount_nusd: int,
+    source: str = "manual",
+    expires: str | None = None,
 ) -> Json:
-    """Add credit to an account and return its balance."""
-    request = {
+    """Add credit to an account and return its balance; `expires` as `moment` takes it.
+
+    Raises:
+        AdminError: It was refused.
+    """
+    request: Json = {
         "account_id": account_id,
         "amount_nusd": amount_nusd,
         "source": source,
         "request_id": new_request_id(),
     }
+    if expires is not None:
+        request["expire_time"] = moment(expires, is_past=False)
     return client.call("payment", "CreditAccount", request)
 
 

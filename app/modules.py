@@ -33,6 +33,8 @@ from turnpike.metering.v1.metering_pb2_grpc import (
     MeteringServiceStub,
     add_MeteringServiceServicer_to_server,
 )
+from turnpike.payment.v1.billing_pb2_grpc import BillingServiceStub
+from turnpike.payment.v1.caps_pb2_grpc import CapsServiceStub
 from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from turnpike.router.v1.provider_keys_pb2_grpc import (
     add_ProviderKeysServiceServicer_to_server,
@@ -154,6 +156,9 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         auth=AuthServiceStub(channels["auth"]),
         router=RouterServiceStub(channels["router"]),
         payment=PaymentServiceStub(channels["payment"]),
+        caps=CapsServiceStub(channels["payment"]),
+        metering=MeteringServiceStub(channels["metering"]),
+        billing=BillingServiceStub(channels["payment"]),
     )
     process = Process(
         registry=parts.telemetry.registry,
@@ -216,7 +221,7 @@ MODULES: Final[Mapping[str, Module]] = {
         beside=beside("router"),
         needs=("database",),
     ),
-    "gateway": Module(_open_gateway, calls=("auth", "router", "payment")),
+    "gateway": Module(_open_gateway, calls=("auth", "router", "metering", "payment")),
 }
 """In the order in which they start; they end in the opposite order."""
 

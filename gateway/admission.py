@@ -157,7 +157,8 @@ class Admission:
             if ticket.rate is None:
                 return False
         if ticket.hold_nusd:
-            ticket.credit = self._leases.try_draw(principal, ticket.hold_nusd)
+            episode_id = ticket.call.episode_id
+            ticket.credit = self._leases.try_draw(principal, ticket.hold_nusd, episode_id)
             return ticket.credit is not None
         return True
 
@@ -183,7 +184,13 @@ class Admission:
         if ticket.rate is None and (principal.requests_per_minute or principal.tokens_per_minute):
             ticket.rate = await self._rates.draw(principal, _tokens(ticket))
         if ticket.credit is None and ticket.hold_nusd:
-            ticket.credit = await self._leases.draw(principal, ticket.hold_nusd)
+            episode_id = ticket.call.episode_id
+            ticket.credit = await self._leases.draw(principal, ticket.hold_nusd, episode_id)
+
+    async def hold_episodes_singly(self, account_id: str) -> None:
+        """Draw for the account's episodes singly from now on; payment may not have said so yet."""
+        if not self._leases.holds_episodes_singly(account_id):
+            await self._leases.recall(account_id, holds_episodes_singly=True)
 
     def settle(
         self, ticket: Ticket, usage: usage_pb2.TokenUsage | None, charge_nusd: int | None

@@ -34,7 +34,8 @@ from kit.metrics import Reading
 from kit.tasks import TaskPool, background
 from kit.tracing import Tracing
 from turnpike.auth.v1 import auth_pb2_grpc
-from turnpike.payment.v1 import payment_pb2_grpc
+from turnpike.metering.v1 import metering_pb2_grpc
+from turnpike.payment.v1 import billing_pb2_grpc, caps_pb2_grpc, payment_pb2_grpc
 from turnpike.router.v1 import router_pb2_grpc
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class Peers:
     auth: "auth_pb2_grpc.AuthServiceAsyncStub"
     router: "router_pb2_grpc.RouterServiceAsyncStub"
     payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
+    caps: "caps_pb2_grpc.CapsServiceAsyncStub"
+    metering: "metering_pb2_grpc.MeteringServiceAsyncStub"
+    billing: "billing_pb2_grpc.BillingServiceAsyncStub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,7 @@ async def open_gateway(
     tasks = TaskPool(tasks_max=_TASKS_MAX)
     verdicts = Verdicts(auth=peers.auth, settings=settings, clock=clock)
     models = Models(router=peers.router, settings=settings)
-    running = RunningRequests(
-        clock=clock,
-        requests_max=settings.requests_max,
-        write_timeout_s=settings.write_timeout_s,
-    )
+    running = _running(settings, clock, process.registry)
     shares = _shares(settings, peers, clock, tasks, running)
     deps = Deps(
         settings=settings,
@@ -104,6 +104,10 @@ async def open_gateway(
         running=running,
         long_bodies=LongBodies(bytes_max=settings.long_bodies_bytes_max),
         router=peers.router,
+        payment=peers.payment,
+        caps=peers.caps,
+        metering=peers.metering,
+        billing=peers.billing,
         readiness=Readiness(models=models, process=process.is_ready),
         metrics=GatewayMetrics(process.registry),
         registry=process.registry,
@@ -114,7 +118,6 @@ async def open_gateway(
         ids=Uuid7Source(),
         log=structlog.get_logger("gateway"),
     )
-    _show_running(process.registry, running)
     pushes = Pushes(bus, verdicts, models, shares, running)
     await models.refresh()
     async with AsyncExitStack() as stack:
@@ -156,13 +159,22 @@ def _shares(
     )
 
 
-def _show_running(registry: CollectorRegistry, running: RunningRequests) -> None:
+def _running(
+    settings: GatewaySettings, clock: Clock, registry: CollectorRegistry
+) -> RunningRequests:
+    """Return what counts requests that run, shown by the registry."""
+    running = RunningRequests(
+        clock=clock,
+        requests_max=settings.requests_max,
+        write_timeout_s=settings.write_timeout_s,
+    )
     Reading(
         registry,
         "turnpike_gateway_running_requests",
         "Requests that run now.",
         lambda: {(): running.count},
     )
+    return running
 
 
 async def _listen(settings: GatewaySettings, deps: Deps) -> HttpServer:

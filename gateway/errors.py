@@ -7,7 +7,18 @@ import msgspec
 from gateway.openai.dialect import CodeForm, Dialect
 from kit.errors import OUTWARD, Reason, TurnpikeError
 
-_DETAIL_KEYS: Final = ("excluded", "attempts")
+LIMIT_KEYS: Final = (
+    "limit_source",
+    "limit_nusd",
+    "missing_nusd",
+    "missing_usd",
+    "resets_unix_s",
+    "available_nusd",
+    "need_nusd",
+    "debt_nusd",
+)
+"""What a refusal for money says: which limit, how much is missing, until when."""
+_DETAIL_KEYS: Final = ("excluded", "attempts", *LIMIT_KEYS)
 _encode = msgspec.json.encode
 
 

@@ -2,7 +2,8 @@
 
 A lease covers many requests while the balance is large and one when it is small. What a request did
 not use goes back into its lease; what a lease did not use goes back to payment when it ends, when
-payment asks for it, or when the gateway stops.
+payment asks for it, or when the gateway stops. A request of an episode that may have a cap gets a
+lease of its own, and what it did not use goes back at once.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import structlog
 
 from gateway.principal import Principal
 from gateway.settings import GatewaySettings
+from gateway.singly import HeldSingly
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.ids import Uuid7Source
@@ -32,7 +34,10 @@ _log = structlog.get_logger("gateway.leases")
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """One lease; `left_nusd` can still be drawn, `owed_nusd` is to be returned."""
+    """One lease; `left_nusd` can still be drawn, `owed_nusd` is to be returned.
+
+    One that `is_alone` is for one request.
+    """
 
     lease_id: str
     left_nusd: int
@@ -40,6 +45,7 @@ class Lease:
     owed_nusd: int = 0
     in_flight_count: int = 0
     is_retired: bool = False
+    is_alone: bool = False
     kept_since_s: float | None = None
 
 
@@ -92,10 +98,13 @@ class CreditLeases:
         self._ids = Uuid7Source()
         self._purses: dict[str, Purse] = {}
         self._retired: list[Lease] = []
+        self._singly = HeldSingly()
         self._is_closed = False
 
-    def try_draw(self, principal: Principal, need_nusd: int) -> Draw | None:
+    def try_draw(self, principal: Principal, need_nusd: int, episode_id: str = "") -> Draw | None:
         """Take a hold from what is there; None when payment has to be asked."""
+        if episode_id and principal.account_id in self._singly:
+            return None
         purse = self._purses.get(principal.key_id)
         if purse is None:
             return None
@@ -109,12 +118,12 @@ class CreditLeases:
                 return Draw(lease, need_nusd)
         return None
 
-    async def draw(self, principal: Principal, need_nusd: int) -> Draw:
+    async def draw(self, principal: Principal, need_nusd: int, episode_id: str = "") -> Draw:
         """Take a hold, asking payment for a lease when there is none to take it from.
 
         Raises:
-            TurnpikeError: `INSUFFICIENT_QUOTA` and other refusals of payment; `LEDGER_UNAVAILABLE`;
-                `OVERLOADED` when too many requests of the key wait already.
+            TurnpikeError: `INSUFFICIENT_QUOTA`, `BILLING_HARD_LIMIT_REACHED` and other refusals of
+                payment; `LEDGER_UNAVAILABLE`; `OVERLOADED`, too many requests of the key wait.
         """
         purse = self._purse(principal)
         if purse.waiter_count >= self._settings.waiters_max:
@@ -124,25 +133,71 @@ class CreditLeases:
                 retry_after_s="1",
             )
         purse.waiter_count += 1
-        purse.waiting_nusd += need_nusd
+        try:
+            drawn = await self._draw_shared(purse, principal, need_nusd, episode_id)
+            return drawn or await self._draw_alone(purse, need_nusd, episode_id)
+        finally:
+            purse.waiter_count -= 1
+
+    async def _draw_shared(
+        self, purse: Purse, principal: Principal, need_nusd: int, episode_id: str
+    ) -> Draw | None:
+        """Take a hold from a lease for many; None when the request needs one of its own."""
         # What was asked before this request came may be refused for what has come back since.
         older = purse.refill
+        purse.waiting_nusd += need_nusd
         try:
-            while True:
-                drawn = self.try_draw(principal, need_nusd)
+            while not (episode_id and purse.account_id in self._singly):
+                drawn = self.try_draw(principal, need_nusd, episode_id)
                 if drawn is not None:
                     return drawn
                 refill = purse.refill or self._start_refill(purse, need_nusd)
                 refusal = await asyncio.shield(refill)
                 if refusal is not None:
-                    drawn = self.try_draw(principal, need_nusd)
+                    drawn = self.try_draw(principal, need_nusd, episode_id)
                     if drawn is not None:
                         return drawn
                     if refill is not older and need_nusd >= refusal.asked_nusd:
                         raise _again(refusal.error)
+            return None
         finally:
-            purse.waiter_count -= 1
             purse.waiting_nusd -= need_nusd
+
+    async def _draw_alone(self, purse: Purse, need_nusd: int, episode_id: str) -> Draw:
+        """Take a hold from a lease of its own, which a caller that leaves gives back."""
+        asked: asyncio.Future[Draw | Refusal] = asyncio.get_running_loop().create_future()
+        work = self._ask_alone(purse, need_nusd, episode_id, asked)
+        if not self._tasks.start(work, name="credit-alone"):
+            raise _unavailable()
+        try:
+            found = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            asked.add_done_callback(self._give_up)
+            raise
+        if isinstance(found, Refusal):
+            raise found.error
+        return found
+
+    def _give_up(self, asked: asyncio.Future[Draw | Refusal]) -> None:
+        found = asked.result()
+        if isinstance(found, Draw):
+            self.settle(found, 0)
+
+    async def _ask_alone(
+        self, purse: Purse, need_nusd: int, episode_id: str, asked: asyncio.Future[Draw | Refusal]
+    ) -> None:
+        found: Draw | Refusal = Refusal(_unavailable(), need_nusd)
+        try:
+            lease = await self._asked(purse, need_nusd, episode_id)
+            if isinstance(lease, Lease):
+                lease.left_nusd -= need_nusd
+                lease.in_flight_count, lease.is_alone = 1, True
+                self._retire(purse, [lease])
+                found = Draw(lease, need_nusd)
+            else:
+                found = lease
+        finally:
+            asked.set_result(found)
 
     def settle(self, draw: Draw, charge_nusd: int) -> None:
         """Put back what a request did not use. Idempotent: only the first call counts."""
@@ -154,15 +209,25 @@ class CreditLeases:
         unused_nusd = max(0, draw.hold_nusd - charge_nusd)
         if lease.is_retired:
             lease.owed_nusd += unused_nusd
+            if lease.is_alone and unused_nusd:
+                # The next request of the episode may need it; else the next tidying returns it.
+                self._tasks.start(self._return([lease]), name="credit-return")
         else:
             lease.left_nusd += unused_nusd
 
-    async def recall(self, account_id: str) -> None:
-        """Return everything of an account that nobody has drawn."""
+    async def recall(self, account_id: str, *, holds_episodes_singly: bool = False) -> None:
+        """Return everything of an account that nobody has drawn, and note how it holds episodes."""
+        if holds_episodes_singly:
+            now_s = self._clock.monotonic_s()
+            self._singly.learn(account_id, is_singly=True, asked_s=now_s)
         for purse in list(self._purses.values()):
             if purse.account_id == account_id:
                 self._retire(purse, purse.leases)
         await self._return_owed()
+
+    def holds_episodes_singly(self, account_id: str) -> bool:
+        """Return whether the account's episodes are known to need a lease for each request."""
+        return account_id in self._singly
 
     async def tend(self, interval_s: float) -> None:
         """Return what ended leases left, for ever."""
@@ -177,6 +242,7 @@ class CreditLeases:
             self._retire(purse, (lease for lease in purse.leases if now_s >= lease.ends_s))
             if not purse.leases and purse.refill is None and not purse.waiter_count:
                 del self._purses[key_id]
+        self._singly.tidy(now_s)
         await self._return_owed()
 
     async def close(self) -> None:
@@ -222,8 +288,13 @@ class CreditLeases:
             refill.set_result(refusal)
 
     async def _ask(self, purse: Purse, need_nusd: int) -> Refusal | None:
+        lease = await self._asked(purse, need_nusd)
+        return None if isinstance(lease, Lease) else lease
+
+    async def _asked(self, purse: Purse, need_nusd: int, episode_id: str = "") -> Lease | Refusal:
+        """Return a lease that is among the purse's, or why there is none."""
         try:
-            lease = await self._lease(purse, need_nusd)
+            lease = await self._lease(purse, need_nusd, episode_id)
         except grpc.RpcError as rpc_error:
             error = error_from_rpc(rpc_error)
             if error.outward.http_status >= 500:
@@ -236,19 +307,24 @@ class CreditLeases:
             self._retire(purse, [lease])
             await self._return([lease])
             return Refusal(_unavailable(), need_nusd)
-        return None
+        return lease
 
-    async def _lease(self, purse: Purse, need_nusd: int) -> Lease:
+    async def _lease(self, purse: Purse, need_nusd: int, episode_id: str) -> Lease:
         asked_s = self._clock.monotonic_s()
+        shared_nusd = purse.waiting_nusd + self._settings.lease_requests * need_nusd
         request = payment_pb2.LeaseCreditRequest(
             account_id=purse.account_id,
             key_id=purse.key_id,
             need_nusd=need_nusd,
-            want_nusd=purse.waiting_nusd + self._settings.lease_requests * need_nusd,
+            want_nusd=need_nusd if episode_id else shared_nusd,
             holder_id=self._holder_id,
             request_id=self._ids.new(self._clock.unix_ms()),
+            episode_id=episode_id,
         )
         answer = await self._payment.LeaseCredit(request, timeout=self._settings.rpc_timeout_s)
+        self._singly.learn(
+            purse.account_id, is_singly=answer.holds_episodes_singly, asked_s=asked_s
+        )
         life_s = answer.duration.ToMilliseconds() / 1000 - self._settings.lease_margin_s
         return Lease(answer.lease_id, answer.granted_nusd, asked_s + life_s)
 

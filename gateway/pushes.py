@@ -63,7 +63,9 @@ class Pushes:
         async with self.bus.subscribe(RECALL_SUBJECT) as messages:
             async for data in messages:
                 recall = events_pb2.LeaseRecall.FromString(data)
-                await self.shares.leases.recall(recall.account_id)
+                await self.shares.leases.recall(
+                    recall.account_id, holds_episodes_singly=recall.holds_episodes_singly
+                )
 
     async def _slot_recalls(self) -> None:
         async with self.bus.subscribe(SLOT_RECALL_SUBJECT) as messages:

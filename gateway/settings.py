@@ -72,6 +72,9 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     verdicts_max: int = Field(100_000, ge=1, description="Key verdicts kept.")
     models_ttl_s: float = Field(60.0, gt=0, description="Life of the cached catalogue, seconds.")
     rpc_timeout_s: float = Field(5.0, gt=0, description="Calls to auth and payment, seconds.")
+    billing_timeout_s: float = Field(
+        25.0, gt=0, description="Calls to payment that may ask Stripe in turn, seconds."
+    )
     lease_requests: int = Field(
         256, ge=1, description="Requests of the current size a credit lease should cover."
     )

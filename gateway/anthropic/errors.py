@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.errors import LIMIT_KEYS
 from kit.errors import OUTWARD, TurnpikeError
 
 _TYPES: Final = {
@@ -37,6 +38,7 @@ def error_body(error: TurnpikeError, request_id: str) -> bytes:
     details = {"error_code": error.reason.value.lower()}
     if "param" in error.metadata:
         details["param"] = error.metadata["param"]
+    details |= {key: error.metadata[key] for key in LIMIT_KEYS if key in error.metadata}
     return msgspec.json.encode(
         {
             "type": "error",

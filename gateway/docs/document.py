@@ -171,10 +171,12 @@ def _parameters(each: Operation) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, **text}
         for name in _PARAMETER.findall(each.path)
     ]
-    return found + [
-        {"name": name, "in": "header", "description": description, **text}
-        for name, description in each.headers.items()
-    ]
+    for place, named in (("header", each.headers), ("query", each.query)):
+        found += [
+            {"name": name, "in": place, "description": description, **text}
+            for name, description in named.items()
+        ]
+    return found
 
 
 def _short(name: str) -> str:

@@ -6,9 +6,18 @@ from typing import Final
 
 import msgspec
 
+from gateway.account.asked import EpisodeBudget
 from gateway.anthropic.schema import OWN_NAMES, CountRequest, MessagesRequest
+from gateway.billing import AutoRechargeRequest, CheckoutRequest
 from gateway.docs.answers import ErrorAnswer, ModelList, ModelObject, RouteExplanation
+from gateway.docs.answers_account import AccountBalance, EpisodeState, UsageList
 from gateway.docs.answers_anthropic import AnthropicAnswer, AnthropicError, TokenCount
+from gateway.docs.answers_billing import (
+    BillingAnswer,
+    CheckoutAnswer,
+    InvoiceAnswer,
+    InvoiceList,
+)
 from gateway.docs.answers_openai import (
     ChatCompletion,
     EmbeddingList,
@@ -32,6 +41,7 @@ EVENTS: Final = "text/event-stream"
 TEXT: Final = "text/plain"
 CAPTIONS: Final = "text/vtt"
 SOUND: Final = "audio/*"
+TABLE: Final = "text/csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,7 @@ class Operation:
     file_field: str = ""
     error: type[msgspec.Struct] = ErrorAnswer
     headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 _EPISODE: Final = {"X-Episode-Id": "The episode that this belongs to: a UUID of version 7."}
@@ -63,6 +74,17 @@ _ANTHROPIC: Final = {
     **_EPISODE,
     "anthropic-version": "Any is taken.",
     "anthropic-beta": "Names of betas, parted by commas.",
+}
+
+_USAGE: Final = {
+    "group_by": "Of day, model and key, parted by commas: sums instead of single requests.",
+    "start_time": "Not before this time or day, UTC.",
+    "end_time": "Before this time or day, UTC.",
+    "model": "Only this model.",
+    "key_id": "Only this key; another one's needs the scope admin.",
+    "episode_id": "Only this episode.",
+    "limit": "Most entries of a page, 1 to 1000; 100 when it is absent.",
+    "page": "`next_page` of the page before.",
 }
 
 OPERATIONS: Final = (
@@ -196,5 +218,83 @@ OPERATIONS: Final = (
         "Models",
         "Returns one model, by any of its names.",
         answer=ModelObject,
+    ),
+    Operation(
+        "GET",
+        "/balance",
+        "getBalance",
+        "Account",
+        "Returns what the account has and its caps.",
+        answer=AccountBalance,
+    ),
+    Operation(
+        "GET",
+        "/usage",
+        "listUsage",
+        "Account",
+        "Lists what requests used and cost, or sums of it.",
+        answer=UsageList,
+        query=_USAGE,
+    ),
+    Operation(
+        "GET",
+        "/episodes/{episode}",
+        "getEpisode",
+        "Account",
+        "Returns what an episode may spend and has spent.",
+        answer=EpisodeState,
+    ),
+    Operation(
+        "PUT",
+        "/episodes/{episode}",
+        "setEpisodeBudget",
+        "Account",
+        "Sets what an episode may spend; only a key with the scope admin can raise it.",
+        EpisodeBudget,
+        EpisodeState,
+    ),
+    Operation(
+        "GET",
+        "/billing",
+        "getBilling",
+        "Money",
+        "Says how the account pays and where it stands.",
+        answer=BillingAnswer,
+    ),
+    Operation(
+        "POST",
+        "/billing/checkout",
+        "createCheckout",
+        "Money",
+        "Opens a page on which a top-up is paid by card; the key needs the scope billing.",
+        CheckoutRequest,
+        CheckoutAnswer,
+        headers={"Idempotency-Key": "A repeat with the same one gets the same page."},
+    ),
+    Operation(
+        "POST",
+        "/billing/auto-recharge",
+        "setAutoRecharge",
+        "Money",
+        "Sets or ends the recharge from the saved card; the key needs the scope billing.",
+        AutoRechargeRequest,
+        BillingAnswer,
+    ),
+    Operation(
+        "GET",
+        "/billing/invoices",
+        "listInvoices",
+        "Money",
+        "Lists the months in which the account had postings, newest first.",
+        answer=InvoiceList,
+    ),
+    Operation(
+        "GET",
+        "/billing/invoices/{invoice}",
+        "getInvoice",
+        "Money",
+        "Returns one month, such as 2026-11, as JSON or as CSV.",
+        answer=InvoiceAnswer,
+        other_types=(TABLE,),
     ),
 )

@@ -6,10 +6,10 @@ a negative balance. Amounts are nano-USD.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 REVENUE: Final = "revenue"
 WRITEOFF: Final = "writeoff"
@@ -17,6 +17,8 @@ INVALID_OUTPUT: Final = "invalid_output"
 """Why a charge is given back: the answer broke the constraint it was asked for."""
 GENESIS_HASH: Final = bytes(32)
 ACCOUNT_ID_LENGTH_MAX: Final = 128
+DEBTS: Final = "customer:%:debt"
+"""SQL pattern of the ledger accounts of what customers owe."""
 _CUSTOMER: Final = "customer:"
 _REFUND: Final = "refund:"
 
@@ -30,9 +32,14 @@ class Kind(StrEnum):
     SETTLEMENT = "settlement"
     REFUND = "refund"
     EXPIRY = "expiry"
+    EARNING = "earning"
+    PAYOUT = "payout"
     VOUCHER = "voucher"
     TRANSFER = "transfer"
     CHAIN = "chain"
+    REVERSAL = "reversal"
+    CREDIT_LIMIT = "credit_limit"
+    OFFSET = "offset"
 
 
 def available(account_id: str) -> str:
@@ -175,6 +182,25 @@ def credit(
     )
 
 
+def take_back(
+    account_id: str, amount_nusd: int, *, source: str, available_nusd: int
+) -> tuple[Posting, ...]:
+    """Return the postings that undo a credit: from what is available, the rest becomes debt."""
+    taken = min(amount_nusd, max(0, available_nusd))
+    return balanced(
+        Posting(funding(source), amount_nusd),
+        Posting(available(account_id), -taken),
+        Posting(debt(account_id), taken - amount_nusd),
+    )
+
+
+def offset(account_id: str, amount_nusd: int) -> tuple[Posting, ...]:
+    """Return the postings that pay debt from the balance."""
+    return balanced(
+        Posting(available(account_id), -amount_nusd), Posting(debt(account_id), amount_nusd)
+    )
+
+
 def lease_size(
     *, need_nusd: int, want_nusd: int, available_nusd: int, share: int, lease_max_nusd: int
 ) -> int:
@@ -223,6 +249,17 @@ def charges_hash(rows: Iterable[tuple[str, int, int, int]]) -> bytes:
         head = f"{len(event_id.encode())}:{event_id}"
         parts.append(f"{head}{len(one)}:{one}{len(two)}:{two}{len(three)}:{three}")
     return hashlib.sha256("".join(parts).encode()).digest()
+
+
+def charge_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Return what a transaction's detail hash covers of a charge."""
+    return row["event_id"], row["charge_nusd"], row["charged_nusd"], row["writeoff_nusd"]
+
+
+def refund_fields(row: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Return what a transaction's detail hash covers of a refund."""
+    refund_nusd, refunded_nusd = row["refund_nusd"], row["refunded_nusd"]
+    return row["event_id"], refund_nusd, refunded_nusd, refund_nusd - refunded_nusd
 
 
 def _framed(fields: Iterable[str]) -> bytes:

@@ -10,6 +10,8 @@ from kit.errors import Reason, TurnpikeError
 from services.payment.batch import AMOUNT_NUSD_MAX, ID_LENGTH_MAX
 from services.payment.leases import Leases
 from services.payment.ledger import ACCOUNT_ID_LENGTH_MAX
+from services.payment.promos.marks import NEVER_UNIX_MS, PROMO
+from services.payment.promos.store import PromoTerms
 from services.payment.settings import PaymentSettings
 from services.payment.store import PaymentStore
 from services.payment.store_leases import LeaseTerms
@@ -19,7 +21,7 @@ from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceServicer
 
 _PAGE_SIZE_DEFAULT = 1_000
 _PAGE_SIZE_MAX = 10_000
-_SOURCES = ("manual", "promo")
+_SOURCES = ("manual", PROMO)
 
 Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
 
@@ -50,11 +52,12 @@ class PaymentServicer(PaymentServiceServicer):
             need_nusd=_amount(request.need_nusd, "need_nusd", amount_max=AMOUNT_NUSD_MAX),
             want_nusd=max(0, request.want_nusd),
             request_id=_id(request.request_id, "request_id"),
+            episode_id=_printable(request.episode_id, "episode_id"),
         )
-        lease_id, granted = await self._leases.grant(terms)
+        grant = await self._leases.grant(terms)
         duration = Duration()
         duration.FromMilliseconds(round(self._settings.lease_s * 1000))
-        return pb.LeaseCreditResponse(lease_id=lease_id, granted_nusd=granted, duration=duration)
+        return pb.LeaseCreditResponse(**grant._asdict(), duration=duration)
 
     async def ReturnCredit(
         self, request: pb.ReturnCreditRequest, context: Context
@@ -74,15 +77,33 @@ class PaymentServicer(PaymentServiceServicer):
         if request.source not in _SOURCES:
             raise _invalid("source", f"must be one of {', '.join(_SOURCES)}")
         account_id = _account(request.account_id)
-        balance = await self._store.credit(
-            account_id=account_id,
-            amount_nusd=_amount(
-                request.amount_nusd, "amount_nusd", amount_max=self._settings.credit_max_nusd
-            ),
-            source=request.source,
-            request_id=_id(request.request_id, "request_id"),
+        amount_nusd = _amount(
+            request.amount_nusd, "amount_nusd", amount_max=self._settings.credit_max_nusd
         )
+        request_id = _id(request.request_id, "request_id")
+        ends_at_unix_ms = self._end(request)
+        if request.source == PROMO:
+            terms = PromoTerms(account_id, amount_nusd, ends_at_unix_ms, request_id)
+            balance = await self._store.give(terms)
+        else:
+            balance = await self._store.credit(
+                account_id=account_id,
+                amount_nusd=amount_nusd,
+                source=request.source,
+                request_id=request_id,
+            )
         return pb.CreditAccountResponse(balance=pb.Balance(account_id=account_id, **balance))
+
+    def _end(self, request: pb.CreditAccountRequest) -> int:
+        """Return when a gift ends, Unix milliseconds; 0 for never."""
+        if not request.HasField("expire_time"):
+            return 0
+        if request.source != PROMO:
+            raise _invalid("expire_time", f"is for credit of source {PROMO} alone")
+        ends_at_unix_ms = request.expire_time.ToMilliseconds()
+        if not 0 < ends_at_unix_ms < NEVER_UNIX_MS:
+            raise _invalid("expire_time", "must be between 1970 and the year 9999")
+        return ends_at_unix_ms
 
     async def GetBalance(
         self, request: pb.GetBalanceRequest, context: Context
@@ -118,6 +139,10 @@ class PaymentServicer(PaymentServiceServicer):
 def _id(value: str, name: str, *, length_max: int = ID_LENGTH_MAX) -> str:
     if not value:
         raise TurnpikeError(Reason.MISSING_FIELD, f"{name} is required.", param=name)
+    return _printable(value, name, length_max=length_max)
+
+
+def _printable(value: str, name: str, *, length_max: int = ID_LENGTH_MAX) -> str:
     if len(value) > length_max or not value.isprintable():
         raise _invalid(name, f"must be printable and at most {length_max} characters long")
     return value

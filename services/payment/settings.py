@@ -2,7 +2,9 @@
 
 from pydantic import BaseModel, Field
 
+from services.payment.caps.settings import CapsSettings
 from services.payment.mpp.settings import MppSettings
+from services.payment.stripe.settings import StripeSettings
 
 
 class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
@@ -91,5 +93,11 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     stream_duplicate_window_s: float = Field(
         600.0, gt=0, description="How long the usage stream drops repeated message ids, seconds."
     )
+    caps: CapsSettings = Field(
+        default_factory=CapsSettings, description="Spend caps of accounts, keys and episodes."
+    )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream.")
     mpp: MppSettings = Field(MppSettings(), description="Machines that pay for their requests.")
+    stripe: StripeSettings = Field(
+        default_factory=StripeSettings, description="Payment by card, through Stripe."
+    )

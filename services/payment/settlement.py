@@ -40,7 +40,7 @@ def usage_stream(settings: PaymentSettings) -> StreamSpec:
 
 @dataclass(slots=True)
 class Losses:
-    """What did not go by the book since the start."""
+    """What went elsewhere than from a customer to the owner since the start."""
 
     writeoff_nusd: int = 0
     late_count: int = 0
@@ -49,6 +49,8 @@ class Losses:
     refund_count: int = 0
     refunded_nusd: int = 0
     flagged_count: int = 0
+    earned_nusd: int = 0
+    promo_spent_nusd: int = 0
 
     def add(self, applied: Applied) -> None:
         """Add what a group of deliveries lost, and say so when there is anything."""
@@ -59,6 +61,8 @@ class Losses:
         self.refund_count += applied.refund_count
         self.refunded_nusd += applied.refunded_nusd
         self.flagged_count += len(applied.flagged)
+        self.earned_nusd += applied.earned_nusd
+        self.promo_spent_nusd += applied.promo_spent_nusd
         if applied.dead_letter_count:
             _log.error("settlement_dead_letters", count=applied.dead_letter_count)
         if applied.writeoff_nusd or applied.late_count or applied.unknown_lease_count:

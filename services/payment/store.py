@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from kit.clock import Clock
 from services.payment import store_balances, store_leases, store_settlement, store_sweep
 from services.payment.batch import Parcel
+from services.payment.promos import store as store_promos
+from services.payment.promos.store import PromoTerms
 from services.payment.settings import PaymentSettings
 from services.payment.store_engine import Transactions
-from services.payment.store_leases import LeaseRules, LeaseTerms, Shortage
+from services.payment.store_leases import Grant, LeaseRules, LeaseTerms, Shortage
 from services.payment.store_settlement import Applied, SettlementRules
 from services.payment.store_sweep import SweepRules, Swept
 from services.payment.store_verify import Snapshot
@@ -46,11 +48,12 @@ class PaymentStore:
             hold_ttl_ms=_ms(settings.hold_ttl_s),
             router_gone_ms=_ms(settings.router_gone_s),
             keep_ms=_ms(settings.answers_keep_s),
+            caps_keep_ms=_ms(settings.caps.keep_s),
             rows_max=settings.sweep_max,
         )
 
-    async def lease(self, terms: LeaseTerms) -> tuple[str, int] | Shortage:
-        """Return lease id and grant, nano-USD, or the shortage; once per request id.
+    async def lease(self, terms: LeaseTerms) -> Grant | Shortage:
+        """Return the grant, or the shortage; once per request id.
 
         Raises:
             TurnpikeError: BILLING_NOT_ACTIVE, ALREADY_EXISTS, LEDGER_UNAVAILABLE.
@@ -103,6 +106,16 @@ class PaymentStore:
             )
         )
 
+    async def give(self, terms: PromoTerms) -> dict[str, int]:
+        """Give promotional credit and return the fields of the account's `Balance`.
+
+        Raises:
+            TurnpikeError: ALREADY_EXISTS, LEDGER_UNAVAILABLE.
+        """
+        return await self._transactions.write(
+            lambda connection: store_promos.credit(connection, terms, now_ms=self._clock.unix_ms())
+        )
+
     async def settle(self, parcels: Sequence[Parcel], *, stream: str) -> Applied:
         """Apply deliveries, in stream order, once each.
 
@@ -128,7 +141,7 @@ class PaymentStore:
         )
 
     async def sweep(self) -> Swept:
-        """Release what has ended and drop what is old."""
+        """Release what has ended, take back gifts that have, and drop what is old."""
         return await self._transactions.write(
             lambda connection: store_sweep.sweep(
                 connection, rules=self._sweep_rules, now_ms=self._clock.unix_ms()

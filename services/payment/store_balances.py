@@ -5,7 +5,9 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, select
 
 from services.payment import ledger
+from services.payment.caps.store_keeping import correct_use
 from services.payment.ledger import Draft, Kind
+from services.payment.promos.marks import mark
 from services.payment.store_answers import ask, remember
 from services.payment.store_books import Books, new_account
 from services.payment.store_tables import (
@@ -32,6 +34,7 @@ def balance(connection: Connection, account_id: str) -> dict[str, int]:
         ledger.available(account_id): "available_nusd",
         ledger.held(account_id): "held_nusd",
         ledger.debt(account_id): "debt_nusd",
+        mark(account_id): "promo_nusd",
     }
     found = dict.fromkeys(names.values(), 0)
     for name, amount in connection.execute(_BALANCES, {"names": list(names)}):
@@ -93,6 +96,7 @@ def rebuild(connection: Connection) -> tuple[int, int]:
         rows = [{"ledger_account": n, "balance_nusd": a} for n, a in sorted(right.items())]
         connection.execute(balances.insert(), rows)
     _rebuild_accounts(connection)
+    correct_use(connection)
     return wrong, len(right)
 
 

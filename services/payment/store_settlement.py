@@ -19,6 +19,9 @@ from services.payment.batch import (
     outcome_id,
     plan_batch,
 )
+from services.payment.caps.store_late import LateUse
+from services.payment.promos.marks import mark
+from services.payment.promos.store import use_up
 from services.payment.store_books import Books
 from services.payment.store_leases import CLOSED
 from services.payment.store_refunds import FlaggedKey, post_refunds, write_refunds
@@ -33,6 +36,7 @@ from services.payment.store_tables import (
     stream_position,
     upsert,
 )
+from services.payment.suppliers.store_earnings import post_earnings, write_earnings
 
 _BEYOND_MAX: Final = 4_096
 _SETTLED: Final = KeyedStatement(select(charges.c.event_id), charges.c.event_id)
@@ -83,6 +87,8 @@ class Applied:
     writeoff_nusd: int = 0
     refund_count: int = 0
     refunded_nusd: int = 0
+    earned_nusd: int = 0
+    promo_spent_nusd: int = 0
     flagged: tuple[FlaggedKey, ...] = ()
 
 
@@ -105,7 +111,8 @@ def settle(
     """Apply deliveries; those applied before change nothing but the routers' watermarks."""
     books = Books(connection)
     opened = [(parcel, claims_of(parcel)) for parcel in parcels]
-    known = _known(connection, books, [claim for _, claims in opened for claim in claims])
+    beside = LateUse(connection, now_ms=now_ms)
+    known = _known(connection, books, [claim for _, claims in opened for claim in claims], beside)
     reference = f"{stream}:{parcels[0].stream_seq}-{parcels[-1].stream_seq}"
     plan = plan_batch(
         opened, known, reference=reference, now_ms=now_ms, hold_ttl_ms=rules.hold_ttl_ms
@@ -115,8 +122,12 @@ def settle(
         seq = books.post(draft)
         rows += [(*charge, seq) for charge in posted]
     given_back = post_refunds(books, plan)
+    earned = post_earnings(books, plan)
     books.flush()
+    beside.flush()
     _CHARGES.run_all(connection, rows)
+    write_earnings(connection, earned)
+    use_up(connection, plan.spent)
     flagged = write_refunds(connection, given_back, plan, per_hour_max=rules.refunds_per_hour_max)
     _write_state(connection, plan, now_ms=now_ms)
     _advance(connection, stream, (parcel.stream_seq for parcel in parcels))
@@ -141,14 +152,19 @@ def applied_seq(connection: Connection, stream: str) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def _known(connection: Connection, books: Books, claims: Sequence[Claim]) -> Known:
+def _known(connection: Connection, books: Books, claims: Sequence[Claim], beside: LateUse) -> Known:
     ids = {outcome_id(claim.request_id) for claim in claims}
     lease_ids = {claim.lease_id for claim in claims if claim.lease_id}
-    account_ids = {claim.account_id for claim in claims}
+    account_ids = sorted({claim.account_id for claim in claims})
+    names = [name(each) for each in account_ids for name in (ledger.available, mark)]
+    balances = books.balances(names)
+    gifts = {each: gift for each in account_ids if (gift := balances.pop(mark(each)))}
     return Known(
         {event_id for (event_id,) in _SETTLED.rows(connection, sorted(ids))},
         {lease_id: LeaseState(*state) for lease_id, *state in _LEASES.rows(connection, lease_ids)},
-        books.balances(map(ledger.available, sorted(account_ids))),
+        balances,
+        beside,
+        gifts,
     )
 
 
@@ -208,5 +224,7 @@ def _summary(plan: Plan, flagged: tuple[FlaggedKey, ...] = ()) -> Applied:
         writeoff_nusd=sum(charge.writeoff_nusd for charge in found),
         refund_count=len(given_back),
         refunded_nusd=sum(refund.refunded_nusd for refund in given_back),
+        earned_nusd=sum(earning.owed_nusd for earning in plan.earned),
+        promo_spent_nusd=sum(plan.spent.values()),
         flagged=flagged,
     )

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -30,9 +31,9 @@ _Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
 METADATA: Final = MetaData()
 # Names sort by code point on both engines, so that pages and merges agree.
-_Name: Final = String().with_variant(String(collation="C"), "postgresql")
+NAME: Final = String().with_variant(String(collation="C"), "postgresql")
 _DEFERRED: Final[dict[str, Any]] = {"deferrable": True, "initially": "DEFERRED"}
-_COMPACT: Final[dict[str, Any]] = {"sqlite_with_rowid": False}
+COMPACT: Final[dict[str, Any]] = {"sqlite_with_rowid": False}
 
 ledger_head: Final = Table(
     "ledger_head",
@@ -57,28 +58,28 @@ entries: Final = Table(
     "entries",
     METADATA,
     Column("txn_seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("ledger_account", _Name, primary_key=True),
+    Column("ledger_account", NAME, primary_key=True),
     Column("amount_nusd", BigInteger, nullable=False),
     CheckConstraint("amount_nusd <> 0", name="entries_not_zero"),
     ForeignKeyConstraint(["txn_seq"], ["transactions.seq"], name="entries_sealed", **_DEFERRED),
-    **_COMPACT,
+    **COMPACT,
 )
 
 account_chain: Final = Table(
     "account_chain",
     METADATA,
-    Column("account_id", _Name, primary_key=True),
+    Column("account_id", NAME, primary_key=True),
     Column("account_seq", BigInteger, primary_key=True, autoincrement=False),
     Column("txn_seq", BigInteger, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Index("account_chain_by_txn", "txn_seq", "account_id", unique=True),
-    **_COMPACT,
+    **COMPACT,
 )
 
 accounts: Final = Table(
     "accounts",
     METADATA,
-    Column("account_id", _Name, primary_key=True),
+    Column("account_id", NAME, primary_key=True),
     Column("chain_seq", BigInteger, nullable=False),
     Column("chain_hash", LargeBinary, nullable=False),
     Column("charged_nusd", BigInteger, nullable=False),
@@ -87,7 +88,7 @@ accounts: Final = Table(
 balances: Final = Table(
     "balances",
     METADATA,
-    Column("ledger_account", _Name, primary_key=True),
+    Column("ledger_account", NAME, primary_key=True),
     Column("balance_nusd", BigInteger, nullable=False),
     CheckConstraint(
         "balance_nusd >= 0 OR NOT (ledger_account LIKE 'customer\\:%\\:available'"
@@ -98,13 +99,25 @@ balances: Final = Table(
         "balance_nusd <= 0 OR ledger_account NOT LIKE 'customer\\:%\\:debt'",
         name="balances_debt_is_owed",
     ),
+    CheckConstraint(
+        "balance_nusd >= 0 OR NOT (ledger_account LIKE 'supplier\\:%\\:earned'"
+        " OR ledger_account LIKE 'provider_payable\\:%'"
+        " OR ledger_account LIKE 'customer\\:%\\:promo')",
+        name="balances_owed_or_given",
+    ),
+    Index(
+        "balances_below_zero",
+        "balance_nusd",
+        sqlite_where=text("balance_nusd < 0"),
+        postgresql_where=text("balance_nusd < 0"),
+    ),
 )
 
 leases: Final = Table(
     "leases",
     METADATA,
-    Column("lease_id", _Name, primary_key=True),
-    Column("account_id", _Name, nullable=False),
+    Column("lease_id", NAME, primary_key=True),
+    Column("account_id", NAME, nullable=False),
     Column("key_id", String, nullable=False),
     Column("holder_id", String, nullable=False),
     Column("granted_nusd", BigInteger, nullable=False),
@@ -112,6 +125,10 @@ leases: Final = Table(
     Column("released_nusd", BigInteger, nullable=False),
     Column("ends_at_unix_ms", BigInteger, nullable=False),
     Column("state", String, nullable=False),
+    Column("granted_at_unix_ms", BigInteger, nullable=False),
+    Column("episode_id", NAME, nullable=False),
+    # Charged beside it after it had ended, less what was refunded.
+    Column("adjusted_nusd", BigInteger, nullable=False),
     CheckConstraint(
         "captured_nusd >= 0 AND released_nusd >= 0"
         " AND captured_nusd + released_nusd <= granted_nusd",
@@ -119,12 +136,20 @@ leases: Final = Table(
     ),
     Index("leases_by_end", "state", "ends_at_unix_ms"),
 )
+# Only leases for one episode alone are in it; the others do not pay for it.
+Index(
+    "leases_by_episode",
+    leases.c.account_id,
+    leases.c.episode_id,
+    sqlite_where=leases.c.episode_id != "",
+    postgresql_where=leases.c.episode_id != "",
+)
 
 holds: Final = Table(
     "holds",
     METADATA,
-    Column("request_id", _Name, primary_key=True),
-    Column("lease_id", _Name, nullable=False),
+    Column("request_id", NAME, primary_key=True),
+    Column("lease_id", NAME, nullable=False),
     Column("amount_nusd", BigInteger, nullable=False),
     Column("expires_at_unix_ms", BigInteger, nullable=False),
     Index("holds_by_lease", "lease_id"),
@@ -133,9 +158,9 @@ holds: Final = Table(
 charges: Final = Table(
     "charges",
     METADATA,
-    Column("event_id", _Name, primary_key=True),
+    Column("event_id", NAME, primary_key=True),
     Column("request_id", String, nullable=False),
-    Column("account_id", _Name, nullable=False),
+    Column("account_id", NAME, nullable=False),
     Column("key_id", String, nullable=False),
     Column("lease_id", String, nullable=False),
     Column("model_id", String, nullable=False),
@@ -151,14 +176,14 @@ charges: Final = Table(
         name="charges_add_up",
     ),
     Index("charges_by_txn", "txn_seq"),
-    **_COMPACT,
+    **COMPACT,
 )
 
 refunds: Final = Table(
     "refunds",
     METADATA,
-    Column("event_id", _Name, primary_key=True),
-    Column("account_id", _Name, nullable=False),
+    Column("event_id", NAME, primary_key=True),
+    Column("account_id", NAME, nullable=False),
     Column("key_id", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("refund_nusd", BigInteger, nullable=False),
@@ -171,13 +196,13 @@ refunds: Final = Table(
     ),
     Index("refunds_by_txn", "txn_seq"),
     Index("refunds_by_key", "key_id", "unix_ms"),
-    **_COMPACT,
+    **COMPACT,
 )
 
 answers: Final = Table(
     "answers",
     METADATA,
-    Column("request_id", _Name, primary_key=True),
+    Column("request_id", NAME, primary_key=True),
     Column("asked", Text, nullable=False),
     Column("answer", Text, nullable=False),
     Column("unix_ms", BigInteger, nullable=False),
@@ -188,7 +213,7 @@ answers: Final = Table(
 router_watermarks: Final = Table(
     "router_watermarks",
     METADATA,
-    Column("router_id", _Name, primary_key=True),
+    Column("router_id", NAME, primary_key=True),
     Column("watermark_unix_ms", BigInteger, nullable=False),
     Column("seen_unix_ms", BigInteger, nullable=False),
 )

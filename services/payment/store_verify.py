@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, case, func, or_, select, tuple_
 
+from services.payment import ledger
+from services.payment.caps.store_keeping import wrong_use
 from services.payment.ledger import Draft, Posting
 from services.payment.mpp.store_checks import CHECKS as CHANNEL_CHECKS
 from services.payment.store_discrepancies import Check, Discrepancy, unequal
@@ -27,6 +29,13 @@ from services.payment.store_tables import (
     refunds,
     transactions,
 )
+from services.payment.suppliers.store_verify import (
+    EARNINGS,
+    below_nothing,
+    unposted_payouts,
+    wrong_marks,
+)
+from services.payment.suppliers.tables import IS_OWED, earnings, payouts
 
 _PAGE: Final = (
     select(transactions)
@@ -69,6 +78,8 @@ class Posted:
     chained_accounts: tuple[str, ...]
     charge_rows: tuple[Row, ...]
     refund_rows: tuple[Row, ...]
+    earning_rows: tuple[Row, ...] = ()
+    payout_rows: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,8 @@ class Totals:
     open_lease_count: int
     open_hold_count: int
     held_nusd: int
+    debt_nusd: int
+    owed_nusd: int
 
 
 class Snapshot:
@@ -101,6 +114,11 @@ class Snapshot:
         """Return charges that cost something by event id, from the one after `after`."""
         where = {"after": after, "stream_seq_max": stream_seq_max, "count_max": count_max}
         return await self._read(lambda connection: _rows(connection, _CHARGES, where))
+
+    async def earnings(self, *, after: str, count_max: int) -> Sequence[Row]:
+        """Return earnings by event id, each with its charge, refund and kind of transaction."""
+        where = {"after": after, "count_max": count_max}
+        return await self._read(lambda connection: _rows(connection, EARNINGS, where))
 
     async def head(self) -> tuple[int, bytes]:
         """Return the ledger's last position and hash."""
@@ -132,6 +150,8 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
     links = _grouped(connection, select(account_chain), bounds)
     charged = _grouped(connection, select(charges), bounds)
     given_back = _grouped(connection, select(refunds), bounds)
+    earned = _grouped(connection, select(earnings), bounds)
+    paid = _grouped(connection, select(payouts), bounds)
     return [
         Posted(
             seq=row["seq"],
@@ -140,6 +160,8 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
             chained_accounts=tuple(sorted(link["account_id"] for link in links[row["seq"]])),
             charge_rows=tuple(charged[row["seq"]]),
             refund_rows=tuple(given_back[row["seq"]]),
+            earning_rows=tuple(earned[row["seq"]]),
+            payout_rows=tuple(paid[row["seq"]]),
         )
         for row in rows
     ]
@@ -246,14 +268,30 @@ def _overdrawn(connection: Connection, *, count_max: int) -> list[Discrepancy]:
     return unequal(connection, "constraint", query)
 
 
+def _wrong_caps(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return [Discrepancy("cap", *row) for row in wrong_use(connection, count_max=count_max)]
+
+
+def _unposted_payouts(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return unequal(connection, "payout", unposted_payouts(count_max))
+
+
+def _wrong_marks(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return unequal(connection, "promo", wrong_marks(count_max))
+
+
+def _below_nothing(connection: Connection, *, count_max: int) -> list[Discrepancy]:
+    return unequal(connection, "constraint", below_nothing(count_max))
+
+
 def _totals(connection: Connection) -> Totals:
     charged, written_off = connection.execute(
         select(func.sum(charges.c.charged_nusd), func.sum(charges.c.writeoff_nusd))
     ).one()
     given_back = connection.execute(select(func.sum(refunds.c.refunded_nusd))).scalar()
-    held = select(func.sum(balances.c.balance_nusd)).where(
-        balances.c.ledger_account.like("customer:%:held")
-    )
+    name, total = balances.c.ledger_account, select(func.sum(balances.c.balance_nusd))
+    held = total.where(name.like("customer:%:held"))
+    debt, owed = total.where(name.like(ledger.DEBTS)), total.where(IS_OWED)
     return Totals(
         charged_nusd=int(charged or 0),
         writeoff_nusd=int(written_off or 0),
@@ -261,6 +299,8 @@ def _totals(connection: Connection) -> Totals:
         open_lease_count=_count(connection, select(leases).where(leases.c.state == OPEN)),
         open_hold_count=_count(connection, select(holds)),
         held_nusd=int(connection.execute(held).scalar() or 0),
+        debt_nusd=-int(connection.execute(debt).scalar() or 0),
+        owed_nusd=int(connection.execute(owed).scalar() or 0),
     )
 
 
@@ -294,5 +334,9 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _unposted_charges,
     _wrong_refunds,
     _overdrawn,
+    _wrong_caps,
+    _below_nothing,
+    _unposted_payouts,
+    _wrong_marks,
     *CHANNEL_CHECKS,
 )

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from kit.errors import Reason, TurnpikeError
-from services.payment.batch import charge_fields, refund_fields
 from services.payment.ledger import (
     GENESIS_HASH,
     REVENUE,
     WRITEOFF,
     Kind,
     account_hash,
+    charge_fields,
     charges_hash,
     is_refund,
+    refund_fields,
     transaction_hash,
 )
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import USAGE
 from services.payment.store import PaymentStore
 from services.payment.store_verify import Posted, Snapshot
+from services.payment.suppliers.proof import earning_flaw, earning_flaws, payout_flaws
 from turnpike.metering.v1 import metering_pb2
 from turnpike.payment.v1 import payment_pb2 as pb
 
@@ -70,6 +72,7 @@ class Verifier:
         async with self._store.snapshot() as snapshot:
             await self._check_transactions(snapshot, answer)
             await self._check_account_chains(snapshot, answer)
+            await self._check_earnings(snapshot, answer)
             for found in await snapshot.discrepancies(count_max=self._findings_max):
                 detail = f"Expected {found.expected} nUSD, found {found.found}."
                 self._report(answer, found.check, found.subject, detail)
@@ -81,6 +84,8 @@ class Verifier:
         answer.open_lease_count = totals.open_lease_count
         answer.open_hold_count = totals.open_hold_count
         answer.held_nusd = totals.held_nusd
+        answer.debt_nusd = totals.debt_nusd
+        answer.owed_nusd = totals.owed_nusd
         answer.is_clean = not answer.findings
         return answer
 
@@ -110,6 +115,15 @@ class Verifier:
                     subject = f"{account_id}:{link['account_seq']}"
                     self._report(answer, "chain", subject, "The account's chain is broken here.")
                 seq, chained = link["account_seq"], link["hash"]
+
+    async def _check_earnings(self, snapshot: Snapshot, answer: pb.VerifyLedgerResponse) -> None:
+        after = ""
+        while page := await snapshot.earnings(after=after, count_max=self._page_max):
+            for row in page:
+                if (flaw := earning_flaw(row)) is not None:
+                    self._report(answer, "earning", row["event_id"], flaw)
+            after = page[-1]["event_id"]
+            answer.earning_count += len(page)
 
     async def _check_usage(self, snapshot: Snapshot, answer: pb.VerifyLedgerResponse) -> None:
         applied = await snapshot.applied_seq(USAGE)
@@ -184,6 +198,8 @@ def _flaws(posted: Posted, previous_seq: int, previous: bytes) -> Iterator[tuple
         yield "chain", "The accounts' chains do not hold this transaction."
     yield from _charge_flaws(posted)
     yield from _refund_flaws(posted)
+    yield from (("earning", flaw) for flaw in earning_flaws(draft, posted.earning_rows))
+    yield from (("payout", flaw) for flaw in payout_flaws(draft, posted.payout_rows))
 
 
 def _charge_flaws(posted: Posted) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from services.router.pricing import PriceRow, free
+from services.router.supplies import Supply
 from turnpike.router.v1 import router_pb2
 
 CHAT_ONLY = (router_pb2.OPERATION_UNSPECIFIED,)
@@ -30,7 +31,8 @@ class Deployment:
     candidates, lower first. `capabilities` are the features it honours, `adapters` the LoRAs it
     serves; `forwards_unknown` lets fields through that Turnpike does not know. `facts` are what
     callers may ask of it, such as `zdr` or `quantization:fp8`. `byok_price` stands in place of
-    `price` for who brings a key, and exceeds it in no figure.
+    `price` for who brings a key, and exceeds it in no figure. `supply` says who is owed something
+    for its answers, None where nobody is.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Deployment:
     options: Mapping[str, str] = field(default_factory=dict)
     facts: frozenset[str] = frozenset()
     byok_price: PriceRow = field(default_factory=free)
+    supply: Supply | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from services.router.provider_entries import (
     TritonEntry,
     engine_of,
 )
+from services.router.supplies import FEE_BPS_DEFAULT, Supply
 from services.router.tensor_entries import TensorsEntry
 
 
@@ -113,6 +114,19 @@ def _deployment(file: CatalogueFile, model: ModelEntry, entry: DeploymentEntry) 
         options=_options(file, model, entry),
         facts=frozenset(entry.facts),
         byok_price=byok_price,
+        supply=_supply(entry),
+    )
+
+
+def _supply(entry: DeploymentEntry) -> Supply | None:
+    if not entry.supplier and entry.cost is None:
+        return None
+    fee_bps = FEE_BPS_DEFAULT if entry.fee_bps is None else entry.fee_bps
+    return Supply(
+        provider=entry.provider,
+        supplier_id=entry.supplier,
+        cost=None if entry.cost is None else entry.cost.row(),
+        fee_bps=fee_bps if entry.cost is None else 0,
     )
 
 

@@ -26,6 +26,7 @@ from services.router.provider_entries import (
     TritonEntry,
 )
 from services.router.providers.openai.profiles import PROFILES
+from services.router.supplies import FEE_BPS_DEFAULT
 from services.router.tensor_entries import (
     ChatTensorsEntry,
     ContractChoice,
@@ -120,6 +121,24 @@ class DeploymentEntry(Entry):
         description="In place of `price` for accounts that bring a key for the provider; no figure"
         " of it is higher. Absent: they pay nothing.",
     )
+    supplier: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$",
+        description="Whose capacity it is, where an exchange sells for others: they earn a part of"
+        " each charge. Empty: the owner's own.",
+    )
+    fee_bps: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="What the owner keeps of a supplier's charges, hundredths of a percent;"
+        f" {FEE_BPS_DEFAULT} unless it says otherwise.",
+    )
+    cost: PriceEntry | None = Field(
+        None,
+        description="What the owner is charged by the provider, or pays the supplier in place of"
+        " a share. Absent: nothing is booked as cost.",
+    )
     priority: int = Field(0, description="Lower is tried first.")
     supports: list[str] = Field(
         default_factory=list, description="Features it has beyond those of its engine."
@@ -185,6 +204,14 @@ class DeploymentEntry(Entry):
     def _own_key_costs_no_more(self) -> "DeploymentEntry":
         if self.byok_price is not None and not self.price.covers(self.byok_price):
             raise ValueError("byok_price is higher than price, or for another unit")
+        return self
+
+    @model_validator(mode="after")
+    def _terms_fit(self) -> "DeploymentEntry":
+        if self.fee_bps is not None and (not self.supplier or self.cost is not None):
+            raise ValueError("fee_bps needs a supplier that has no cost row")
+        if self.cost is not None and self.cost.unit not in ("", self.price.unit):
+            raise ValueError(f"cost is for another unit than price: {self.cost.unit}")
         return self
 
     @model_validator(mode="after")

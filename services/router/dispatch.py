@@ -188,6 +188,8 @@ class Dispatcher:
         event = intent(request_id, leg.envelope, deployment, unix_ms, price)
         if is_byok:
             event.is_byok = True
+        elif deployment.supply is not None:
+            event.supply.CopyFrom(deployment.supply.message())
         self._remember(event, first)
         run = Run(
             request_id=request_id,

@@ -25,7 +25,7 @@ from services.router.retry_budget import RetryBudget
 from services.router.run import Run, held
 from services.router.settings import RouterSettings
 from services.router.speed import Kind, size_of
-from services.router.usage_events import TokenUsage, UsageEvent, price_message
+from services.router.usage_events import TokenUsage, UsageEvent, price_message, set_cost
 from services.router.usage_log import UsageLog
 from turnpike.type.v1.usage_pb2 import USAGE_SOURCE_UPSTREAM
 
@@ -250,9 +250,12 @@ class Hedging:
 def hedged_event(
     run: Run, deployment: Deployment, racer: Racer, *, unix_ms: int, ran_s: float
 ) -> UsageEvent:
-    """Return the outcome of a call that was given up: it has a price and use, and costs nothing."""
+    """Return the outcome of a call that was given up: it has a price and use, and is not charged.
+
+    Where somebody is owed for the deployment's answers it says what for this one.
+    """
     request_id = f"{run.request_id}:hedge"
-    return UsageEvent(
+    event = UsageEvent(
         event_id=f"{request_id}:outcome",
         kind=UsageEvent.KIND_OUTCOME,
         outcome=UsageEvent.OUTCOME_HEDGED,
@@ -268,6 +271,10 @@ def hedged_event(
         attempt_count=1,
         is_streaming=run.envelope.is_streaming,
     )
+    if deployment.supply is not None:
+        event.supply.CopyFrom(deployment.supply.message())
+        set_cost(event)
+    return event
 
 
 def _kind(run: Run) -> Kind:

@@ -45,7 +45,11 @@ def encode_batch(
 
 def price_of(event: UsageEvent) -> PriceRow:
     """Return the price row that the event carries."""
-    price = event.price
+    return price_row(event.price)
+
+
+def price_row(price: usage_pb2.Price) -> PriceRow:
+    """Return a price row that was written."""
     return PriceRow(
         price.price_id,
         price.input_pusd_per_token,
@@ -73,7 +77,8 @@ def settle(
 ) -> None:
     """Turn an intent into its outcome: fill in usage, charge and id; `price` is the event's.
 
-    Nothing was delivered when no completion token and no unit was, and then nothing is charged.
+    Nothing was delivered when no completion token and no unit was, and then nothing is charged; a
+    prompt that the upstream has counted costs the owner all the same.
     What an answer that broke its constraint costs is charged and given back.
     """
     event.event_id = f"{event.request_id}:outcome"
@@ -81,7 +86,8 @@ def settle(
     event.outcome = outcome
     event.usage.CopyFrom(usage)
     completion_tokens, units = usage.completion_token_count, usage.unit_count
-    if completion_tokens > 0 or units > 0 or outcome in _ENDED:
+    is_answered = completion_tokens > 0 or units > 0 or outcome in _ENDED
+    if is_answered:
         event.charge_nusd = charge_nusd(
             price,
             prompt_tokens=usage.prompt_token_count,
@@ -90,10 +96,24 @@ def settle(
         )
     else:
         event.charge_nusd = 0
+    if event.HasField("supply") and (is_answered or usage.prompt_token_count):
+        set_cost(event)
     if units and not price.unit:
         event.usage.unit_count = 0
     if outcome == UsageEvent.OUTCOME_INVALID_OUTPUT:
         event.refund_nusd = event.charge_nusd
+
+
+def set_cost(event: UsageEvent) -> None:
+    """Note what the use in an event cost by the cost row it carries, if it carries one."""
+    supply, usage = event.supply, event.usage
+    if supply.HasField("cost"):
+        supply.cost_nusd = charge_nusd(
+            price_row(supply.cost),
+            prompt_tokens=usage.prompt_token_count,
+            completion_tokens=usage.completion_token_count,
+            units=usage.unit_count,
+        )
 
 
 def recover(records: Iterable[bytes], *, now_unix_ms: int) -> list[UsageEvent]:

@@ -62,6 +62,9 @@ class OpenUsage:
         event.attempt_count = attempt_count
         event.price.CopyFrom(price_message(self.price))
         event.is_byok = is_byok
+        event.ClearField("supply")
+        if deployment.supply is not None and not is_byok:
+            event.supply.CopyFrom(deployment.supply.message())
 
     def checkpoint(self, usage: TokenUsage) -> None:
         """Journal what was delivered so far; a full journal is not an error here."""

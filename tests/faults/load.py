@@ -17,6 +17,8 @@ from tests.faults.site import MODEL, PROMPT_TOKENS_PER_BYTE_MAX, Json, Site
 
 _TEXT_BYTES: Final = 600
 _TOTAL_S: Final = 30.0
+_REFUSED_PAUSE_S: Final = 0.02
+"""How long a client that was refused waits before it knocks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,10 @@ class Load:
         while not self.is_ending:
             await self.is_open.wait()
             self._serial += 1
-            self.seen.append(await ask(session, self.site, self._wish(self._serial, random)))
+            seen = await ask(session, self.site, self._wish(self._serial, random))
+            self.seen.append(seen)
+            if seen.status != 200:
+                await asyncio.sleep(_REFUSED_PAUSE_S)
 
     def _wish(self, serial: int, random: Random) -> Ask:
         if random.random() < 0.3:

@@ -87,9 +87,9 @@ class Upstream:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fakes.openai_upstream", "--journal", str(self._journal)],
             cwd=ROOT,
-            env=_environment({}),
+            env=environment({}),
             stdout=subprocess.PIPE,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one async-signal-safe system call
+            preexec_fn=with_parent,  # noqa: PLW1509 - one async-signal-safe system call
         )
         assert self._process.stdout is not None
         port = json.loads(self._process.stdout.readline())["port"]
@@ -169,11 +169,11 @@ class Site:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.cli", "serve", "--config", str(self.config)],
                 cwd=self.folder,
-                env=_environment(self.variables),
+                env=environment(self.variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one async-signal-safe system call
+                preexec_fn=with_parent,  # noqa: PLW1509 - one async-signal-safe system call
             )
 
     async def start(self) -> float:
@@ -219,7 +219,7 @@ class Site:
         done = subprocess.run(
             [sys.executable, "-m", "app.cli", *arguments, "--config", str(self.config)],
             cwd=self.folder,
-            env=_environment(self.variables),
+            env=environment(self.variables),
             capture_output=True,
             timeout=_COMMAND_S,
             check=False,
@@ -363,7 +363,8 @@ def free_ports(count: int) -> list[int]:
     raise RuntimeError("There is no free port.")
 
 
-def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return what a process is started with: the paths to import from, and these."""
     paths = ":".join(str(Path(path).resolve()) for path in _import_path())
     kept = {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
     return {**kept, **variables}
@@ -389,5 +390,6 @@ def _note(told: Told, event: Json) -> None:
         told.is_aborted = event["is_aborted"]
 
 
-def _end_with_parent() -> None:
+def with_parent() -> None:
+    """Have the kernel end a child when its parent ends."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

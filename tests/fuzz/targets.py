@@ -26,6 +26,7 @@ TARGETS: Final = {
     **dict.fromkeys(("chat", "texts", "messages", "responses", "form", "answers"), "target_bodies"),
     **dict.fromkeys(("schema", "regex"), "target_rules"),
     **dict.fromkeys(("payment_credential", "payment_challenge"), "target_payments"),
+    "payment_transaction": "target_chain",
 }
 """Functions and the modules that they are in."""
 

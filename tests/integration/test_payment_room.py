@@ -197,7 +197,13 @@ async def test_refusal_says_what_is_there_and_what_is_needed(small_room: Room) -
 
     assert Reason.INSUFFICIENT_QUOTA == refused.value.reason
     assert "Balance is 0.00000003 USD; 0.00000009 USD needed." == refused.value.message
-    assert {"available_nusd": "30", "need_nusd": "90"} == refused.value.metadata
+    assert {
+        "available_nusd": "30",
+        "need_nusd": "90",
+        "missing_nusd": "60",
+        "missing_usd": "0.00000006",
+        "limit_source": "balance",
+    } == refused.value.metadata
     assert {} == small_room.servicer._leases._waiters
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from kit.errors import Reason, TurnpikeError
 from services.payment.ledger import Draft, Posting, available, debt, funding, held
 from services.payment.store_books import Books
-from services.payment.store_leases import Shortage
+from services.payment.store_leases import Grant, Shortage
 from services.payment.store_tables import account_chain, charges, entries, transactions
 from tests.unit.payment.rig import Rig, checkpoint, intent, open_rig, outcome
 
@@ -86,8 +86,8 @@ async def test_two_hundred_parallel_leases_on_a_balance_for_ten_grant_exactly_te
 
     answers = await asyncio.gather(*(rig.store.lease(rig.terms("a", 7)) for _ in range(200)))
 
-    granted = [answer for answer in answers if isinstance(answer, tuple)]
-    assert [7] * 10 == [amount for _, amount in granted]
+    granted = [answer for answer in answers if isinstance(answer, Grant)]
+    assert [7] * 10 == [answer.granted_nusd for answer in granted]
     assert (0, 70, 0) == await rig.balance("a")
     assert (await rig.verify()).is_clean
 

@@ -20,7 +20,7 @@ from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import usage_stream
 from services.payment.store_tables import METADATA as PAYMENT_TABLES
-from tests.unit.payment.rig import ROUTER, FakeMetering, outcome
+from tests.unit.payment.rig import ROUTER, FakeMetering, costly, outcome
 from turnpike.events.v1.events_pb2 import UsageBatch
 from turnpike.payment.v1 import payment_pb2 as pb
 
@@ -84,6 +84,7 @@ async def test_payment_shows_losses_dead_letters_and_open_leases(sqlite_url: str
             events=[
                 outcome("r1", first, hold_nusd=60, charge_nusd=90),
                 outcome("r2", "gone", hold_nusd=10, charge_nusd=10),
+                costly(outcome("r3", first, hold_nusd=0, charge_nusd=0), 7),
             ],
         )
 
@@ -95,7 +96,11 @@ async def test_payment_shows_losses_dead_letters_and_open_leases(sqlite_url: str
             "turnpike_payment_late_outcomes_total": 1.0,
             "turnpike_payment_unlent_outcomes_total": 1.0,
             "turnpike_payment_dead_letters_total": 1.0,
+            "turnpike_payment_earned_nusd_total": 7.0,
             "turnpike_payment_open_leases": 1.0,
+            "turnpike_payment_lost_nusd": 30.0,
+            "turnpike_payment_debt_nusd": 0.0,
+            "turnpike_payment_debtor_accounts": 0.0,
         }
         await reads(telemetry.registry, expected)
 

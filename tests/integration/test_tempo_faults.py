@@ -126,6 +126,23 @@ async def test_node_without_receipts_in_answers_is_asked_for_them(rig: Rig) -> N
     assert 2 == rig.node.calls.count("eth_sendRawTransaction")
 
 
+async def test_transactions_that_wait_leave_room_for_questions(rig: Rig) -> None:
+    rig.node.faults.is_holding = True
+    settings = chain_settings(rig.node.url, calls_max=2, call_s=0.5, receipt_s=1.5)
+    openings = [rig.payer.open(1_000_000) for _ in range(3)]
+
+    async with open_tempo(settings) as chain:
+        *errors, newest = await asyncio.gather(
+            *(chain.open(opening.raw) for opening in openings),
+            chain.block_number(),
+            return_exceptions=True,
+        )
+
+    assert 0 == newest
+    assert all(isinstance(error, ChainError) for error in errors)
+    assert [openings[0].tx_hash, "", ""] == [getattr(error, "tx_hash", None) for error in errors]
+
+
 async def test_failure_33_close_that_reverts_on_chain_is_told(rig: Rig) -> None:
     opening = rig.payer.open(1_000_000)
     await rig.chain.open(opening.raw)

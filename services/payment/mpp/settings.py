@@ -38,7 +38,11 @@ class ChainSettings(BaseModel, frozen=True, extra="forbid"):
     answer_bytes_max: int = Field(
         1_048_576, gt=0, description="Largest answer of the node that is read, bytes."
     )
-    calls_max: int = Field(16, ge=1, description="Calls to the node at once; further ones wait.")
+    calls_max: int = Field(
+        16,
+        ge=2,
+        description="Calls to the node at once, half of them payers' transactions; others wait.",
+    )
     gas_max: int = Field(
         10_000_000, ge=21_000, description="Gas that one transaction of the payee may use."
     )

@@ -169,7 +169,7 @@ def hold(
             request_id=bid.request_id,
             expires_unix_s=bid.expires_unix_s,
         )
-    return granted
+    return granted.lease_id, granted.granted_nusd
 
 
 def extend(connection: Connection, *, lease_id: str, total_nusd: int, now_ms: int) -> int | Lack:

@@ -4,6 +4,7 @@ What a payer hands in is read before it is sent: it may call the reserve or a to
 nothing else. What counts afterwards is the event of the mined transaction.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -59,7 +60,11 @@ class TempoChain:
     def __init__(self, node: Node, settings: ChainSettings) -> None:
         self._node = node
         self._settings = settings
-        self._mining = Mining(node, receipt_s=settings.receipt_s, poll_s=settings.poll_s)
+        self._mining = Mining(
+            node, call_s=settings.call_s, receipt_s=settings.receipt_s, poll_s=settings.poll_s
+        )
+        # A send may take as long as a receipt does; questions must find room beside them.
+        self._sends = asyncio.Semaphore(settings.calls_max // 2)
         self._payee = Payee(node, self._mining, settings)
 
     @property
@@ -269,13 +274,24 @@ class TempoChain:
 
     async def _mined(self, raw_transaction: str) -> Receipt:
         tx_hash = transaction_hash(raw_bytes(raw_transaction))
-        answer = await self._mining.mine(raw_transaction, tx_hash)
+        await self._wait_for_room()
+        try:
+            answer = await self._mining.mine(raw_transaction, tx_hash)
+        finally:
+            self._sends.release()
         if isinstance(answer, Refused):
             reason = answer.refusal.revert or f"code {answer.refusal.code}"
             raise wrong(f"The node does not take the transaction: {reason}.")
         if answer is None:
             raise silence("The transaction was sent and is not mined yet.", tx_hash=tx_hash)
         return _succeeded(answer)
+
+    async def _wait_for_room(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.call_s):
+                await self._sends.acquire()
+        except TimeoutError as error:
+            raise silence("Too many transactions are on their way.") from error
 
     async def _receipt(self, tx_hash: str) -> Receipt:
         receipt = await self._mining.receipt(tx_hash)

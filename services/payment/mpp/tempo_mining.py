@@ -30,10 +30,11 @@ class Refused:
 class Mining:
     """Sends transactions to a node and waits for their receipts."""
 
-    def __init__(self, node: Node, *, receipt_s: float, poll_s: float) -> None:
+    def __init__(self, node: Node, *, call_s: float, receipt_s: float, poll_s: float) -> None:
         self._node = node
         self._receipt_s = receipt_s
         self._poll_s = poll_s
+        self._send_wait_s = max(0.0, receipt_s - call_s)
         self._answers_with_receipt = True
 
     async def mine(self, raw: str, tx_hash: str) -> Receipt | Refused | None:
@@ -42,6 +43,7 @@ class Mining:
         Raises:
             ChainError: `UNAVAILABLE` with the hash: it may have been sent, and nothing is known.
         """
+        until_s = self._until_s()
         try:
             receipt = await self._send(raw)
             if receipt is not None and receipt.tx_hash == tx_hash:
@@ -52,30 +54,15 @@ class Mining:
         except ChainError as error:
             if error.fault is not ChainFault.UNAVAILABLE:
                 raise
-        return await self.wait(tx_hash)
+        return await self._look_until(until_s, tx_hash)
 
     async def wait(self, tx_hash: str) -> Receipt | None:
         """Look for a receipt until it is there or the time is over.
 
         Raises:
-            ChainError: `UNAVAILABLE` with the hash when even the last look had no answer.
+            ChainError: `UNAVAILABLE` with the hash when the last look had no answer.
         """
-        silence: ChainError | None = None
-        try:
-            async with asyncio.timeout(self._receipt_s):
-                while True:
-                    try:
-                        receipt = await self.receipt(tx_hash)
-                        silence = None
-                    except ChainError as error:
-                        receipt, silence = None, error
-                    if receipt is not None:
-                        return receipt
-                    await asyncio.sleep(self._poll_s)
-        except TimeoutError:
-            if silence is not None:
-                raise silence from None
-            return None
+        return await self._look_until(self._until_s(), tx_hash)
 
     async def receipt(self, tx_hash: str) -> Receipt | None:
         """Look for a receipt once.
@@ -91,11 +78,27 @@ class Mining:
         except ChainError as error:
             raise ChainError(error.fault, error.detail, tx_hash=tx_hash) from error
 
+    def _until_s(self) -> float:
+        return asyncio.get_running_loop().time() + self._receipt_s
+
+    async def _look_until(self, until_s: float, tx_hash: str) -> Receipt | None:
+        while True:
+            is_last = asyncio.get_running_loop().time() + self._poll_s > until_s
+            try:
+                receipt = await self.receipt(tx_hash)
+            except ChainError:
+                if is_last:
+                    raise
+                receipt = None
+            if receipt is not None or is_last:
+                return receipt
+            await asyncio.sleep(self._poll_s)
+
     async def _send(self, raw: str) -> Receipt | None:
         if self._answers_with_receipt:
             try:
                 answer = await self._node.call(
-                    "eth_sendRawTransactionSync", raw, wait_s=self._receipt_s
+                    "eth_sendRawTransactionSync", raw, wait_s=self._send_wait_s
                 )
                 return read_receipt(answer)
             except NodeRefusedError as refusal:

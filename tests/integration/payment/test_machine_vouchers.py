@@ -294,7 +294,11 @@ async def test_failure_36_credential_of_another_route_model_or_realm_is_refused(
 ) -> None:
     opening = await small.idle(first=5_000)
 
-    for changes in ({"resource": "POST /v1/chat/completions dear-chat"}, {"realm": "other.test"}):
+    others: list[dict[str, Any]] = [
+        {"resource": "POST /v1/chat/completions dear-chat"},
+        {"realm": "other.test"},
+    ]
+    for changes in others:
         credential = small.voucher_of(opening, await small.challenge(), 11_000)
         answer = await small.authorize(credential, terms(**changes))
         assert 402 == answer.refusal.http_status

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from services.payment.batch import Parcel
 from services.payment.ledger import available
-from tests.unit.payment.rig import Rig, checkpoint, intent, outcome, refunded
+from tests.unit.payment.rig import Rig, checkpoint, costly, intent, outcome, refunded, shared
 
 Turn: TypeAlias = tuple[int, int, int, int]
 
@@ -68,6 +68,21 @@ class _Player:
             )
             self.waiting.append(self.rig.parcel(event))
 
+    async def share(self, which: int, charge: int, fee: int) -> None:
+        await self.end(which, charge, 0)
+        if self.requests:
+            shared(self.waiting[-1].batch.events[0], fee_bps=fee)  # type: ignore[union-attr]
+
+    async def buy(self, which: int, charge: int, cost: int) -> None:
+        await (self.end if cost % 2 else self.refund)(which, charge, 0)
+        if self.requests:
+            event = self.waiting[-1].batch.events[0]  # type: ignore[union-attr]
+            costly(event, cost, supplier_id="acme" if cost % 3 else "")
+
+    async def give(self, which: int, amount: int, ends: int) -> None:
+        end = self.rig.clock.unix_ms() + 1_000 * ends if ends % 2 else 0
+        await self.rig.give(_ACCOUNTS[which % 2], 1 + amount, ends_at_unix_ms=end)
+
     async def deliver(self, which: int, number: int, _: int) -> None:
         chosen = [
             self.waiting.pop(which % len(self.waiting))
@@ -107,6 +122,9 @@ _ACTIONS = (
     _Player.deliver,
     _Player.redeliver,
     _Player.sweep,
+    _Player.share,
+    _Player.buy,
+    _Player.give,
 )
 
 

@@ -8,18 +8,22 @@ from itertools import count
 from kit.clock import ManualClock
 from kit.db import Database, open_database, upgrade
 from services.payment.batch import Parcel
+from services.payment.caps.store import CapStore, Changed, Wish, cap_name
+from services.payment.caps.windows import CapName, Scope, Window
+from services.payment.promos.store import PromoTerms
 from services.payment.room import MIGRATIONS
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import USAGE
 from services.payment.store import PaymentStore
 from services.payment.store_engine import Transactions, open_transactions
-from services.payment.store_leases import LeaseTerms
+from services.payment.store_leases import Grant, LeaseTerms
 from services.payment.store_settlement import Applied
 from services.payment.store_tables import METADATA
 from services.payment.verify import Verifier
-from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent
+from turnpike.events.v1.events_pb2 import Supply, UsageBatch, UsageEvent
 from turnpike.metering.v1 import metering_pb2
 from turnpike.payment.v1 import payment_pb2 as pb
+from turnpike.type.v1.usage_pb2 import Price
 
 ROUTER = "router-1"
 
@@ -65,6 +69,7 @@ class Rig:
     database: Database
     transactions: Transactions
     store: PaymentStore
+    caps: CapStore
     clock: ManualClock
     settings: PaymentSettings
     metering: FakeMetering
@@ -84,15 +89,39 @@ class Rig:
             request_id=self.new_id(),
         )
 
+    async def give(
+        self, account_id: str, amount_nusd: int, *, ends_at_unix_ms: int = 0
+    ) -> dict[str, int]:
+        """Give promotional credit."""
+        terms = PromoTerms(account_id, amount_nusd, ends_at_unix_ms, self.new_id())
+        return await self.store.give(terms)
+
     async def lease(self, account_id: str, need_nusd: int, want_nusd: int = 0) -> tuple[str, int]:
         """Lease, and fail the test when there is a shortage."""
         lease = await self.store.lease(self.terms(account_id, need_nusd, want_nusd))
-        assert isinstance(lease, tuple)
-        return lease
+        assert isinstance(lease, Grant)
+        return lease.lease_id, lease.granted_nusd
 
-    def terms(self, account_id: str, need_nusd: int, want_nusd: int = 0) -> LeaseTerms:
+    def terms(
+        self,
+        account_id: str,
+        need_nusd: int,
+        want_nusd: int = 0,
+        *,
+        key_id: str = "key",
+        episode_id: str = "",
+    ) -> LeaseTerms:
         """Return what a gateway asks for."""
-        return LeaseTerms(account_id, "key", "gateway", need_nusd, want_nusd, self.new_id())
+        name = self.new_id()
+        return LeaseTerms(account_id, key_id, "gateway", need_nusd, want_nusd, name, episode_id)
+
+    async def cap(
+        self, name: CapName, limit_nusd: int, *, key_id: str = "", is_tightening_only: bool = False
+    ) -> Changed:
+        """Set a cap."""
+        return await self.caps.set(
+            Wish(name, limit_nusd, self.new_id(), is_tightening_only, key_id)
+        )
 
     async def give_back(self, lease_id: str, undrawn_nusd: int) -> int:
         """Return part of a lease."""
@@ -148,7 +177,9 @@ async def open_rig(url: str, *, is_migrated: bool = False) -> AsyncIterator[Rig]
         store = PaymentStore(
             transactions, settings, clock=clock, new_id=lambda _: f"lease-{next(ids):06d}"
         )
-        yield Rig(database, transactions, store, clock, settings, FakeMetering(), ids, count(1))
+        caps = CapStore(transactions, settings, clock=clock)
+        metering = FakeMetering()
+        yield Rig(database, transactions, store, caps, clock, settings, metering, ids, count(1))
 
 
 def intent(request_id: str, lease_id: str, hold_nusd: int, account_id: str = "a") -> UsageEvent:
@@ -193,4 +224,40 @@ def refunded(
     )
     event.outcome = UsageEvent.OUTCOME_INVALID_OUTPUT
     event.refund_nusd = charge_nusd
+    return event
+
+
+def account_cap(window: Window, account_id: str = "a") -> CapName:
+    """Return the name of an account's cap."""
+    return cap_name(account_id, Scope.ACCOUNT, "", window)
+
+
+def key_cap(window: Window, key_id: str = "key", account_id: str = "a") -> CapName:
+    """Return the name of a key's cap."""
+    return cap_name(account_id, Scope.KEY, key_id, window)
+
+
+def episode_cap(episode_id: str, account_id: str = "a") -> CapName:
+    """Return the name of an episode's cap."""
+    return cap_name(account_id, Scope.EPISODE, episode_id, Window.TOTAL)
+
+
+def key_budget(key_id: str = "key", account_id: str = "a") -> CapName:
+    """Return the name of the budget that a key gives each of its episodes."""
+    return cap_name(account_id, Scope.KEY_EPISODE, key_id, Window.TOTAL)
+
+
+def shared(event: UsageEvent, supplier_id: str = "acme", *, fee_bps: int = 1_000) -> UsageEvent:
+    """Return an outcome of which a supplier earns a share."""
+    event.model_id = "model"
+    event.supply.CopyFrom(Supply(supplier_id=supplier_id, provider="lent", fee_bps=fee_bps))
+    return event
+
+
+def costly(event: UsageEvent, cost_nusd: int, *, supplier_id: str = "") -> UsageEvent:
+    """Return an outcome that costs something at a provider, or of a supplier with a price."""
+    event.model_id = "model"
+    terms = Supply(supplier_id=supplier_id, provider="bought", cost=Price(price_id="c"))
+    terms.cost_nusd = cost_nusd
+    event.supply.CopyFrom(terms)
     return event

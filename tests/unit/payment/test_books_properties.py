@@ -16,7 +16,7 @@ from tests.unit.payment.play import Turn, play
 from tests.unit.payment.rig import open_rig
 
 _TURNS = st.lists(
-    st.tuples(st.integers(0, 13), st.integers(0, 50), st.integers(0, 300), st.integers(0, 300)),
+    st.tuples(st.integers(0, 17), st.integers(0, 50), st.integers(0, 300), st.integers(0, 300)),
     min_size=5,
     max_size=40,
 )

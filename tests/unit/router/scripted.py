@@ -18,6 +18,7 @@ from services.router.pricing import PriceRow, ceiling, floor
 from services.router.provider_entries import TritonEntry
 from services.router.providers.port import Batch, Body, Call, ProviderError
 from services.router.settings import RouterSettings
+from services.router.supplies import Supply
 from services.router.usage_log import UsageLog
 from turnpike.events.v1 import events_pb2
 from turnpike.router.v1 import router_pb2
@@ -28,6 +29,11 @@ Scripts = dict[str, list[Sequence[Step]]]
 NATIVE, EXTERNAL = DeploymentType.NATIVE, DeploymentType.EXTERNAL
 PRICE = PriceRow("price-1", 10_000, 20_000)
 BYOK_PRICE = PriceRow("price-2", 1_000, 2_000)
+COST = PriceRow("cost-1", 3_001, 5_000)
+SUPPLIES = {
+    "fee": Supply("a", supplier_id="acme", fee_bps=1_000),
+    "cost": Supply("a", cost=COST),
+}
 
 
 def content(text: str, *, completion: int | None = None, prompt: int = 7) -> Batch:
@@ -158,7 +164,8 @@ async def open_rig(
 ) -> AsyncIterator[Rig]:
     """Deployments in the order of `scripts`, each with its scripts, one for each call.
 
-    The provider of `a-1` is `a`; with `own_keys` each takes keys that accounts bring.
+    The provider of `a-1` is `a`; `a-fee` and `a-cost` owe as `SUPPLIES` says. With `own_keys` each
+    takes keys that accounts bring.
     """
     settings = settings or RouterSettings()
     clock, bus = ManualClock(), MemoryBus()
@@ -218,4 +225,5 @@ def _deployment(name: str, rank: int, kind: str) -> Deployment:
         price=PRICE,
         byok_price=BYOK_PRICE,
         priority=rank,
+        supply=SUPPLIES.get(name.partition("-")[2]),
     )

@@ -25,37 +25,39 @@ _sym_db = _symbol_database.Default()
 from turnpike.type.v1 import usage_pb2 as turnpike_dot_type_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnpike/events/v1/events.proto\x12\x12turnpike.events.v1\x1a\x1cturnpike/type/v1/usage.proto\"\x93\x07\n\nUsageEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.turnpike.events.v1.UsageEvent.Kind\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x12\n\naccount_id\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x10\n\x08lease_id\x18\x06 \x01(\t\x12\x11\n\thold_nusd\x18\x07 \x01(\x03\x12\x10\n\x08model_id\x18\x08 \x01(\t\x12\x12\n\ndeployment\x18\t \x01(\t\x12\x10\n\x08provider\x18\n \x01(\t\x12&\n\x05price\x18\x0b \x01(\x0b\x32\x17.turnpike.type.v1.Price\x12+\n\x05usage\x18\x0c \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x13\n\x0b\x63harge_nusd\x18\r \x01(\x03\x12\x37\n\x07outcome\x18\x0e \x01(\x0e\x32&.turnpike.events.v1.UsageEvent.Outcome\x12\x15\n\rfinish_reason\x18\x0f \x01(\t\x12\x15\n\rstart_unix_ms\x18\x10 \x01(\x03\x12\x13\n\x0b\x65nd_unix_ms\x18\x11 \x01(\x03\x12\x0f\n\x07ttft_ms\x18\x12 \x01(\x03\x12\x15\n\rattempt_count\x18\x13 \x01(\x05\x12\x14\n\x0cis_streaming\x18\x14 \x01(\x08\x12\x13\n\x0brefund_nusd\x18\x15 \x01(\x03\x12\x12\n\nepisode_id\x18\x16 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x17 \x01(\x0c\x12\x0f\n\x07is_byok\x18\x18 \x01(\x08\"T\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_INTENT\x10\x01\x12\x13\n\x0fKIND_CHECKPOINT\x10\x02\x12\x10\n\x0cKIND_OUTCOME\x10\x03\"\xe4\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMPLETED\x10\x01\x12\x19\n\x15OUTCOME_CLIENT_CLOSED\x10\x02\x12\x1b\n\x17OUTCOME_UPSTREAM_FAILED\x10\x03\x12\x15\n\x11OUTCOME_TIMED_OUT\x10\x04\x12\x15\n\x11OUTCOME_RECOVERED\x10\x05\x12\x13\n\x0fOUTCOME_REFUSED\x10\x06\x12\x1a\n\x16OUTCOME_INVALID_OUTPUT\x10\x07\x12\x12\n\x0eOUTCOME_HEDGED\x10\x08\"2\n\rRouteSnapshot\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xa0\x01\n\nUsageBatch\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x19\n\x11watermark_unix_ms\x18\x02 \x01(\x03\x12.\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1e.turnpike.events.v1.UsageEvent\x12\x34\n\tsnapshots\x18\x04 \x03(\x0b\x32!.turnpike.events.v1.RouteSnapshot\"G\n\nKeyChanged\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nis_revoked\x18\x02 \x01(\x08\x12\x15\n\rstale_digests\x18\x03 \x03(\x0c\" \n\rAuthHeartbeat\x12\x0f\n\x07\x61uth_id\x18\x01 \x01(\t\"9\n\x10\x43\x61talogueChanged\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x10\x44\x65ploymentHealth\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x0e\n\x06rest_s\x18\x03 \x01(\x01\"(\n\x12ProviderKeyChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\"!\n\x0bLeaseRecall\x12\x12\n\naccount_id\x18\x01 \x01(\t\"\x1c\n\nSlotRecall\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"7\n\x0e\x43hannelChanged\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x11\n\tis_closed\x18\x02 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnpike/events/v1/events.proto\x12\x12turnpike.events.v1\x1a\x1cturnpike/type/v1/usage.proto\"z\n\x06Supply\x12\x13\n\x0bsupplier_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12%\n\x04\x63ost\x18\x03 \x01(\x0b\x32\x17.turnpike.type.v1.Price\x12\x0f\n\x07\x66\x65\x65_bps\x18\x04 \x01(\x05\x12\x11\n\tcost_nusd\x18\x05 \x01(\x03\"\xbf\x07\n\nUsageEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.turnpike.events.v1.UsageEvent.Kind\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x12\n\naccount_id\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x10\n\x08lease_id\x18\x06 \x01(\t\x12\x11\n\thold_nusd\x18\x07 \x01(\x03\x12\x10\n\x08model_id\x18\x08 \x01(\t\x12\x12\n\ndeployment\x18\t \x01(\t\x12\x10\n\x08provider\x18\n \x01(\t\x12&\n\x05price\x18\x0b \x01(\x0b\x32\x17.turnpike.type.v1.Price\x12+\n\x05usage\x18\x0c \x01(\x0b\x32\x1c.turnpike.type.v1.TokenUsage\x12\x13\n\x0b\x63harge_nusd\x18\r \x01(\x03\x12\x37\n\x07outcome\x18\x0e \x01(\x0e\x32&.turnpike.events.v1.UsageEvent.Outcome\x12\x15\n\rfinish_reason\x18\x0f \x01(\t\x12\x15\n\rstart_unix_ms\x18\x10 \x01(\x03\x12\x13\n\x0b\x65nd_unix_ms\x18\x11 \x01(\x03\x12\x0f\n\x07ttft_ms\x18\x12 \x01(\x03\x12\x15\n\rattempt_count\x18\x13 \x01(\x05\x12\x14\n\x0cis_streaming\x18\x14 \x01(\x08\x12\x13\n\x0brefund_nusd\x18\x15 \x01(\x03\x12\x12\n\nepisode_id\x18\x16 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x17 \x01(\x0c\x12\x0f\n\x07is_byok\x18\x18 \x01(\x08\x12*\n\x06supply\x18\x1e \x01(\x0b\x32\x1a.turnpike.events.v1.Supply\"T\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_INTENT\x10\x01\x12\x13\n\x0fKIND_CHECKPOINT\x10\x02\x12\x10\n\x0cKIND_OUTCOME\x10\x03\"\xe4\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMPLETED\x10\x01\x12\x19\n\x15OUTCOME_CLIENT_CLOSED\x10\x02\x12\x1b\n\x17OUTCOME_UPSTREAM_FAILED\x10\x03\x12\x15\n\x11OUTCOME_TIMED_OUT\x10\x04\x12\x15\n\x11OUTCOME_RECOVERED\x10\x05\x12\x13\n\x0fOUTCOME_REFUSED\x10\x06\x12\x1a\n\x16OUTCOME_INVALID_OUTPUT\x10\x07\x12\x12\n\x0eOUTCOME_HEDGED\x10\x08\"2\n\rRouteSnapshot\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xa0\x01\n\nUsageBatch\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x19\n\x11watermark_unix_ms\x18\x02 \x01(\x03\x12.\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1e.turnpike.events.v1.UsageEvent\x12\x34\n\tsnapshots\x18\x04 \x03(\x0b\x32!.turnpike.events.v1.RouteSnapshot\"G\n\nKeyChanged\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nis_revoked\x18\x02 \x01(\x08\x12\x15\n\rstale_digests\x18\x03 \x03(\x0c\" \n\rAuthHeartbeat\x12\x0f\n\x07\x61uth_id\x18\x01 \x01(\t\"9\n\x10\x43\x61talogueChanged\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x10\x44\x65ploymentHealth\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x0e\n\x06rest_s\x18\x03 \x01(\x01\"(\n\x12ProviderKeyChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\"@\n\x0bLeaseRecall\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x1d\n\x15holds_episodes_singly\x18\x02 \x01(\x08\"\x1c\n\nSlotRecall\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"7\n\x0e\x43hannelChanged\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x11\n\tis_closed\x18\x02 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnpike.events.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USAGEEVENT']._serialized_start=86
-  _globals['_USAGEEVENT']._serialized_end=1001
-  _globals['_USAGEEVENT_KIND']._serialized_start=686
-  _globals['_USAGEEVENT_KIND']._serialized_end=770
-  _globals['_USAGEEVENT_OUTCOME']._serialized_start=773
-  _globals['_USAGEEVENT_OUTCOME']._serialized_end=1001
-  _globals['_ROUTESNAPSHOT']._serialized_start=1003
-  _globals['_ROUTESNAPSHOT']._serialized_end=1053
-  _globals['_USAGEBATCH']._serialized_start=1056
-  _globals['_USAGEBATCH']._serialized_end=1216
-  _globals['_KEYCHANGED']._serialized_start=1218
-  _globals['_KEYCHANGED']._serialized_end=1289
-  _globals['_AUTHHEARTBEAT']._serialized_start=1291
-  _globals['_AUTHHEARTBEAT']._serialized_end=1323
-  _globals['_CATALOGUECHANGED']._serialized_start=1325
-  _globals['_CATALOGUECHANGED']._serialized_end=1382
-  _globals['_DEPLOYMENTHEALTH']._serialized_start=1384
-  _globals['_DEPLOYMENTHEALTH']._serialized_end=1457
-  _globals['_PROVIDERKEYCHANGED']._serialized_start=1459
-  _globals['_PROVIDERKEYCHANGED']._serialized_end=1499
-  _globals['_LEASERECALL']._serialized_start=1501
-  _globals['_LEASERECALL']._serialized_end=1534
-  _globals['_SLOTRECALL']._serialized_start=1536
-  _globals['_SLOTRECALL']._serialized_end=1564
-  _globals['_CHANNELCHANGED']._serialized_start=1566
-  _globals['_CHANNELCHANGED']._serialized_end=1621
+  _globals['_SUPPLY']._serialized_start=85
+  _globals['_SUPPLY']._serialized_end=207
+  _globals['_USAGEEVENT']._serialized_start=210
+  _globals['_USAGEEVENT']._serialized_end=1169
+  _globals['_USAGEEVENT_KIND']._serialized_start=854
+  _globals['_USAGEEVENT_KIND']._serialized_end=938
+  _globals['_USAGEEVENT_OUTCOME']._serialized_start=941
+  _globals['_USAGEEVENT_OUTCOME']._serialized_end=1169
+  _globals['_ROUTESNAPSHOT']._serialized_start=1171
+  _globals['_ROUTESNAPSHOT']._serialized_end=1221
+  _globals['_USAGEBATCH']._serialized_start=1224
+  _globals['_USAGEBATCH']._serialized_end=1384
+  _globals['_KEYCHANGED']._serialized_start=1386
+  _globals['_KEYCHANGED']._serialized_end=1457
+  _globals['_AUTHHEARTBEAT']._serialized_start=1459
+  _globals['_AUTHHEARTBEAT']._serialized_end=1491
+  _globals['_CATALOGUECHANGED']._serialized_start=1493
+  _globals['_CATALOGUECHANGED']._serialized_end=1550
+  _globals['_DEPLOYMENTHEALTH']._serialized_start=1552
+  _globals['_DEPLOYMENTHEALTH']._serialized_end=1625
+  _globals['_PROVIDERKEYCHANGED']._serialized_start=1627
+  _globals['_PROVIDERKEYCHANGED']._serialized_end=1667
+  _globals['_LEASERECALL']._serialized_start=1669
+  _globals['_LEASERECALL']._serialized_end=1733
+  _globals['_SLOTRECALL']._serialized_start=1735
+  _globals['_SLOTRECALL']._serialized_end=1763
+  _globals['_CHANNELCHANGED']._serialized_start=1765
+  _globals['_CHANNELCHANGED']._serialized_end=1820
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,46 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class Supply(_message.Message):
+    """Who is owed something for a call beside the owner, and by which terms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPPLIER_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    FEE_BPS_FIELD_NUMBER: _builtins.int
+    COST_NUSD_FIELD_NUMBER: _builtins.int
+    supplier_id: _builtins.str
+    """Supplier that earns; empty where the provider is owed what the call cost."""
+    provider: _builtins.str
+    """Name of the provider in the catalogue. Never empty."""
+    fee_bps: _builtins.int
+    """What the owner keeps of a charge, in hundredths of a percent; 0 where there is a cost row."""
+    cost_nusd: _builtins.int
+    """What the call cost by the cost row, nano-USD, rounded up once; 0 until the outcome."""
+    @_builtins.property
+    def cost(self) -> _usage_pb2.Price:
+        """What is owed for each token and unit; absent where the supplier earns a share of the charge."""
+
+    def __init__(
+        self,
+        *,
+        supplier_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        cost: _usage_pb2.Price | None = ...,
+        fee_bps: _builtins.int = ...,
+        cost_nusd: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "cost_nusd", b"cost_nusd", "fee_bps", b"fee_bps", "provider", b"provider", "supplier_id", b"supplier_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Supply: _TypeAlias = Supply  # noqa: Y015
+
+@_typing.final
 class UsageEvent(_message.Message):
     """One step in the life of a request, written by the router alone."""
 
@@ -124,6 +164,7 @@ class UsageEvent(_message.Message):
     EPISODE_ID_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     IS_BYOK_FIELD_NUMBER: _builtins.int
+    SUPPLY_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique for ever: `<request_id>:intent`, `<request_id>:<n>` or `<request_id>:outcome`."""
     kind: Global___UsageEvent.Kind.ValueType
@@ -176,6 +217,12 @@ class UsageEvent(_message.Message):
     def usage(self) -> _usage_pb2.TokenUsage:
         """What was used."""
 
+    @_builtins.property
+    def supply(self) -> Global___Supply:
+        """Who is owed something for it; absent for what the owner has by itself, and for keys of the
+        account's own.
+        """
+
     def __init__(
         self,
         *,
@@ -203,10 +250,11 @@ class UsageEvent(_message.Message):
         episode_id: _builtins.str = ...,
         decision: _builtins.bytes = ...,
         is_byok: _builtins.bool = ...,
+        supply: Global___Supply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "supply", b"supply", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "decision", b"decision", "deployment", b"deployment", "end_unix_ms", b"end_unix_ms", "episode_id", b"episode_id", "event_id", b"event_id", "finish_reason", b"finish_reason", "hold_nusd", b"hold_nusd", "is_byok", b"is_byok", "is_streaming", b"is_streaming", "key_id", b"key_id", "kind", b"kind", "lease_id", b"lease_id", "model_id", b"model_id", "outcome", b"outcome", "price", b"price", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "attempt_count", b"attempt_count", "charge_nusd", b"charge_nusd", "decision", b"decision", "deployment", b"deployment", "end_unix_ms", b"end_unix_ms", "episode_id", b"episode_id", "event_id", b"event_id", "finish_reason", b"finish_reason", "hold_nusd", b"hold_nusd", "is_byok", b"is_byok", "is_streaming", b"is_streaming", "key_id", b"key_id", "kind", b"kind", "lease_id", b"lease_id", "model_id", b"model_id", "outcome", b"outcome", "price", b"price", "provider", b"provider", "refund_nusd", b"refund_nusd", "request_id", b"request_id", "start_unix_ms", b"start_unix_ms", "supply", b"supply", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -415,16 +463,20 @@ class LeaseRecall(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    HOLDS_EPISODES_SINGLY_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """The account."""
+    holds_episodes_singly: _builtins.bool
+    """Whether requests of its episodes need a lease each from now on."""
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
+        holds_episodes_singly: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "holds_episodes_singly", b"holds_episodes_singly"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

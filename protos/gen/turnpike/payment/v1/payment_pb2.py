@@ -23,49 +23,50 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnpike/payment/v1/payment.proto\x12\x13turnpike.payment.v1\x1a\x1egoogle/protobuf/duration.proto\"\x85\x01\n\x12LeaseCreditRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tneed_nusd\x18\x03 \x01(\x03\x12\x11\n\twant_nusd\x18\x04 \x01(\x03\x12\x11\n\tholder_id\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"j\n\x13LeaseCreditResponse\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x14\n\x0cgranted_nusd\x18\x02 \x01(\x03\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"Q\n\x13ReturnCreditRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x14\n\x0cundrawn_nusd\x18\x02 \x01(\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"-\n\x14ReturnCreditResponse\x12\x15\n\rreleased_nusd\x18\x01 \x01(\x03\"c\n\x14\x43reditAccountRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nusd\x18\x02 \x01(\x03\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"F\n\x15\x43reditAccountResponse\x12-\n\x07\x62\x61lance\x18\x01 \x01(\x0b\x32\x1c.turnpike.payment.v1.Balance\"q\n\x07\x42\x61lance\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61vailable_nusd\x18\x02 \x01(\x03\x12\x11\n\theld_nusd\x18\x03 \x01(\x03\x12\x11\n\tdebt_nusd\x18\x04 \x01(\x03\x12\x14\n\x0c\x63harged_nusd\x18\x05 \x01(\x03\"\'\n\x11GetBalanceRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"C\n\x12GetBalanceResponse\x12-\n\x07\x62\x61lance\x18\x01 \x01(\x0b\x32\x1c.turnpike.payment.v1.Balance\"<\n\x13ListBalancesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"=\n\rLedgerBalance\x12\x16\n\x0eledger_account\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x61lance_nusd\x18\x02 \x01(\x03\"e\n\x14ListBalancesResponse\x12\x34\n\x08\x62\x61lances\x18\x01 \x03(\x0b\x32\".turnpike.payment.v1.LedgerBalance\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x15\n\x13VerifyLedgerRequest\"9\n\x07\x46inding\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xb0\x02\n\x14VerifyLedgerResponse\x12\x10\n\x08is_clean\x18\x01 \x01(\x08\x12.\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1c.turnpike.payment.v1.Finding\x12\x19\n\x11transaction_count\x18\x03 \x01(\x03\x12\x14\n\x0c\x63harge_count\x18\x04 \x01(\x03\x12\x14\n\x0c\x63harged_nusd\x18\x05 \x01(\x03\x12\x15\n\rwriteoff_nusd\x18\x06 \x01(\x03\x12\x18\n\x10open_lease_count\x18\x07 \x01(\x03\x12\x17\n\x0fopen_hold_count\x18\x08 \x01(\x03\x12\x11\n\theld_nusd\x18\t \x01(\x03\x12\x1b\n\x13\x63ompared_stream_seq\x18\n \x01(\x03\x12\x15\n\rrefunded_nusd\x18\x0b \x01(\x03\"\x16\n\x14RebuildLedgerRequest\"N\n\x15RebuildLedgerResponse\x12\x17\n\x0f\x63orrected_count\x18\x01 \x01(\x03\x12\x1c\n\x14ledger_account_count\x18\x02 \x01(\x03\x32\xd0\x05\n\x0ePaymentService\x12`\n\x0bLeaseCredit\x12\'.turnpike.payment.v1.LeaseCreditRequest\x1a(.turnpike.payment.v1.LeaseCreditResponse\x12\x63\n\x0cReturnCredit\x12(.turnpike.payment.v1.ReturnCreditRequest\x1a).turnpike.payment.v1.ReturnCreditResponse\x12\x66\n\rCreditAccount\x12).turnpike.payment.v1.CreditAccountRequest\x1a*.turnpike.payment.v1.CreditAccountResponse\x12]\n\nGetBalance\x12&.turnpike.payment.v1.GetBalanceRequest\x1a\'.turnpike.payment.v1.GetBalanceResponse\x12\x63\n\x0cListBalances\x12(.turnpike.payment.v1.ListBalancesRequest\x1a).turnpike.payment.v1.ListBalancesResponse\x12\x63\n\x0cVerifyLedger\x12(.turnpike.payment.v1.VerifyLedgerRequest\x1a).turnpike.payment.v1.VerifyLedgerResponse\x12\x66\n\rRebuildLedger\x12).turnpike.payment.v1.RebuildLedgerRequest\x1a*.turnpike.payment.v1.RebuildLedgerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnpike/payment/v1/payment.proto\x12\x13turnpike.payment.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x01\n\x12LeaseCreditRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tneed_nusd\x18\x03 \x01(\x03\x12\x11\n\twant_nusd\x18\x04 \x01(\x03\x12\x11\n\tholder_id\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x12\n\nepisode_id\x18\x07 \x01(\t\"\x89\x01\n\x13LeaseCreditResponse\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x14\n\x0cgranted_nusd\x18\x02 \x01(\x03\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x15holds_episodes_singly\x18\x04 \x01(\x08\"Q\n\x13ReturnCreditRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x14\n\x0cundrawn_nusd\x18\x02 \x01(\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"-\n\x14ReturnCreditResponse\x12\x15\n\rreleased_nusd\x18\x01 \x01(\x03\"\x94\x01\n\x14\x43reditAccountRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nusd\x18\x02 \x01(\x03\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x15\x43reditAccountResponse\x12-\n\x07\x62\x61lance\x18\x01 \x01(\x0b\x32\x1c.turnpike.payment.v1.Balance\"\x85\x01\n\x07\x42\x61lance\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61vailable_nusd\x18\x02 \x01(\x03\x12\x11\n\theld_nusd\x18\x03 \x01(\x03\x12\x11\n\tdebt_nusd\x18\x04 \x01(\x03\x12\x14\n\x0c\x63harged_nusd\x18\x05 \x01(\x03\x12\x12\n\npromo_nusd\x18\x06 \x01(\x03\"\'\n\x11GetBalanceRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"C\n\x12GetBalanceResponse\x12-\n\x07\x62\x61lance\x18\x01 \x01(\x0b\x32\x1c.turnpike.payment.v1.Balance\"<\n\x13ListBalancesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"=\n\rLedgerBalance\x12\x16\n\x0eledger_account\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x61lance_nusd\x18\x02 \x01(\x03\"e\n\x14ListBalancesResponse\x12\x34\n\x08\x62\x61lances\x18\x01 \x03(\x0b\x32\".turnpike.payment.v1.LedgerBalance\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x15\n\x13VerifyLedgerRequest\"9\n\x07\x46inding\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xed\x02\n\x14VerifyLedgerResponse\x12\x10\n\x08is_clean\x18\x01 \x01(\x08\x12.\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1c.turnpike.payment.v1.Finding\x12\x19\n\x11transaction_count\x18\x03 \x01(\x03\x12\x14\n\x0c\x63harge_count\x18\x04 \x01(\x03\x12\x14\n\x0c\x63harged_nusd\x18\x05 \x01(\x03\x12\x15\n\rwriteoff_nusd\x18\x06 \x01(\x03\x12\x18\n\x10open_lease_count\x18\x07 \x01(\x03\x12\x17\n\x0fopen_hold_count\x18\x08 \x01(\x03\x12\x11\n\theld_nusd\x18\t \x01(\x03\x12\x1b\n\x13\x63ompared_stream_seq\x18\n \x01(\x03\x12\x15\n\rrefunded_nusd\x18\x0b \x01(\x03\x12\x11\n\tdebt_nusd\x18\x0c \x01(\x03\x12\x11\n\towed_nusd\x18\r \x01(\x03\x12\x15\n\rearning_count\x18\x0e \x01(\x03\"\x16\n\x14RebuildLedgerRequest\"N\n\x15RebuildLedgerResponse\x12\x17\n\x0f\x63orrected_count\x18\x01 \x01(\x03\x12\x1c\n\x14ledger_account_count\x18\x02 \x01(\x03\x32\xd0\x05\n\x0ePaymentService\x12`\n\x0bLeaseCredit\x12\'.turnpike.payment.v1.LeaseCreditRequest\x1a(.turnpike.payment.v1.LeaseCreditResponse\x12\x63\n\x0cReturnCredit\x12(.turnpike.payment.v1.ReturnCreditRequest\x1a).turnpike.payment.v1.ReturnCreditResponse\x12\x66\n\rCreditAccount\x12).turnpike.payment.v1.CreditAccountRequest\x1a*.turnpike.payment.v1.CreditAccountResponse\x12]\n\nGetBalance\x12&.turnpike.payment.v1.GetBalanceRequest\x1a\'.turnpike.payment.v1.GetBalanceResponse\x12\x63\n\x0cListBalances\x12(.turnpike.payment.v1.ListBalancesRequest\x1a).turnpike.payment.v1.ListBalancesResponse\x12\x63\n\x0cVerifyLedger\x12(.turnpike.payment.v1.VerifyLedgerRequest\x1a).turnpike.payment.v1.VerifyLedgerResponse\x12\x66\n\rRebuildLedger\x12).turnpike.payment.v1.RebuildLedgerRequest\x1a*.turnpike.payment.v1.RebuildLedgerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnpike.payment.v1.payment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEASECREDITREQUEST']._serialized_start=91
-  _globals['_LEASECREDITREQUEST']._serialized_end=224
-  _globals['_LEASECREDITRESPONSE']._serialized_start=226
-  _globals['_LEASECREDITRESPONSE']._serialized_end=332
-  _globals['_RETURNCREDITREQUEST']._serialized_start=334
-  _globals['_RETURNCREDITREQUEST']._serialized_end=415
-  _globals['_RETURNCREDITRESPONSE']._serialized_start=417
-  _globals['_RETURNCREDITRESPONSE']._serialized_end=462
-  _globals['_CREDITACCOUNTREQUEST']._serialized_start=464
-  _globals['_CREDITACCOUNTREQUEST']._serialized_end=563
-  _globals['_CREDITACCOUNTRESPONSE']._serialized_start=565
-  _globals['_CREDITACCOUNTRESPONSE']._serialized_end=635
-  _globals['_BALANCE']._serialized_start=637
-  _globals['_BALANCE']._serialized_end=750
-  _globals['_GETBALANCEREQUEST']._serialized_start=752
-  _globals['_GETBALANCEREQUEST']._serialized_end=791
-  _globals['_GETBALANCERESPONSE']._serialized_start=793
-  _globals['_GETBALANCERESPONSE']._serialized_end=860
-  _globals['_LISTBALANCESREQUEST']._serialized_start=862
-  _globals['_LISTBALANCESREQUEST']._serialized_end=922
-  _globals['_LEDGERBALANCE']._serialized_start=924
-  _globals['_LEDGERBALANCE']._serialized_end=985
-  _globals['_LISTBALANCESRESPONSE']._serialized_start=987
-  _globals['_LISTBALANCESRESPONSE']._serialized_end=1088
-  _globals['_VERIFYLEDGERREQUEST']._serialized_start=1090
-  _globals['_VERIFYLEDGERREQUEST']._serialized_end=1111
-  _globals['_FINDING']._serialized_start=1113
-  _globals['_FINDING']._serialized_end=1170
-  _globals['_VERIFYLEDGERRESPONSE']._serialized_start=1173
-  _globals['_VERIFYLEDGERRESPONSE']._serialized_end=1477
-  _globals['_REBUILDLEDGERREQUEST']._serialized_start=1479
-  _globals['_REBUILDLEDGERREQUEST']._serialized_end=1501
-  _globals['_REBUILDLEDGERRESPONSE']._serialized_start=1503
-  _globals['_REBUILDLEDGERRESPONSE']._serialized_end=1581
-  _globals['_PAYMENTSERVICE']._serialized_start=1584
-  _globals['_PAYMENTSERVICE']._serialized_end=2304
+  _globals['_LEASECREDITREQUEST']._serialized_start=124
+  _globals['_LEASECREDITREQUEST']._serialized_end=277
+  _globals['_LEASECREDITRESPONSE']._serialized_start=280
+  _globals['_LEASECREDITRESPONSE']._serialized_end=417
+  _globals['_RETURNCREDITREQUEST']._serialized_start=419
+  _globals['_RETURNCREDITREQUEST']._serialized_end=500
+  _globals['_RETURNCREDITRESPONSE']._serialized_start=502
+  _globals['_RETURNCREDITRESPONSE']._serialized_end=547
+  _globals['_CREDITACCOUNTREQUEST']._serialized_start=550
+  _globals['_CREDITACCOUNTREQUEST']._serialized_end=698
+  _globals['_CREDITACCOUNTRESPONSE']._serialized_start=700
+  _globals['_CREDITACCOUNTRESPONSE']._serialized_end=770
+  _globals['_BALANCE']._serialized_start=773
+  _globals['_BALANCE']._serialized_end=906
+  _globals['_GETBALANCEREQUEST']._serialized_start=908
+  _globals['_GETBALANCEREQUEST']._serialized_end=947
+  _globals['_GETBALANCERESPONSE']._serialized_start=949
+  _globals['_GETBALANCERESPONSE']._serialized_end=1016
+  _globals['_LISTBALANCESREQUEST']._serialized_start=1018
+  _globals['_LISTBALANCESREQUEST']._serialized_end=1078
+  _globals['_LEDGERBALANCE']._serialized_start=1080
+  _globals['_LEDGERBALANCE']._serialized_end=1141
+  _globals['_LISTBALANCESRESPONSE']._serialized_start=1143
+  _globals['_LISTBALANCESRESPONSE']._serialized_end=1244
+  _globals['_VERIFYLEDGERREQUEST']._serialized_start=1246
+  _globals['_VERIFYLEDGERREQUEST']._serialized_end=1267
+  _globals['_FINDING']._serialized_start=1269
+  _globals['_FINDING']._serialized_end=1326
+  _globals['_VERIFYLEDGERRESPONSE']._serialized_start=1329
+  _globals['_VERIFYLEDGERRESPONSE']._serialized_end=1694
+  _globals['_REBUILDLEDGERREQUEST']._serialized_start=1696
+  _globals['_REBUILDLEDGERREQUEST']._serialized_end=1718
+  _globals['_REBUILDLEDGERRESPONSE']._serialized_start=1720
+  _globals['_REBUILDLEDGERRESPONSE']._serialized_end=1798
+  _globals['_PAYMENTSERVICE']._serialized_start=1801
+  _globals['_PAYMENTSERVICE']._serialized_end=2521
 # @@protoc_insertion_point(module_scope)

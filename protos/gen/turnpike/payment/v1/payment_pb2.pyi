@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -31,6 +32,7 @@ class LeaseCreditRequest(_message.Message):
     WANT_NUSD_FIELD_NUMBER: _builtins.int
     HOLDER_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EPISODE_ID_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that pays. Required."""
     key_id: _builtins.str
@@ -43,6 +45,8 @@ class LeaseCreditRequest(_message.Message):
     """Names the gateway worker that asks."""
     request_id: _builtins.str
     """Makes retries safe: a repeat returns the first lease. UUID. Required."""
+    episode_id: _builtins.str
+    """Episode that the lease is for; where episodes are held singly, exactly what is needed is granted."""
     def __init__(
         self,
         *,
@@ -52,10 +56,11 @@ class LeaseCreditRequest(_message.Message):
         want_nusd: _builtins.int = ...,
         holder_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        episode_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "holder_id", b"holder_id", "key_id", b"key_id", "need_nusd", b"need_nusd", "request_id", b"request_id", "want_nusd", b"want_nusd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "episode_id", b"episode_id", "holder_id", b"holder_id", "key_id", b"key_id", "need_nusd", b"need_nusd", "request_id", b"request_id", "want_nusd", b"want_nusd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -70,10 +75,13 @@ class LeaseCreditResponse(_message.Message):
     LEASE_ID_FIELD_NUMBER: _builtins.int
     GRANTED_NUSD_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    HOLDS_EPISODES_SINGLY_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """UUID."""
     granted_nusd: _builtins.int
     """Nano-USD granted."""
+    holds_episodes_singly: _builtins.bool
+    """Whether requests of an episode need a lease each, which names the episode."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How long draws may be made; the holder counts from before it asked."""
@@ -84,10 +92,11 @@ class LeaseCreditResponse(_message.Message):
         lease_id: _builtins.str = ...,
         granted_nusd: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
+        holds_episodes_singly: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "granted_nusd", b"granted_nusd", "lease_id", b"lease_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "granted_nusd", b"granted_nusd", "holds_episodes_singly", b"holds_episodes_singly", "lease_id", b"lease_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +164,7 @@ class CreditAccountRequest(_message.Message):
     AMOUNT_NUSD_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """The account. Required."""
     amount_nusd: _builtins.int
@@ -163,6 +173,10 @@ class CreditAccountRequest(_message.Message):
     """Why: manual, promo."""
     request_id: _builtins.str
     """Makes retries safe: a repeat returns the first answer. UUID. Required."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When what is left of it is taken back, for source promo alone; absent: never."""
+
     def __init__(
         self,
         *,
@@ -170,10 +184,11 @@ class CreditAccountRequest(_message.Message):
         amount_nusd: _builtins.int = ...,
         source: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_nusd", b"amount_nusd", "request_id", b"request_id", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_nusd", b"amount_nusd", "expire_time", b"expire_time", "request_id", b"request_id", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,6 +229,7 @@ class Balance(_message.Message):
     HELD_NUSD_FIELD_NUMBER: _builtins.int
     DEBT_NUSD_FIELD_NUMBER: _builtins.int
     CHARGED_NUSD_FIELD_NUMBER: _builtins.int
+    PROMO_NUSD_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """The account."""
     available_nusd: _builtins.int
@@ -224,6 +240,8 @@ class Balance(_message.Message):
     """Nano-USD owed."""
     charged_nusd: _builtins.int
     """Nano-USD charged so far, with refunds taken off."""
+    promo_nusd: _builtins.int
+    """Part of what is available and held that is promotional credit, nano-USD; it is spent first."""
     def __init__(
         self,
         *,
@@ -232,10 +250,11 @@ class Balance(_message.Message):
         held_nusd: _builtins.int = ...,
         debt_nusd: _builtins.int = ...,
         charged_nusd: _builtins.int = ...,
+        promo_nusd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "available_nusd", b"available_nusd", "charged_nusd", b"charged_nusd", "debt_nusd", b"debt_nusd", "held_nusd", b"held_nusd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "available_nusd", b"available_nusd", "charged_nusd", b"charged_nusd", "debt_nusd", b"debt_nusd", "held_nusd", b"held_nusd", "promo_nusd", b"promo_nusd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -394,7 +413,9 @@ class Finding(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     check: _builtins.str
-    """What was checked: zero_sum, chain, projection, lease, usage, constraint."""
+    """What was checked: zero_sum, chain, projection, lease, usage, constraint, cap, earning, payout,
+    promo.
+    """
     subject: _builtins.str
     """The row it names: a sequence number, account, lease or event id."""
     detail: _builtins.str
@@ -431,6 +452,9 @@ class VerifyLedgerResponse(_message.Message):
     HELD_NUSD_FIELD_NUMBER: _builtins.int
     COMPARED_STREAM_SEQ_FIELD_NUMBER: _builtins.int
     REFUNDED_NUSD_FIELD_NUMBER: _builtins.int
+    DEBT_NUSD_FIELD_NUMBER: _builtins.int
+    OWED_NUSD_FIELD_NUMBER: _builtins.int
+    EARNING_COUNT_FIELD_NUMBER: _builtins.int
     is_clean: _builtins.bool
     """Whether nothing was found."""
     transaction_count: _builtins.int
@@ -451,6 +475,12 @@ class VerifyLedgerResponse(_message.Message):
     """Last stream position that both sides had applied and that was compared."""
     refunded_nusd: _builtins.int
     """Nano-USD of charges that were given back."""
+    debt_nusd: _builtins.int
+    """Nano-USD that customers owe."""
+    owed_nusd: _builtins.int
+    """Nano-USD that suppliers and providers are owed."""
+    earning_count: _builtins.int
+    """Earnings recomputed from charges."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
         """What was found; at most 1,000."""
@@ -469,10 +499,13 @@ class VerifyLedgerResponse(_message.Message):
         held_nusd: _builtins.int = ...,
         compared_stream_seq: _builtins.int = ...,
         refunded_nusd: _builtins.int = ...,
+        debt_nusd: _builtins.int = ...,
+        owed_nusd: _builtins.int = ...,
+        earning_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge_count", b"charge_count", "charged_nusd", b"charged_nusd", "compared_stream_seq", b"compared_stream_seq", "findings", b"findings", "held_nusd", b"held_nusd", "is_clean", b"is_clean", "open_hold_count", b"open_hold_count", "open_lease_count", b"open_lease_count", "refunded_nusd", b"refunded_nusd", "transaction_count", b"transaction_count", "writeoff_nusd", b"writeoff_nusd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge_count", b"charge_count", "charged_nusd", b"charged_nusd", "compared_stream_seq", b"compared_stream_seq", "debt_nusd", b"debt_nusd", "earning_count", b"earning_count", "findings", b"findings", "held_nusd", b"held_nusd", "is_clean", b"is_clean", "open_hold_count", b"open_hold_count", "open_lease_count", b"open_lease_count", "owed_nusd", b"owed_nusd", "refunded_nusd", b"refunded_nusd", "transaction_count", b"transaction_count", "writeoff_nusd", b"writeoff_nusd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -78,7 +78,8 @@ class PaymentServiceServicer:
 
     def LeaseCredit(self, request, context):
         """Moves part of an account's balance into a lease that one holder draws holds from.
-        INSUFFICIENT_QUOTA when the balance does not cover what is needed.
+        INSUFFICIENT_QUOTA when the balance does not cover what is needed, BILLING_HARD_LIMIT_REACHED
+        when a cap does not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

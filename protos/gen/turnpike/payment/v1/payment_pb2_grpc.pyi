@@ -35,7 +35,8 @@ class PaymentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PaymentServiceAsyncStub: ...
     LeaseCredit: _grpc.UnaryUnaryMultiCallable[_payment_pb2.LeaseCreditRequest, _payment_pb2.LeaseCreditResponse]
     """Moves part of an account's balance into a lease that one holder draws holds from.
-    INSUFFICIENT_QUOTA when the balance does not cover what is needed.
+    INSUFFICIENT_QUOTA when the balance does not cover what is needed, BILLING_HARD_LIMIT_REACHED
+    when a cap does not.
     """
     ReturnCredit: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ReturnCreditRequest, _payment_pb2.ReturnCreditResponse]
     """Gives back what a holder has not drawn and will not draw."""
@@ -57,7 +58,8 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     LeaseCredit: _aio.UnaryUnaryMultiCallable[_payment_pb2.LeaseCreditRequest, _payment_pb2.LeaseCreditResponse]  # type: ignore[assignment]
     """Moves part of an account's balance into a lease that one holder draws holds from.
-    INSUFFICIENT_QUOTA when the balance does not cover what is needed.
+    INSUFFICIENT_QUOTA when the balance does not cover what is needed, BILLING_HARD_LIMIT_REACHED
+    when a cap does not.
     """
     ReturnCredit: _aio.UnaryUnaryMultiCallable[_payment_pb2.ReturnCreditRequest, _payment_pb2.ReturnCreditResponse]  # type: ignore[assignment]
     """Gives back what a holder has not drawn and will not draw."""
@@ -82,7 +84,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payment_pb2.LeaseCreditResponse, _abc.Awaitable[_payment_pb2.LeaseCreditResponse]]:
         """Moves part of an account's balance into a lease that one holder draws holds from.
-        INSUFFICIENT_QUOTA when the balance does not cover what is needed.
+        INSUFFICIENT_QUOTA when the balance does not cover what is needed, BILLING_HARD_LIMIT_REACHED
+        when a cap does not.
         """
 
     @_abc_1.abstractmethod

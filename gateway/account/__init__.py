@@ -1,0 +1,1 @@
+"""What a caller is told about its own account: balance, caps, episodes and usage; pure."""

@@ -1,0 +1,1 @@
+"""Promotional credit: what of a balance was a gift, when it ends, and what it paid for."""

@@ -1,0 +1,1 @@
+"""Who is owed for what was sold: earnings of suppliers, cost of providers, and payouts."""
