@@ -1,6 +1,6 @@
 """From a credential to a hold: one transaction takes what it brings and binds the first slice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.payment.mpp.challenge import Challenge
 from services.payment.mpp.credential import Credential, read_credential
@@ -68,7 +68,15 @@ class Authorizer:
         credential = read_credential(request.credential)
         challenge, terms = credential.challenge, request.terms
         amount = self._offers.check(challenge, realm=terms.realm, resource=terms.resource)
+        user = await self._store.user_of(challenge.id)
+        if user not in (None, request.request_id):
+            raise PaymentError(
+                Slug.INVALID_CHALLENGE, "The challenge was used; every request needs its own."
+            )
         purse = await self._purse(credential, terms, amount=amount, now_unix_s=now_unix_s)
+        if user is not None:
+            # Answered before: what was promised then may have been topped since.
+            purse = replace(purse, promise=None)
         bid = Bid(
             account_id=account_of(purse.subject),
             hold_nusd=purse.hold_nusd,

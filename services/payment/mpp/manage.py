@@ -51,7 +51,8 @@ class Manager:
                 channel = await self._voucher(payload, credential.source)
             case Open():
                 promise = self._vouchers.promise(payload, credential.source)
-                channel = await self._openings.open(payload, promise, need=0)
+                await self._openings.open(payload, promise, need=0)
+                channel = await self._store.accept(promise)
             case TopUp():
                 channel = await self._openings.top_up(payload, credential.source)
                 tx_hash = ""

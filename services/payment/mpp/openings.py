@@ -36,9 +36,10 @@ class Openings:
         self._unix_ms = unix_ms
 
     async def open(self, payload: Open, promise: Promise, *, need: int) -> Channel:
-        """Open a channel and take its first voucher, which has to cover `need` base units.
+        """Open a channel by its first voucher, which has to cover `need` base units.
 
-        `promise` is that voucher, verified.
+        `promise` is that voucher, verified. It is taken with the opening, not when the channel is
+        open already.
 
         A repeat finds its transaction by hash and goes on where the first one stopped.
 
@@ -58,7 +59,7 @@ class Openings:
         self._check(payload, call, need)
         known = await self._store.begin_opening(self._opening(payload, call, tx_hash))
         if known.state is not ChannelState.OPENING:
-            return await self._store.accept(promise)
+            return known
         return await self._send(raw, promise)
 
     async def _send(self, raw: str, promise: Promise) -> Channel:

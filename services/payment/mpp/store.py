@@ -115,6 +115,12 @@ class MppStore:
             )
         )
 
+    async def user_of(self, challenge_id: str) -> str | None:
+        """Return the id of the request that used a challenge up; None while nobody did."""
+        return await self._transactions.read(
+            lambda connection: store_channels.user_of(connection, challenge_id)
+        )
+
     async def standing(self, account_id: str) -> Standing:
         """Return where an account stands."""
         return await self._transactions.read(

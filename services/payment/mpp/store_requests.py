@@ -30,7 +30,7 @@ from services.payment.store_leases import (
     grant,
     left_nusd,
 )
-from services.payment.store_tables import leases
+from services.payment.store_tables import answers, leases
 
 _LEASE: Final = select(leases).where(leases.c.lease_id == bindparam("lease"))
 _GROW: Final = (
@@ -38,6 +38,7 @@ _GROW: Final = (
     .where(leases.c.lease_id == bindparam("lease"))
     .values(granted_nusd=bindparam("granted"))
 )
+_CONCLUDED: Final = select(answers.c.request_id).where(answers.c.request_id == bindparam("request"))
 _NOTE: Final = select(noted_charges.c.charge_nusd).where(
     noted_charges.c.lease_id == bindparam("lease")
 )
@@ -220,7 +221,7 @@ def conclude(
         raise TurnpikeError(
             Reason.INVALID_VALUE, "run_id is required with a charge.", param="run_id"
         )
-    if _noted(connection, lease_id) is None:
+    if _noted(connection, lease_id) is None and not _is_concluded(connection, lease_id):
         # What the event takes may be gone from the lease already: then nothing of it is left.
         is_posted = lease["captured_nusd"] > 0
         kept_nusd = 0 if is_posted else min(charge_nusd, left_nusd(lease))
@@ -236,7 +237,7 @@ def conclude(
             connection,
             lease_id=lease_id,
             undrawn_nusd=undrawn_nusd,
-            request_id=f"conclude:{lease_id}",
+            request_id=_conclusion(lease_id),
             now_ms=now_ms,
         )
     return lease["account_id"], standing(connection, lease["account_id"])
@@ -258,6 +259,16 @@ def account_of_lease(connection: Connection, lease_id: str) -> str:
     """Return the account of a lease; empty when there is none."""
     query = select(leases.c.account_id).where(leases.c.lease_id == lease_id)
     return str(connection.execute(query).scalar() or "")
+
+
+def _conclusion(lease_id: str) -> str:
+    return f"conclude:{lease_id}"
+
+
+def _is_concluded(connection: Connection, lease_id: str) -> bool:
+    """Return whether a lease was concluded; its note goes when the charge is posted."""
+    row = {"request": _conclusion(lease_id)}
+    return connection.execute(_CONCLUDED, row).first() is not None
 
 
 def _noted(connection: Connection, lease_id: str) -> int | None:

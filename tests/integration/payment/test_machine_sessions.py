@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.payment.mpp.receipts import read_receipt
+from services.payment.mpp.store_channels import prune
 from tests.fakes.tempo_payer import PAYEE
 from tests.integration.payment.till import BASE, Till, open_till, terms
 
@@ -175,3 +176,14 @@ async def test_same_request_id_gets_the_first_answer(till: Till) -> None:
 
     assert first.admitted.lease_id == again.admitted.lease_id
     assert (0, 5_000_000, 0) == await till.rig.balance(first.admitted.account_id)
+
+
+async def test_conclusion_after_its_note_was_forgotten_changes_nothing(till: Till) -> None:
+    _, admitted = await till.opened(first=5_000)
+    await till.run(admitted, 1_500_500, run_id="run")
+    await till.rig.transactions.write(lambda connection: prune(connection, before_unix_s=0))
+
+    again = read_receipt((await till.conclude(admitted, 1_500_500)).receipt)
+
+    assert "1501" == again["spent"]
+    assert (3_499_500, 0, 1_500_500) == await till.rig.balance(admitted.account_id)
