@@ -13,11 +13,13 @@ from gateway.admission import Admission, Shares
 from gateway.bodies import LongBodies
 from gateway.deps import Deps
 from gateway.leases import CreditLeases
+from gateway.machine.rail import MachineRail, Shop
+from gateway.machine.rates import RateGrants
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.openai.dialect import PathDialects
 from gateway.pushes import Pushes
-from gateway.rates import Rates
+from gateway.rates import RateGranter, Rates
 from gateway.readiness import Readiness
 from gateway.routes.table import routes_of
 from gateway.running import RunningRequests
@@ -35,7 +37,12 @@ from kit.tasks import TaskPool, background
 from kit.tracing import Tracing
 from turnpike.auth.v1 import auth_pb2_grpc
 from turnpike.metering.v1 import metering_pb2_grpc
-from turnpike.payment.v1 import billing_pb2_grpc, caps_pb2_grpc, payment_pb2_grpc
+from turnpike.payment.v1 import (
+    billing_pb2_grpc,
+    caps_pb2_grpc,
+    machine_pb2_grpc,
+    payment_pb2_grpc,
+)
 from turnpike.router.v1 import router_pb2_grpc
 
 if TYPE_CHECKING:
@@ -55,6 +62,7 @@ class Peers:
     caps: "caps_pb2_grpc.CapsServiceAsyncStub"
     metering: "metering_pb2_grpc.MeteringServiceAsyncStub"
     billing: "billing_pb2_grpc.BillingServiceAsyncStub"
+    machine: "machine_pb2_grpc.MachinePaymentServiceAsyncStub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +99,13 @@ async def open_gateway(
     models = Models(router=peers.router, settings=settings)
     running = _running(settings, clock, process.registry)
     shares = _shares(settings, peers, clock, tasks, running)
+    admission = Admission(
+        settings=settings, verdicts=verdicts, models=models, shares=shares, clock=clock
+    )
+    shop = Shop(models, admission, clock, tasks, process.registry)
     deps = Deps(
         settings=settings,
-        admission=Admission(
-            settings=settings,
-            verdicts=verdicts,
-            models=models,
-            shares=shares,
-            clock=clock,
-        ),
+        admission=admission,
         models=models,
         running=running,
         long_bodies=LongBodies(bytes_max=settings.long_bodies_bytes_max),
@@ -117,6 +123,7 @@ async def open_gateway(
         clock=clock,
         ids=Uuid7Source(),
         log=structlog.get_logger("gateway"),
+        rail=_rail(settings, peers, shop),
     )
     pushes = Pushes(bus, verdicts, models, shares, running)
     await models.refresh()
@@ -150,13 +157,22 @@ def _shares(
 ) -> Shares:
     """Return what requests draw from, under one name for this gateway."""
     holder_id = Uuid7Source().new(clock.unix_ms())
+    grants: RateGranter = peers.auth
+    if settings.machine_payments.is_enabled:
+        grants = RateGrants(auth=grants, settings=settings.machine_payments, clock=clock)
     return Shares(
-        rates=Rates(auth=peers.auth, settings=settings, clock=clock, holder_id=holder_id),
+        rates=Rates(auth=grants, settings=settings, clock=clock, holder_id=holder_id),
         slots=Slots(auth=peers.auth, settings=settings, clock=clock, end_key=running.end_key),
         leases=CreditLeases(
             payment=peers.payment, settings=settings, clock=clock, holder_id=holder_id, tasks=tasks
         ),
     )
+
+
+def _rail(settings: GatewaySettings, peers: Peers, shop: Shop) -> MachineRail | None:
+    if not settings.machine_payments.is_enabled:
+        return None
+    return MachineRail(machine=peers.machine, settings=settings, shop=shop)
 
 
 def _running(

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
 from gateway.bodies import LongBodies
+from gateway.machine.rail import MachineRail
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.openai.dialect import PathDialects
@@ -24,7 +25,7 @@ from turnpike.router.v1 import router_pb2_grpc
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """The gateway's parts."""
+    """The gateway's parts; `rail` is there when requests may pay for themselves."""
 
     settings: GatewaySettings
     admission: Admission
@@ -45,6 +46,7 @@ class Deps:
     clock: Clock
     ids: Uuid7Source
     log: structlog.stdlib.BoundLogger
+    rail: MachineRail | None = None
 
     def new_id(self) -> str:
         """Return an id for an answer that never saw the router."""

@@ -63,6 +63,8 @@ def error_headers(error: TurnpikeError) -> dict[str, str]:
         headers["Retry-After"] = error.metadata.get("retry_after_s", "1")
     if outward.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if outward.http_status == 402:
+        headers["Cache-Control"] = "no-store"
     headers |= limit_headers_of(error)
     if "allow" in error.metadata:
         headers["Allow"] = error.metadata["allow"]

@@ -5,6 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from gateway.machine.settings import MachinePaymentSettings
+
 Reference = Annotated[str, Field(pattern=r"^(file:.+|\$\{[A-Z][A-Z0-9_]*\})$")]
 """Where a secret stands, never the secret itself: `file:/path` or `${VARIABLE}`."""
 
@@ -112,6 +114,10 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=dict,
         description="The API key that a client certificate stands for, by URI or DNS name, or by"
         " common name where it has neither; ${VARIABLE} or file:/path, never the key itself.",
+    )
+
+    machine_payments: MachinePaymentSettings = Field(
+        default_factory=MachinePaymentSettings, description="Requests that pay for themselves."
     )
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """The map of what the gateway serves over HTTP: every route and its handler."""
 
+from typing import Final
+
 from gateway.routes.account import get_balance, get_usage
 from gateway.routes.billing import (
     create_checkout,
@@ -17,11 +19,24 @@ from gateway.routes.health import livez, metrics, readyz
 from gateway.routes.media import create_image, create_speech, create_transcription
 from gateway.routes.messages import count_message_tokens, create_message
 from gateway.routes.models import get_model, list_models
+from gateway.routes.payments import manage_payment
 from gateway.routes.responses import create_response
 from gateway.routes.route import explain_route
 from gateway.routes.webhooks import take_stripe_webhook
 from gateway.settings import GatewaySettings
 from gateway.site import Handler, Routes
+
+_BOUGHT: Final = (
+    create_chat_completion,
+    create_response,
+    create_completion,
+    create_embeddings,
+    create_image,
+    create_speech,
+    create_transcription,
+    create_message,
+)
+"""What can be paid for by the machine rail."""
 
 
 def routes_of(settings: GatewaySettings) -> Routes:
@@ -58,4 +73,7 @@ def routes_of(settings: GatewaySettings) -> Routes:
         routes.append(("GET", f"{prefix}/episodes/*", get_episode))
         routes.append(("PUT", f"{prefix}/episodes/*", put_episode))
         routes.append(("GET", f"{prefix}/billing/invoices/*", get_invoice))
+    if settings.machine_payments.is_enabled:
+        bought = [path for method, path, handler in routes if handler in _BOUGHT]
+        routes += [("GET", path, manage_payment) for path in bought]
     return Routes(routes)
