@@ -7,7 +7,7 @@ hold. Nothing here is asked for a request that has a key, unless it also brings 
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc
 from multidict import MultiMapping
@@ -18,6 +18,7 @@ from gateway.credentials import NoKeyError
 from gateway.exchange import Exchange
 from gateway.leases import Draw, Lease
 from gateway.machine.headers import BESIDE, Sent, sent, sent_beside
+from gateway.machine.rates import PAYER
 from gateway.machine.refusals import PaymentRefusedError
 from gateway.machine.terms import tariff_of, terms_of
 from gateway.models import Models
@@ -37,6 +38,15 @@ from turnpike.payment.v1 import machine_pb2
 
 if TYPE_CHECKING:
     from turnpike.payment.v1 import machine_pb2_grpc
+
+
+CHANNEL_SUBJECT: Final = "payment.channel.v1"
+"""Where payment tells that a channel changed."""
+
+
+def payer_of(channel_id: str) -> str:
+    """Return the account and key id of a channel."""
+    return PAYER + channel_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import grpc
 import pytest
-from grpc import aio
 
+from kit.errors import Reason, TurnpikeError
 from tests.fakes.machine_payments import CHANNEL
 from tests.fixtures.catalogues import chat, price_nusd
 from tests.fixtures.gateway import OpenSite, Wish, until
@@ -191,7 +190,7 @@ async def test_nothing_is_delivered_beyond_what_is_held(machine: MachineSite) ->
 
 async def test_upstream_is_not_read_while_a_stream_pauses(open_site: OpenSite) -> None:
     machine = await open_machine_site(open_site, slice_tokens=4)
-    body = chat("fake=chunks:3000;event_bytes:2000", stream=True, max_tokens=4000)
+    body = chat("fake=chunks:8000;event_bytes:8000", stream=True, max_tokens=8000)
     challenge, units = await first_units(machine, body)
 
     async with machine.post(body, f"open.{CHANNEL}.{units}.{challenge}") as response:
@@ -204,7 +203,7 @@ async def test_upstream_is_not_read_while_a_stream_pauses(open_site: OpenSite) -
         rest = b"".join([data async for data in response.content.iter_any()])
 
     assert 1 == running
-    assert sent < 3000 * 2000 // 2
+    assert sent < 8000 * 8000 // 2
     assert rest.endswith(b"data: [DONE]\n\n")
 
 
@@ -242,7 +241,7 @@ async def test_payment_that_is_away_ends_a_stream_where_its_slice_ends(
 ) -> None:
     wish = Wish(gateway={"rpc_timeout_s": 0.3})
     machine = await open_machine_site(open_site, wish, slice_tokens=4)
-    away = aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata())
+    away = TurnpikeError(Reason.UNAVAILABLE, "The room is away.")
     machine.rail.broken["ExtendRequest"] = away
 
     async with machine.post(LONG, await machine.credential(LONG, ENOUGH)) as response:
@@ -256,7 +255,7 @@ async def test_answer_without_a_conclusion_is_whole_and_has_no_receipt(
     open_site: OpenSite,
 ) -> None:
     machine = await open_machine_site(open_site, Wish(gateway={"rpc_timeout_s": 0.3}))
-    away = aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata())
+    away = TurnpikeError(Reason.UNAVAILABLE, "The room is away.")
     machine.rail.broken["ConcludeRequest"] = away
     plain = chat("shape=c4-d0")
 
