@@ -9,7 +9,14 @@ import pytest
 from tests.fakes.machine_payments import CHANNEL
 from tests.fixtures.catalogues import chat
 from tests.fixtures.gateway import OpenSite, Wish, until
-from tests.fixtures.machine import CHAT, ENOUGH, MachineSite, events_of, open_machine_site
+from tests.fixtures.machine import (
+    CHAT,
+    ENOUGH,
+    Event,
+    MachineSite,
+    events_of,
+    open_machine_site,
+)
 from tests.integration.gateway.wire import answer_of, connected
 from turnpike.events.v1 import events_pb2
 from turnpike.payment.v1 import machine_pb2 as pb
@@ -290,7 +297,7 @@ async def test_closed_channel_ends_its_streams(open_site: OpenSite) -> None:
     change = events_pb2.ChannelChanged(channel_id=CHANNEL, is_closed=True)
 
     async with machine.post(body, await machine.credential(body, ENOUGH)) as response:
-        seen = []
+        seen: list[Event] = []
         async for event in events_of(response):
             if not seen:
                 await machine.site.bus.publish("payment.channel.v1", change.SerializeToString())
