@@ -300,6 +300,8 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         traceparent=traceparent,
     )
     _add_rare(envelope, call, dialect)
+    if ticket.spending is not None and ticket.spending.is_sliced:
+        envelope.is_sliced = True
     if ticket.deployments:
         envelope.routing.deployments.extend(ticket.deployments)
     if ticket.adapter:

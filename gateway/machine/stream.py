@@ -46,15 +46,21 @@ class PaidStream(StreamAnswer):
     async def _held(
         self, call: Batches, spending: Spending
     ) -> AsyncGenerator[router_pb2.RunResponse]:
-        tokens = 0
+        tokens, last = 0, None
         async for batch in call:
             tokens, cost_nusd = _reckon(batch, tokens, spending)
             if cost_nusd > spending.granted_nusd:
                 if self.report.route is None and batch.HasField("route"):
                     self._begin(batch)
                 await spending.reach(tokens, cost_nusd)
+            if batch.HasField("finish"):
+                # The router settles it as finished when it is asked on, so not before it is held.
+                last = batch
+                continue
             spending.look_ahead(tokens)
             yield batch
+        if last is not None:
+            yield last
 
     def _tell(self, need: machine_pb2.NeedVoucher) -> None:
         """Write what is needed between two batches.

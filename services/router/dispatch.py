@@ -40,7 +40,7 @@ from services.router.second_tries import SecondTries
 from services.router.settings import RouterSettings
 from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
-from services.router.usage_events import UsageEvent
+from services.router.usage_events import UsageEvent, charged_nusd
 from services.router.usage_log import UsageLog
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
@@ -94,8 +94,7 @@ class Dispatcher:
         Raises:
             TurnpikeError: Before the first batch, for everything that went wrong until then.
         """
-        loop = asyncio.get_running_loop()
-        account_id = request.envelope.account_id
+        loop, account_id = asyncio.get_running_loop(), request.envelope.account_id
         own = NO_KEYS if self._keys is None else self._keys.known(account_id)
         own = await self._own_keys(account_id) if own is None else own
         run, tries = self._start(request, loop.time(), own)
@@ -132,6 +131,7 @@ class Dispatcher:
                         await stream.aclose()
                 if run.last is not None:
                     yield run.last
+                    outcome = UsageEvent.OUTCOME_COMPLETED
                     return
                 if not await self._goes_on(run):
                     break
@@ -142,7 +142,7 @@ class Dispatcher:
             raise
         finally:
             # The way out for a caller that went away; a no-op once the answer was settled.
-            run.usage.close(run.delivered.usage(), outcome)
+            run.close(outcome)
 
     async def _goes_on(self, run: Run) -> bool:
         """Return whether another may be tried after one that failed."""
@@ -348,8 +348,12 @@ class Dispatcher:
             if batch.completion:
                 batch.completion = b'%b,"usage":%b}' % (batch.completion[:-1], finish.usage_json)
         run.usage.event.finish_reason = finish.finish_reason
-        run.usage.close(finish.usage, UsageEvent.OUTCOME_COMPLETED)
-        finish.charge_nusd = min(run.usage.event.charge_nusd, run.envelope.hold_nusd)
+        if run.envelope.is_sliced:
+            run.unpaid, charge_nusd = finish.usage, charged_nusd(run.usage.price, finish.usage)
+        else:
+            run.usage.close(finish.usage, UsageEvent.OUTCOME_COMPLETED)
+            charge_nusd = run.usage.event.charge_nusd
+        finish.charge_nusd = min(charge_nusd, run.envelope.hold_nusd)
 
     def _broken(self, run: Run, error: ProviderError) -> Batch:
         usage, outcome = run.delivered.usage(), UsageEvent.OUTCOME_UPSTREAM_FAILED

@@ -27,7 +27,8 @@ _encode = msgspec.json.encode
 class Run(msgspec.Struct):
     """One request on its way; a struct, because each request makes one.
 
-    `turn` is the last one that was tried, `hedged` who was called beside the first one.
+    `turn` is the last one that was tried, `hedged` who was called beside the first one. `unpaid` is
+    what a finished answer used that is settled once its caller asks on.
     """
 
     request_id: str
@@ -55,6 +56,7 @@ class Run(msgspec.Struct):
     call_count: int = 0
     hedged: str = ""
     turn: Try | None = None
+    unpaid: TokenUsage | None = None
 
     def change_model(self, model: Model, envelope: router_pb2.Envelope) -> None:
         """Go on with another model; nothing was handed over yet."""
@@ -65,13 +67,18 @@ class Run(msgspec.Struct):
             completion_tokens_max=envelope.completion_tokens_max,
         )
 
+    def close(self, outcome: UsageEvent.Outcome.ValueType) -> None:
+        """Settle what was handed over; a no-op for an answer that was settled."""
+        used = self.unpaid if outcome == UsageEvent.OUTCOME_COMPLETED else None
+        self.usage.close(self.delivered.usage() if used is None else used, outcome)
+
     def check_ended(self) -> None:
         """Refuse an upstream that just stopped.
 
         Raises:
             ProviderError: There was no finish.
         """
-        if not self.usage.is_closed:
+        if self.unpaid is None and not self.usage.is_closed:
             raise ProviderError(Failure.INCOMPLETE, "The provider ended without an answer.")
 
 

@@ -7,7 +7,7 @@ import pytest
 from kit.errors import Reason, TurnpikeError
 from tests.fakes.machine_payments import CHANNEL
 from tests.fixtures.catalogues import chat, price_nusd
-from tests.fixtures.gateway import OpenSite, Wish, until
+from tests.fixtures.gateway import Key, OpenSite, Wish, until
 from tests.fixtures.machine import (
     ENOUGH,
     Event,
@@ -298,3 +298,27 @@ async def test_slices_are_asked_for_ahead(machine: MachineSite) -> None:
     assert sorted(asked) == asked
     assert asked[-1] <= terms.hold_nusd
     assert len(asked) >= 2
+
+
+@pytest.mark.parametrize("chunks", [16, 40])
+async def test_answer_that_comes_at_once_and_is_not_paid_for_is_not_charged(
+    open_site: OpenSite, chunks: int
+) -> None:
+    machine = await open_machine_site(open_site, slice_tokens=4, voucher_wait_s=0.2)
+    body = chat(f"fake=chunks:{chunks};joined:1", stream=True, max_tokens=64)
+    challenge, units = await first_units(machine, body)
+
+    async with machine.post(body, f"open.{CHANNEL}.{units}.{challenge}") as response:
+        seen = [event async for event in events_of(response)]
+
+    payer = Key(f"tempo:{CHANNEL}", f"tempo:{CHANNEL}", "")
+    await until(lambda: _has_record(machine, payer))
+    (record,) = await machine.site.records(payer)
+    delivered = len(text_in(seen).split())
+    assert "voucher_timeout" == seen[-1].data["error"]["code"]
+    assert record.charge_nusd == (price_nusd(12, delivered) if delivered else 0)
+    assert record.charge_nusd <= machine.rail.terms[challenge].slice_nusd
+
+
+async def _has_record(machine: MachineSite, payer: Key) -> bool:
+    return bool(await machine.site.records(payer))

@@ -476,6 +476,7 @@ class Envelope(_message.Message):
     UNKNOWN_FIELDS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
+    IS_SLICED_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that pays. Required."""
     key_id: _builtins.str
@@ -514,6 +515,10 @@ class Envelope(_message.Message):
     """Units (images, characters, seconds) by the upper bound that the hold was sized with."""
     completion_tokens_max: _builtins.int
     """Completion tokens of all choices by the upper bound that the hold was sized with."""
+    is_sliced: _builtins.bool
+    """Whether the payer may fail to pay for the last batch: the request is settled as finished when
+    the message behind it is asked for. Over a socket that is as soon as it is on its way.
+    """
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parameters that the route must honour, beyond what every route does."""
@@ -556,10 +561,11 @@ class Envelope(_message.Message):
         unknown_fields: _abc.Iterable[_builtins.str] | None = ...,
         completion_tokens_max: _builtins.int = ...,
         fallback_models: _abc.Iterable[Global___FallbackModel] | None = ...,
+        is_sliced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "fallback_models", b"fallback_models", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "fallback_models", b"fallback_models", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_sliced", b"is_sliced", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
