@@ -254,7 +254,10 @@ class Spending:
             TurnpikeError: `VOUCHER_TIMEOUT`.
             ConnectionResetError: The client has gone.
         """
-        if self._told != need.required_cumulative:
+        if self._told == need.required_cumulative:
+            # It was there, or never will be; that must not become a loop without a pause.
+            await asyncio.sleep(_REST_S)
+        else:
             self._told, self._told_s = need.required_cumulative, self._payer.clock.monotonic_s()
             self._payer.counts.waits.value += 1
             if self._tell is not None:

@@ -359,3 +359,27 @@ def test_no_token_is_delivered_that_is_not_held(batches: list[int], slice_tokens
         await rig.settled()
 
     asyncio.run(stream())
+
+
+async def test_voucher_that_helps_nothing_is_not_asked_for_without_a_pause(rig: Rig) -> None:
+    spending = rig.spending(10)
+
+    async def never(request: pb.ExtendRequest, context: Any) -> pb.ExtendResponse:
+        rig.rail.calls.append(request)
+        rig.rail.channel.is_closed = True
+        rig.clock.advance(21)
+        need = pb.NeedVoucher(channel_id=CHANNEL, required_cumulative="20")
+        return pb.ExtendResponse(need=need)
+
+    rig.rail.Extend = never  # type: ignore[method-assign]
+    board = Switchboard()
+    machine_pb2_grpc.add_MachinePaymentServiceServicer_to_server(rig.rail, board)  # type: ignore[arg-type]
+    rig.stub = machine_pb2_grpc.MachinePaymentServiceStub(LocalChannel(board))
+    spending = rig.spending(10)
+
+    with pytest.raises(TurnpikeError) as refused:
+        await spending.reach(11, 11 * PRICE)
+
+    assert "VOUCHER_TIMEOUT" == refused.value.reason
+    assert len(rig.rail.of(pb.ExtendRequest)) <= 4
+    assert 1 == len(rig.told) == rig.counts.waits.value
