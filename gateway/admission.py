@@ -300,7 +300,7 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         traceparent=traceparent,
     )
     _add_rare(envelope, call, dialect)
-    if ticket.spending is not None and ticket.spending.is_sliced:
+    if ticket.spending is not None and ticket.spending.has_slices:
         envelope.is_sliced = True
     if ticket.deployments:
         envelope.routing.deployments.extend(ticket.deployments)

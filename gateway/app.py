@@ -102,7 +102,7 @@ async def open_gateway(
     admission = Admission(
         settings=settings, verdicts=verdicts, models=models, shares=shares, clock=clock
     )
-    shop = Shop(models, admission, clock, tasks, process.registry)
+    shop = Shop(models, admission, peers.router, clock, tasks, process.registry)
     deps = Deps(
         settings=settings,
         admission=admission,

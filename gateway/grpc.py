@@ -67,6 +67,13 @@ class RouterFacade(router_pb2_grpc.RouterServiceServicer):
         running = serve_by(RUN, self._deps, call, exchange, self._apis.of(request.envelope))
         await self._answered(exchange, context, running)
 
+    async def EndRun(
+        self, request: router_pb2.EndRunRequest, context: Context
+    ) -> router_pb2.EndRunResponse:
+        refused = TurnpikeError(Reason.METHOD_NOT_ALLOWED, "EndRun is the gateway's own.")
+        await context.abort(code_of(refused), refused.message, trailers_of(refused))
+        raise AssertionError("An aborted call went on.")
+
     async def ExplainRoute(
         self, request: router_pb2.ExplainRouteRequest, context: Context
     ) -> router_pb2.ExplainRouteResponse:

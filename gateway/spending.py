@@ -22,9 +22,11 @@ from kit.metrics import Count
 from kit.rpc.status import error_from_rpc
 from kit.tasks import TaskPool
 from turnpike.payment.v1 import machine_pb2
+from turnpike.router.v1 import router_pb2
 
 if TYPE_CHECKING:
     from turnpike.payment.v1 import machine_pb2_grpc
+    from turnpike.router.v1 import router_pb2_grpc
 
 RECEIPT_HEADER: Final = "Payment-Receipt"
 PRIVATE: Final = {"Cache-Control": "private"}
@@ -77,6 +79,7 @@ class Payer(NamedTuple):
     """The parts of the gateway that a request pays with."""
 
     machine: "machine_pb2_grpc.MachinePaymentServiceAsyncStub"
+    router: "router_pb2_grpc.RouterServiceAsyncStub"
     tasks: TaskPool
     clock: Clock
     counts: SpendingCounts
@@ -85,7 +88,7 @@ class Payer(NamedTuple):
 class Spending:
     """One request's hold; it is settled exactly once.
 
-    `is_sliced` when there is more to hold than was granted at first.
+    `has_slices` when there is more to hold than was granted at first.
     """
 
     def __init__(self, payer: Payer, admitted: machine_pb2.Admitted, terms: SpendingTerms) -> None:
@@ -93,6 +96,7 @@ class Spending:
         self._terms = terms
         self._admitted = admitted
         self._wanted_nusd = self.granted_nusd = admitted.granted_nusd
+        self.has_slices = admitted.granted_nusd < terms.hold_nusd
         self._tell: Tell | None = None
         self._told = ""
         self._told_s = self._paused_s = payer.clock.monotonic_s()
@@ -156,6 +160,17 @@ class Spending:
         """Return the cost up to the end of a slice, the next one when half of this one is used."""
         size = self._terms.slice_tokens
         return self.cost_nusd(size * ((tokens + size - size // 2) // size + 1))
+
+    async def end_run(self, run_id: str, tokens: int, *, is_whole: bool) -> None:
+        """Tell the router how much of a sliced answer was handed over, before its call ends.
+
+        Raises:
+            grpc.RpcError: The router does not answer.
+        """
+        request = router_pb2.EndRunRequest(
+            request_id=run_id, completion_token_count=tokens, is_whole=is_whole
+        )
+        await self._payer.router.EndRun(request, timeout=self._terms.rpc_timeout_s)
 
     async def conclude(self, conclusion: Conclusion) -> machine_pb2.ConcludeResponse | None:
         """Say what the request cost and return its receipt; None when payment does not answer.

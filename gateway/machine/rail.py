@@ -38,6 +38,7 @@ from turnpike.payment.v1 import machine_pb2
 
 if TYPE_CHECKING:
     from turnpike.payment.v1 import machine_pb2_grpc
+    from turnpike.router.v1 import router_pb2_grpc
 
 
 CHANNEL_SUBJECT: Final = "payment.channel.v1"
@@ -72,6 +73,7 @@ class Shop(NamedTuple):
 
     models: Models
     admission: Admission
+    router: "router_pb2_grpc.RouterServiceAsyncStub"
     clock: Clock
     tasks: TaskPool
     registry: CollectorRegistry
@@ -94,7 +96,7 @@ class MachineRail:
         self._clock = shop.clock
         self._ids = Uuid7Source()
         self._holder_id = self._new_id()
-        self._payer = Payer(machine, shop.tasks, shop.clock, _counts(shop.registry))
+        self._payer = Payer(machine, shop.router, shop.tasks, shop.clock, _counts(shop.registry))
         limits = settings.machine_payments
         principal = Principal(
             account_id="",

@@ -5,8 +5,9 @@ goes on. The receipt comes before the last event.
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
+import grpc
 import msgspec
 from aiohttp import web
 
@@ -46,21 +47,25 @@ class PaidStream(StreamAnswer):
     async def _held(
         self, call: Batches, spending: Spending
     ) -> AsyncGenerator[router_pb2.RunResponse]:
-        tokens, last = 0, None
-        async for batch in call:
-            tokens, cost_nusd = _reckon(batch, tokens, spending)
-            if cost_nusd > spending.granted_nusd:
-                if self.report.route is None and batch.HasField("route"):
-                    self._begin(batch)
-                await spending.reach(tokens, cost_nusd)
-            if batch.HasField("finish"):
-                # The router settles it as finished when it is asked on, so not before it is held.
-                last = batch
-                continue
-            spending.look_ahead(tokens)
-            yield batch
-        if last is not None:
-            yield last
+        run_id, tokens, handed_over, is_whole = "", 0, 0, False
+        try:
+            async for batch in call:
+                run_id = run_id or batch.route.request_id
+                tokens, cost_nusd = _reckon(batch, tokens, spending)
+                if cost_nusd > spending.granted_nusd:
+                    if self.report.route is None and batch.HasField("route"):
+                        self._begin(batch)
+                    await spending.reach(tokens, cost_nusd)
+                if batch.HasField("finish"):
+                    is_whole = await _ended(spending, run_id, tokens, is_whole=True)
+                else:
+                    spending.look_ahead(tokens)
+                yield batch
+                handed_over = tokens
+        finally:
+            if not is_whole:
+                with suppress(grpc.RpcError):
+                    await _ended(spending, run_id, handed_over, is_whole=False)
 
     def _tell(self, need: machine_pb2.NeedVoucher) -> None:
         """Write what is needed between two batches.
@@ -159,6 +164,13 @@ def units(usage: usage_pb2.TokenUsage) -> int:
 def batch_id(report: Report, batch: router_pb2.RunResponse) -> str:
     """Return the router's id of a request, from whichever batch had it."""
     return report.request_id or batch.route.request_id
+
+
+async def _ended(spending: Spending, run_id: str, tokens: int, *, is_whole: bool) -> bool:
+    """Have a sliced answer charged as far as it was handed over; return `is_whole`."""
+    if spending.has_slices and run_id:
+        await spending.end_run(run_id, tokens, is_whole=is_whole)
+    return is_whole
 
 
 def _reckon(batch: router_pb2.RunResponse, tokens: int, spending: Spending) -> tuple[int, int]:

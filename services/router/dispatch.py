@@ -38,6 +38,7 @@ from services.router.providers.port import (
 from services.router.run import Run, held, intent, measure, usage_json
 from services.router.second_tries import SecondTries
 from services.router.settings import RouterSettings
+from services.router.sliced import SlicedRuns
 from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
 from services.router.usage_events import UsageEvent, charged_nusd
@@ -83,6 +84,7 @@ class Dispatcher:
             attempts_max=settings.attempts_max,
         )
         self._keys = keys
+        self.sliced = SlicedRuns(wait_max_s=settings.stream_total_s)
 
     async def run(
         self, request: router_pb2.RunRequest, trace: Trace | None = None
@@ -131,7 +133,7 @@ class Dispatcher:
                         await stream.aclose()
                 if run.last is not None:
                     yield run.last
-                    outcome = UsageEvent.OUTCOME_COMPLETED
+                    outcome = outcome if run.unpaid is None else await self.sliced.outcome(run)
                     return
                 if not await self._goes_on(run):
                     break
@@ -142,7 +144,7 @@ class Dispatcher:
             raise
         finally:
             # The way out for a caller that went away; a no-op once the answer was settled.
-            run.close(outcome)
+            run.usage.close(run.delivered.usage(), outcome)
 
     async def _goes_on(self, run: Run) -> bool:
         """Return whether another may be tried after one that failed."""
@@ -210,6 +212,8 @@ class Dispatcher:
             form=form,
             may_have_cache_marks=not form and may_have_marks(request.body),
         )
+        if envelope.is_sliced:
+            self.sliced.open(run)
         tries = chain((first,), tries, self.retries.again(run))
         if not own:
             return run, tries

@@ -1,5 +1,6 @@
 """One request on its way through the router: its state, and what is made of it."""
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -24,11 +25,11 @@ HELD_BYTES_MAX: Final = 64 * 1024
 _encode = msgspec.json.encode
 
 
-class Run(msgspec.Struct):
+class Run(msgspec.Struct, weakref=True):
     """One request on its way; a struct, because each request makes one.
 
     `turn` is the last one that was tried, `hedged` who was called beside the first one. `unpaid` is
-    what a finished answer used that is settled once its caller asks on.
+    what a finished answer used that is settled once its caller says so, and `ended` when it has.
     """
 
     request_id: str
@@ -57,6 +58,7 @@ class Run(msgspec.Struct):
     hedged: str = ""
     turn: Try | None = None
     unpaid: TokenUsage | None = None
+    ended: asyncio.Event | None = None
 
     def change_model(self, model: Model, envelope: router_pb2.Envelope) -> None:
         """Go on with another model; nothing was handed over yet."""
@@ -66,11 +68,6 @@ class Run(msgspec.Struct):
             prompt_tokens_max=envelope.prompt_tokens_max,
             completion_tokens_max=envelope.completion_tokens_max,
         )
-
-    def close(self, outcome: UsageEvent.Outcome.ValueType) -> None:
-        """Settle what was handed over; a no-op for an answer that was settled."""
-        used = self.unpaid if outcome == UsageEvent.OUTCOME_COMPLETED else None
-        self.usage.close(self.delivered.usage() if used is None else used, outcome)
 
     def check_ended(self) -> None:
         """Refuse an upstream that just stopped.

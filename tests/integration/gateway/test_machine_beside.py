@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc import aio
 
 from gateway.openai.schema import encode
 from kit.errors import Reason
@@ -160,3 +161,13 @@ async def test_grpc_port_takes_no_payment(
     assert (code, reason) == (told.code, told.reason)
     assert [] == machine.rail.calls
     await until(lambda: machine.site.gateway.deps.running.count == 0)
+
+
+async def test_grpc_port_lets_nobody_end_a_request(open_site: OpenSite) -> None:
+    site = await open_site(Wish(gateway=SERVED))
+
+    async with caller_of(site) as router:
+        with pytest.raises(aio.AioRpcError) as refused:
+            await router.EndRun(router_pb2.EndRunRequest(request_id="any"), timeout=10)
+
+    assert grpc.StatusCode.UNIMPLEMENTED == refused.value.code()

@@ -300,12 +300,14 @@ async def test_slices_are_asked_for_ahead(machine: MachineSite) -> None:
     assert len(asked) >= 2
 
 
-@pytest.mark.parametrize("chunks", [16, 40])
-async def test_answer_that_comes_at_once_and_is_not_paid_for_is_not_charged(
-    open_site: OpenSite, chunks: int
+@pytest.mark.parametrize("script", ["chunks:40;joined:1", "chunks:16", "chunks:32;delay_ms:2"])
+@pytest.mark.parametrize("is_split", [False, True], ids=["local", "socket"])
+async def test_answer_is_charged_as_far_as_it_was_paid_for_and_delivered(
+    open_site: OpenSite, script: str, *, is_split: bool
 ) -> None:
-    machine = await open_machine_site(open_site, slice_tokens=4, voucher_wait_s=0.2)
-    body = chat(f"fake=chunks:{chunks};joined:1", stream=True, max_tokens=64)
+    wish = Wish(is_split=is_split)
+    machine = await open_machine_site(open_site, wish, slice_tokens=4, voucher_wait_s=0.2)
+    body = chat(f"fake={script}", stream=True, max_tokens=64)
     challenge, units = await first_units(machine, body)
 
     async with machine.post(body, f"open.{CHANNEL}.{units}.{challenge}") as response:
@@ -316,7 +318,8 @@ async def test_answer_that_comes_at_once_and_is_not_paid_for_is_not_charged(
     (record,) = await machine.site.records(payer)
     delivered = len(text_in(seen).split())
     assert "voucher_timeout" == seen[-1].data["error"]["code"]
-    assert record.charge_nusd == (price_nusd(12, delivered) if delivered else 0)
+    assert delivered == record.usage.completion_token_count
+    assert bool(delivered) == bool(record.charge_nusd)
     assert record.charge_nusd <= machine.rail.terms[challenge].slice_nusd
 
 

@@ -49,7 +49,7 @@ class Rig:
             "rpc_timeout_s": 5.0,
         }
         found = Spending(
-            Payer(self.stub, self.tasks, self.clock, self.counts),
+            Payer(self.stub, self.stub, self.tasks, self.clock, self.counts),
             pb.Admitted(lease_id=LEASE, granted_nusd=10 * PRICE, challenge_id="ch"),
             SpendingTerms(**{**usual, **terms}),
         )

@@ -516,9 +516,7 @@ class Envelope(_message.Message):
     completion_tokens_max: _builtins.int
     """Completion tokens of all choices by the upper bound that the hold was sized with."""
     is_sliced: _builtins.bool
-    """Whether the payer may fail to pay for the last batch: the request is settled as finished when
-    the message behind it is asked for. Over a socket that is as soon as it is on its way.
-    """
+    """Whether the payer may fail to pay for what comes: the request is settled by EndRun then."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parameters that the route must honour, beyond what every route does."""
@@ -808,6 +806,53 @@ class RunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunResponse: _TypeAlias = RunResponse  # noqa: Y015
+
+@_typing.final
+class EndRunRequest(_message.Message):
+    """Says how a request ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    IS_WHOLE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The router's id of it. Required."""
+    completion_token_count: _builtins.int
+    """Completion tokens that were handed over."""
+    is_whole: _builtins.bool
+    """Whether that is the whole answer, which is then charged as its upstream counted it."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        completion_token_count: _builtins.int = ...,
+        is_whole: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_token_count", b"completion_token_count", "is_whole", b"is_whole", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndRunRequest: _TypeAlias = EndRunRequest  # noqa: Y015
+
+@_typing.final
+class EndRunResponse(_message.Message):
+    """The request is settled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndRunResponse: _TypeAlias = EndRunResponse  # noqa: Y015
 
 @_typing.final
 class ExplainRouteRequest(_message.Message):
