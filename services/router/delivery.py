@@ -47,8 +47,6 @@ class Delivered:
 
     def usage_up_to(self, completion_tokens: int) -> TokenUsage:
         """Return the same where no more than so many tokens reached the client."""
-        if completion_tokens <= 0:
-            return TokenUsage(source=usage_pb2.USAGE_SOURCE_ESTIMATED)
         found = TokenUsage()
         found.CopyFrom(self.usage())
         found.completion_token_count = min(found.completion_token_count, completion_tokens)
