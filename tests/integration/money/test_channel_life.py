@@ -21,7 +21,7 @@ async def test_channel_opens_with_a_chat_streams_on_vouchers_tops_up_and_closes_
     )
 
     assert 200 == answer.status, answer.body
-    assert answer.is_whole
+    assert answer.is_whole, answer.events
     assert "".join(f"tok{index} " for index in range(120)) == answer.text
     required = [int(need["requiredCumulative"]) for need in answer.needs]
     assert 3 <= len(required)
