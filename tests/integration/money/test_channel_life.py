@@ -28,7 +28,9 @@ async def test_channel_opens_with_a_chat_streams_on_vouchers_tops_up_and_closes_
     assert all(below < above for below, above in pairwise(required))
     assert 60 == int(answer.needs[0]["deposit"]) < client.deposit
     (record,) = await paid.settled(client, 1)
-    usage = next(data["usage"] for _, data in answer.events if data != "[DONE]" and data.get("usage"))
+    usage = next(
+        data["usage"] for _, data in answer.events if data != "[DONE]" and data.get("usage")
+    )
     price = price_nusd(usage["prompt_tokens"], usage["completion_tokens"])
     assert price == record.charge_nusd
     spent = -(-price // NUSD_PER_BASE_UNIT)
