@@ -64,7 +64,7 @@ class Rounds:
         for channel in work.to_settle:
             await self._closings.settle(channel)
         for channel in work.payer_closing:
-            await self._meet(channel, now_unix_s, settings.grace_margin_s)
+            await self._meet(channel, now_unix_s, settings)
         for channel in work.to_close:
             await self._closings.close_by_us(channel)
         for purse in work.purses:
@@ -106,21 +106,24 @@ class Rounds:
         if page.next_block != work.cursor:
             await self._store.keep_cursor(page.next_block)
 
-    async def _meet(self, channel: Channel, now_unix_s: int, margin_s: float) -> None:
+    async def _meet(self, channel: Channel, now_unix_s: int, settings: MppSettings) -> None:
         """Look after a channel whose payer closes it alone."""
         on_chain = await self._chain.channel(channel.channel_id)
         if on_chain is None:
-            await self._end(channel)
+            await self._end(channel, settings)
             return
         if not on_chain.close_requested_unix_s:
             await self._store.observe(
                 channel.channel_id, deposit=on_chain.deposit, grace_end_unix_s=0
             )
-        elif now_unix_s >= channel.grace_end_unix_s - margin_s:
+        elif now_unix_s >= channel.grace_end_unix_s - settings.grace_margin_s:
             await self._closings.close_by_us(channel)
 
-    async def _end(self, channel: Channel) -> None:
-        found = await self._chain.closed(channel.channel_id, from_block=0)
+    async def _end(self, channel: Channel, settings: MppSettings) -> None:
+        # A channel that ends is missed at the next round: the newest blocks have its end.
+        span = settings.chain.log_blocks_max * settings.chain.log_pages_max
+        newest = await self._chain.block_number()
+        found = await self._chain.closed(channel.channel_id, from_block=max(0, newest - span + 1))
         if found is None:
             _log.error("channel_gone_without_a_trace", channel_id=channel.channel_id)
             return
