@@ -20,5 +20,6 @@ pytest_plugins = (
     "tests.fixtures.databases",
     "tests.fixtures.triton",
     "tests.fixtures.upstreams",
+    "tests.fixtures.recursion",
     "tests.fixtures.summaries",
 )
