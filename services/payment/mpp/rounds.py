@@ -60,7 +60,7 @@ class Rounds:
         """
         work = await self._store.work()
         await self._resume(work)
-        await self._watch(work)
+        await self._watch(work, settings)
         for channel in work.to_settle:
             await self._closings.settle(channel)
         for channel in work.payer_closing:
@@ -79,7 +79,7 @@ class Rounds:
         for channel in work.openings:
             await self._openings.resume(channel)
 
-    async def _watch(self, work: Work) -> None:
+    async def _watch(self, work: Work, settings: MppSettings) -> None:
         """Hear of payers that ask to close: nothing more is sold to them."""
         if work.cursor is None:
             await self._store.keep_cursor(await self._chain.block_number())
@@ -92,7 +92,7 @@ class Rounds:
             on_chain = await self._chain.channel(event.channel_id)
             if on_chain is None:
                 await self._wakes.tell(event.channel_id, is_closed=True)
-                await self._end(channel)
+                await self._end(channel, settings)
                 continue
             if not on_chain.close_requested_unix_s:
                 continue
