@@ -89,11 +89,7 @@ async def open_gateway(
     tasks = TaskPool(tasks_max=_TASKS_MAX)
     verdicts = Verdicts(auth=peers.auth, settings=settings, clock=clock)
     models = Models(router=peers.router, settings=settings)
-    running = RunningRequests(
-        clock=clock,
-        requests_max=settings.requests_max,
-        write_timeout_s=settings.write_timeout_s,
-    )
+    running = _running(settings, clock)
     shares = _shares(settings, peers, clock, tasks, running)
     deps = Deps(
         settings=settings,
@@ -144,6 +140,14 @@ async def open_gateway(
             await shares.leases.close()
             await shares.slots.close()
             await tasks.close(wait_s=settings.rpc_timeout_s)
+
+
+def _running(settings: GatewaySettings, clock: Clock) -> RunningRequests:
+    return RunningRequests(
+        clock=clock,
+        requests_max=settings.requests_max,
+        write_timeout_s=settings.write_timeout_s,
+    )
 
 
 def _shares(
