@@ -24,6 +24,7 @@ BESIDE: Final = {
     "caps": ("payment", "turnpike.payment.v1.CapsService"),
     "suppliers": ("payment", "turnpike.payment.v1.SuppliersService"),
     "machine_payments": ("payment", "turnpike.payment.v1.MachinePaymentService"),
+    "billing": ("payment", "turnpike.payment.v1.BillingService"),
 }
 """Further services, by what they are about: whose room serves them, and their names."""
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from app.admin_client import AdminError
 from app.cli_accounts import accounts
+from app.cli_billing import billing
 from app.cli_byok import byok
 from app.cli_caps import add_caps
 from app.cli_config import config_app, db
@@ -59,6 +60,7 @@ app = typer.Typer(
 add_caps(accounts, keys)
 app.add_typer(keys, name="keys")
 app.add_typer(accounts, name="accounts")
+app.add_typer(billing, name="billing")
 app.add_typer(byok, name="byok")
 app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")

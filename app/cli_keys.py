@@ -45,7 +45,9 @@ class NewKey(Reach):
     ] = None
     scopes: Annotated[
         list[str] | None,
-        typer.Option(help="chat, models, usage, admin, chat_template; the first three by default."),
+        typer.Option(
+            help="chat, models, usage, admin, chat_template, billing; the first three by default."
+        ),
     ] = None
     dialect: Annotated[str, typer.Option(help="Dialect pinned on it.")] = ""
     expires: Annotated[str | None, typer.Option(help="When it ends: 30d, 2027-01-01.")] = None

@@ -33,7 +33,9 @@ from turnpike.metering.v1.metering_pb2_grpc import (
     MeteringServiceStub,
     add_MeteringServiceServicer_to_server,
 )
+from turnpike.payment.v1.billing_pb2_grpc import BillingServiceStub
 from turnpike.payment.v1.caps_pb2_grpc import CapsServiceStub
+from turnpike.payment.v1.machine_pb2_grpc import MachinePaymentServiceStub
 from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from turnpike.payment.v1.receipts_pb2_grpc import ReceiptServiceStub
 from turnpike.router.v1.provider_keys_pb2_grpc import (
@@ -159,6 +161,8 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         receipts=ReceiptServiceStub(channels["payment"]),
         caps=CapsServiceStub(channels["payment"]),
         metering=MeteringServiceStub(channels["metering"]),
+        billing=BillingServiceStub(channels["payment"]),
+        machine=MachinePaymentServiceStub(channels["payment"]),
     )
     process = Process(
         registry=parts.telemetry.registry,

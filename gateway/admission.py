@@ -9,11 +9,13 @@ from functools import partial
 from typing import NamedTuple
 
 import msgspec
+from multidict import MultiMapping
 
 from gateway.call import Bounds, ModelCall, ReadRules
 from gateway.credentials import check_form, credential
 from gateway.leases import CreditLeases, Draw
 from gateway.limit_headers import limit_headers, tightest
+from gateway.machine.headers import sole_key
 from gateway.models import KnownModel, Models
 from gateway.openai.answer import wants_null_usage
 from gateway.openai.dialect import DIALECTS, Dialect
@@ -25,6 +27,7 @@ from gateway.principal import Principal
 from gateway.rates import RateDraw, Rates
 from gateway.settings import GatewaySettings
 from gateway.slots import SlotDraw, Slots
+from gateway.spending import Spending
 from gateway.verdicts import Verdict, Verdicts
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
@@ -42,7 +45,10 @@ class Caller(NamedTuple):
 
 
 class Ticket(msgspec.Struct, eq=False):
-    """The right to run one request, once it is drawn; it is settled exactly once."""
+    """The right to run one request, once it is drawn; it is settled exactly once.
+
+    `spending` is there where the request pays for itself; what a key has is held whole in `credit`.
+    """
 
     caller: Caller
     call: ModelCall
@@ -56,6 +62,7 @@ class Ticket(msgspec.Struct, eq=False):
     credit: Draw | None = None
     slot: SlotDraw | None = None
     price_cap: usage_pb2.Price | None = None
+    spending: Spending | None = None
 
 
 class Shares(NamedTuple):
@@ -83,26 +90,29 @@ class Admission:
         self._timeout_max_ms = settings.timeout_max_ms
         self._unix_ms = clock.unix_ms
         self._new_id: Callable[[], str] = lambda: ids.new(clock.unix_ms())
+        self._key = sole_key if settings.machine_payments.is_enabled else credential
         self._verdicts = verdicts
         self._models = models
         self._rates, self._slots, self._leases = shares
 
-    def known(self, headers: Mapping[str, str], dialect: Dialect, scope: str) -> Caller | None:
+    def known(self, headers: MultiMapping[str], dialect: Dialect, scope: str) -> Caller | None:
         """Return the caller, None when auth has to be asked.
 
         Raises:
+            NoKeyError: There is no key.
             TurnpikeError: 400, 401 or 403 as the credential deserves.
         """
-        verdict = self._verdicts.cached(credential(headers))
+        verdict = self._verdicts.cached(self._key(headers))
         return None if verdict is None else _caller(verdict, dialect, scope)
 
-    async def identify(self, headers: Mapping[str, str], dialect: Dialect, scope: str) -> Caller:
+    async def identify(self, headers: MultiMapping[str], dialect: Dialect, scope: str) -> Caller:
         """Return the caller, asking auth when need be.
 
         Raises:
+            NoKeyError: There is no key.
             TurnpikeError: 400, 401, 403 or 503 as the credential deserves.
         """
-        key = credential(headers)
+        key = self._key(headers)
         verdict = self._verdicts.cached(key)
         if verdict is None:
             check_form(key, self._settings)
@@ -291,6 +301,8 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         traceparent=traceparent,
     )
     _add_rare(envelope, call, dialect)
+    if ticket.spending is not None and ticket.spending.has_slices:
+        envelope.is_sliced = True
     if ticket.deployments:
         envelope.routing.deployments.extend(ticket.deployments)
     if ticket.adapter:

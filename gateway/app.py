@@ -13,11 +13,13 @@ from gateway.admission import Admission, Shares
 from gateway.bodies import LongBodies
 from gateway.deps import Deps
 from gateway.leases import CreditLeases
+from gateway.machine.rail import MachineRail, Shop
+from gateway.machine.rates import RateGrants
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.openai.dialect import PathDialects
 from gateway.pushes import Pushes
-from gateway.rates import Rates
+from gateway.rates import RateGranter, Rates
 from gateway.readiness import Readiness
 from gateway.routes.table import routes_of
 from gateway.running import RunningRequests
@@ -35,7 +37,13 @@ from kit.tasks import TaskPool, background
 from kit.tracing import Tracing
 from turnpike.auth.v1 import auth_pb2_grpc
 from turnpike.metering.v1 import metering_pb2_grpc
-from turnpike.payment.v1 import caps_pb2_grpc, payment_pb2_grpc, receipts_pb2_grpc
+from turnpike.payment.v1 import (
+    billing_pb2_grpc,
+    caps_pb2_grpc,
+    machine_pb2_grpc,
+    payment_pb2_grpc,
+    receipts_pb2_grpc,
+)
 from turnpike.router.v1 import router_pb2_grpc
 
 if TYPE_CHECKING:
@@ -55,6 +63,8 @@ class Peers:
     receipts: "receipts_pb2_grpc.ReceiptServiceAsyncStub"
     caps: "caps_pb2_grpc.CapsServiceAsyncStub"
     metering: "metering_pb2_grpc.MeteringServiceAsyncStub"
+    billing: "billing_pb2_grpc.BillingServiceAsyncStub"
+    machine: "machine_pb2_grpc.MachinePaymentServiceAsyncStub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +99,15 @@ async def open_gateway(
     tasks = TaskPool(tasks_max=_TASKS_MAX)
     verdicts = Verdicts(auth=peers.auth, settings=settings, clock=clock)
     models = Models(router=peers.router, settings=settings)
-    running = _running(settings, clock)
+    running = _running(settings, clock, process.registry)
     shares = _shares(settings, peers, clock, tasks, running)
+    admission = Admission(
+        settings=settings, verdicts=verdicts, models=models, shares=shares, clock=clock
+    )
+    shop = Shop(models, admission, peers.router, clock, tasks, process.registry)
     deps = Deps(
         settings=settings,
-        admission=Admission(
-            settings=settings,
-            verdicts=verdicts,
-            models=models,
-            shares=shares,
-            clock=clock,
-        ),
+        admission=admission,
         models=models,
         running=running,
         long_bodies=LongBodies(bytes_max=settings.long_bodies_bytes_max),
@@ -108,6 +116,7 @@ async def open_gateway(
         payment=peers.payment,
         caps=peers.caps,
         metering=peers.metering,
+        billing=peers.billing,
         readiness=Readiness(models=models, process=process.is_ready),
         metrics=GatewayMetrics(process.registry),
         registry=process.registry,
@@ -117,8 +126,8 @@ async def open_gateway(
         clock=clock,
         ids=Uuid7Source(),
         log=structlog.get_logger("gateway"),
+        rail=_rail(settings, peers, shop),
     )
-    _show_running(process.registry, running)
     pushes = Pushes(bus, verdicts, models, shares, running)
     await models.refresh()
     async with AsyncExitStack() as stack:
@@ -142,14 +151,6 @@ async def open_gateway(
             await tasks.close(wait_s=settings.rpc_timeout_s)
 
 
-def _running(settings: GatewaySettings, clock: Clock) -> RunningRequests:
-    return RunningRequests(
-        clock=clock,
-        requests_max=settings.requests_max,
-        write_timeout_s=settings.write_timeout_s,
-    )
-
-
 def _shares(
     settings: GatewaySettings,
     peers: Peers,
@@ -159,8 +160,11 @@ def _shares(
 ) -> Shares:
     """Return what requests draw from, under one name for this gateway."""
     holder_id = Uuid7Source().new(clock.unix_ms())
+    grants: RateGranter = peers.auth
+    if settings.machine_payments.is_enabled:
+        grants = RateGrants(auth=grants, settings=settings.machine_payments, clock=clock)
     return Shares(
-        rates=Rates(auth=peers.auth, settings=settings, clock=clock, holder_id=holder_id),
+        rates=Rates(auth=grants, settings=settings, clock=clock, holder_id=holder_id),
         slots=Slots(auth=peers.auth, settings=settings, clock=clock, end_key=running.end_key),
         leases=CreditLeases(
             payment=peers.payment, settings=settings, clock=clock, holder_id=holder_id, tasks=tasks
@@ -168,13 +172,28 @@ def _shares(
     )
 
 
-def _show_running(registry: CollectorRegistry, running: RunningRequests) -> None:
+def _rail(settings: GatewaySettings, peers: Peers, shop: Shop) -> MachineRail | None:
+    if not settings.machine_payments.is_enabled:
+        return None
+    return MachineRail(machine=peers.machine, settings=settings, shop=shop)
+
+
+def _running(
+    settings: GatewaySettings, clock: Clock, registry: CollectorRegistry
+) -> RunningRequests:
+    """Return what counts requests that run, shown by the registry."""
+    running = RunningRequests(
+        clock=clock,
+        requests_max=settings.requests_max,
+        write_timeout_s=settings.write_timeout_s,
+    )
     Reading(
         registry,
         "turnpike_gateway_running_requests",
         "Requests that run now.",
         lambda: {(): running.count},
     )
+    return running
 
 
 async def _listen(settings: GatewaySettings, deps: Deps) -> HttpServer:

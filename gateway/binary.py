@@ -7,7 +7,7 @@ an answer that breaks ends its connection in the middle of its body.
 import grpc
 from aiohttp import web
 
-from gateway.stream import RouterCall, StreamAnswer, route_headers
+from gateway.stream import Batches, StreamAnswer, route_headers
 from gateway.wire import EventStream
 from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import error_from_rpc
@@ -17,7 +17,7 @@ from turnpike.router.v1 import router_pb2
 class BinaryAnswer(StreamAnswer):
     """One answer of bytes on its way to the client."""
 
-    async def pump(self, call: RouterCall) -> web.StreamResponse:
+    async def pump(self, call: Batches) -> web.StreamResponse:
         """Write every piece and return the finished response.
 
         Raises:

@@ -128,6 +128,27 @@ class LongBody:
             raise too_large(bytes_max)
 
 
+async def has_body(request: web.BaseRequest, wait_s: float) -> bool:
+    """Return whether a request has a body that is not empty; nothing of it is taken.
+
+    Raises:
+        TurnpikeError: `REQUEST_TIMEOUT` when nothing comes of what was announced without a length.
+    """
+    if request.content_length is not None:
+        return request.content_length > 0
+    content = request.content
+    try:
+        async with asyncio.timeout(wait_s):
+            while not content.total_bytes and not content.is_eof():
+                # aiohttp has no public way to wait without taking what comes.
+                await content._wait("has_body")  # noqa: SLF001
+    except TimeoutError as error:
+        raise too_late() from error
+    except web.RequestPayloadError as error:
+        raise not_encoded() from error
+    return content.total_bytes > 0
+
+
 def check_length(request: web.BaseRequest) -> None:
     """Tell a body that is empty from one that nothing announced. Source: RFC 9110, 15.5.12.
 

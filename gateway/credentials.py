@@ -10,12 +10,19 @@ from kit.secrets import is_token
 _BEARER: Final = "bearer "
 
 
+class NoKeyError(TurnpikeError):
+    """A request brings no API key; it may want to pay in another way."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.INVALID_API_KEY, message)
+
+
 def credential(headers: Mapping[str, str]) -> str:
     """Return the key of `Authorization: Bearer` or `x-api-key`.
 
     Raises:
-        TurnpikeError: `INVALID_API_KEY` when there is none, `BAD_REQUEST` when two different ones
-            were sent.
+        NoKeyError: There is none.
+        TurnpikeError: `BAD_REQUEST` when two different ones were sent.
     """
     key = _bearer(headers.get("Authorization", ""))
     other = headers.get("x-api-key")
@@ -26,9 +33,7 @@ def credential(headers: Mapping[str, str]) -> str:
             )
         key = other
     if not key:
-        raise TurnpikeError(
-            Reason.INVALID_API_KEY, "No API key was sent; send Authorization: Bearer <key>."
-        )
+        raise NoKeyError("No API key was sent; send Authorization: Bearer <key>.")
     return key
 
 
@@ -46,7 +51,5 @@ def _bearer(value: str) -> str:
     if value[: len(_BEARER)].lower() == _BEARER:
         return value[len(_BEARER) :].strip()
     if value:
-        raise TurnpikeError(
-            Reason.INVALID_API_KEY, "The Authorization header must be of the form Bearer <key>."
-        )
+        raise NoKeyError("The Authorization header must be of the form Bearer <key>.")
     return ""

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
 from gateway.bodies import LongBodies
+from gateway.machine.rail import MachineRail
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.openai.dialect import PathDialects
@@ -18,13 +19,18 @@ from kit.ids import Uuid7Source
 from kit.logs import AccessLog
 from kit.tracing import Tracing
 from turnpike.metering.v1 import metering_pb2_grpc
-from turnpike.payment.v1 import caps_pb2_grpc, payment_pb2_grpc, receipts_pb2_grpc
+from turnpike.payment.v1 import (
+    billing_pb2_grpc,
+    caps_pb2_grpc,
+    payment_pb2_grpc,
+    receipts_pb2_grpc,
+)
 from turnpike.router.v1 import router_pb2_grpc
 
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """The gateway's parts."""
+    """The gateway's parts; `rail` is there when requests may pay for themselves."""
 
     settings: GatewaySettings
     admission: Admission
@@ -36,6 +42,7 @@ class Deps:
     payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
     caps: "caps_pb2_grpc.CapsServiceAsyncStub"
     metering: "metering_pb2_grpc.MeteringServiceAsyncStub"
+    billing: "billing_pb2_grpc.BillingServiceAsyncStub"
     readiness: Readiness
     metrics: GatewayMetrics
     registry: CollectorRegistry
@@ -45,6 +52,7 @@ class Deps:
     clock: Clock
     ids: Uuid7Source
     log: structlog.stdlib.BoundLogger
+    rail: MachineRail | None = None
 
     def new_id(self) -> str:
         """Return an id for an answer that never saw the router."""

@@ -7,7 +7,16 @@ import msgspec
 from gateway.openai.dialect import CodeForm, Dialect
 from kit.errors import OUTWARD, Reason, TurnpikeError
 
-LIMIT_KEYS: Final = ("limit_source", "limit_nusd", "missing_nusd", "missing_usd", "resets_unix_s")
+LIMIT_KEYS: Final = (
+    "limit_source",
+    "limit_nusd",
+    "missing_nusd",
+    "missing_usd",
+    "resets_unix_s",
+    "available_nusd",
+    "need_nusd",
+    "debt_nusd",
+)
 """What a refusal for money says: which limit, how much is missing, until when."""
 _DETAIL_KEYS: Final = ("excluded", "attempts", *LIMIT_KEYS)
 _encode = msgspec.json.encode
@@ -54,6 +63,8 @@ def error_headers(error: TurnpikeError) -> dict[str, str]:
         headers["Retry-After"] = error.metadata.get("retry_after_s", "1")
     if outward.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if outward.http_status == 402:
+        headers["Cache-Control"] = "no-store"
     headers |= limit_headers_of(error)
     if "allow" in error.metadata:
         headers["Allow"] = error.metadata["allow"]

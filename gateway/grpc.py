@@ -67,6 +67,11 @@ class RouterFacade(router_pb2_grpc.RouterServiceServicer):
         running = serve_by(RUN, self._deps, call, exchange, self._apis.of(request.envelope))
         await self._answered(exchange, context, running)
 
+    async def EndRun(
+        self, request: router_pb2.EndRunRequest, context: Context
+    ) -> router_pb2.EndRunResponse:
+        raise TurnpikeError(Reason.METHOD_NOT_ALLOWED, "EndRun is the gateway's own.")
+
     async def ExplainRoute(
         self, request: router_pb2.ExplainRouteRequest, context: Context
     ) -> router_pb2.ExplainRouteResponse:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 import msgspec
 from grpc import aio
+from multidict import MultiMapping
 
 from gateway.admission import Ticket, router_request
 from gateway.bodies import LongBody
@@ -44,7 +45,7 @@ class GrpcCall:
     identities: Identities
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> MultiMapping[str]:
         """Its metadata, with the key that its certificate stands for; see `Identities.headers`."""
         return self.identities.headers(self.context)
 

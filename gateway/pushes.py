@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from gateway.admission import Shares
 from gateway.leases import RECALL_SUBJECT
+from gateway.machine.rail import CHANNEL_SUBJECT, payer_of
 from gateway.models import CATALOGUE_SUBJECT, Models
 from gateway.running import RunningRequests
 from gateway.settings import GatewaySettings
 from gateway.slots import SLOT_RECALL_SUBJECT
 from gateway.verdicts import HEARTBEAT_SUBJECT, KEY_CHANGED_SUBJECT, Verdicts
 from kit.bus.port import Bus
+from kit.errors import Reason, TurnpikeError
 from turnpike.events.v1 import events_pb2
 
 _SWEEP_S: Final = 1.0
@@ -33,7 +35,7 @@ class Pushes:
         self, settings: GatewaySettings
     ) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what runs for ever, by name."""
-        return {
+        found: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "keys": self._keys,
             "heartbeats": self._heartbeats,
             "recalls": self._recalls,
@@ -45,6 +47,9 @@ class Pushes:
             "holder": lambda: self.shares.slots.live(_RENEW_S),
             "sweep": lambda: self.running.sweep(_SWEEP_S),
         }
+        if settings.machine_payments.is_enabled:
+            found["channels"] = self._channels
+        return found
 
     async def _keys(self) -> None:
         async with self.bus.subscribe(KEY_CHANGED_SUBJECT) as messages:
@@ -71,6 +76,14 @@ class Pushes:
         async with self.bus.subscribe(SLOT_RECALL_SUBJECT) as messages:
             async for data in messages:
                 await self.shares.slots.recall(events_pb2.SlotRecall.FromString(data).key_id)
+
+    async def _channels(self) -> None:
+        async with self.bus.subscribe(CHANNEL_SUBJECT) as messages:
+            async for data in messages:
+                change = events_pb2.ChannelChanged.FromString(data)
+                if change.is_closed:
+                    closed = TurnpikeError(Reason.GONE, "The payment channel is closed.")
+                    self.running.end_key(payer_of(change.channel_id), closed)
 
     async def _catalogue(self) -> None:
         async with self.bus.subscribe(CATALOGUE_SUBJECT) as messages:

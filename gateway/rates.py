@@ -3,8 +3,9 @@
 import asyncio
 import math
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import grpc
 
@@ -14,7 +15,7 @@ from gateway.settings import GatewaySettings
 from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import error_from_rpc
-from turnpike.auth.v1 import auth_pb2, auth_pb2_grpc
+from turnpike.auth.v1 import auth_pb2
 
 _ASKS_MAX = 3
 _HALF_WINDOW_S = 30.0
@@ -48,13 +49,21 @@ class RateDraw(NamedTuple):
     tokens: int
 
 
+class RateGranter(Protocol):
+    """Who grants parts of rate windows: auth, or what stands before it."""
+
+    @property
+    def LeaseRate(self) -> Callable[..., Awaitable[auth_pb2.LeaseRateResponse]]:  # noqa: N802
+        """Ask for a part of a window, as `AuthService.LeaseRate`."""
+
+
 class Rates:
     """Draws requests and tokens from rate leases."""
 
     def __init__(
         self,
         *,
-        auth: "auth_pb2_grpc.AuthServiceAsyncStub",
+        auth: RateGranter,
         settings: GatewaySettings,
         clock: Clock,
         holder_id: str,

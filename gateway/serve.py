@@ -6,13 +6,19 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import grpc
 from aiohttp import web
+from multidict import MultiMapping
 
 from gateway.admission import Ticket, router_request
 from gateway.binary import BinaryAnswer
 from gateway.bodies import LongBody, check_length
 from gateway.call import Api
+from gateway.credentials import NoKeyError
 from gateway.deps import Deps
 from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
+from gateway.machine.managing import manage_unless_content
+from gateway.machine.rail import MachineRail, Offer
+from gateway.machine.stream import PaidBinary, PaidStream, conclusion_of, receipt_headers
+from gateway.openai.dialect import Dialect
 from gateway.quotes import QUOTE_HEADER, hold_price
 from gateway.running import Running
 from gateway.stream import RouterCall, StreamAnswer, ignored_header, route_headers
@@ -35,19 +41,36 @@ class Arrival(Protocol):
     """A request as it came, over HTTP or gRPC."""
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> MultiMapping[str]:
         """Its headers; names in any case."""
+
+
+async def take_no_payment(
+    _deps: Deps, _request: Arrival, _exchange: Exchange, offer: Offer
+) -> None:
+    """Refuse a request that wants to pay for itself.
+
+    Raises:
+        TurnpikeError: `PAYMENT_METHOD_UNSUPPORTED`, or `INVALID_API_KEY` when it brings nothing.
+    """
+    if not offer.sent.credential:
+        raise NoKeyError("No API key was sent; send Authorization: Bearer <key>.")
+    raise TurnpikeError(
+        Reason.PAYMENT_METHOD_UNSUPPORTED, "Payment credentials are taken over HTTP only."
+    )
 
 
 class Way(NamedTuple):
     """One way in: how a request's body is read, and how an admitted request is answered.
 
-    `route` names it in metrics and access lines; empty means as the API is called.
+    `route` names it in metrics and access lines; empty means as the API is called. `manage` answers
+    what brings a payment credential and asks for no content, and gives None for what does.
     """
 
     read: ReadBody
     run: Callable[[Deps, Any, Exchange, Ticket, Running, str], Coroutine[Any, Any, Any]]
     route: str = ""
+    manage: Callable[[Deps, Any, Exchange, Offer], Coroutine[Any, Any, Any]] = take_no_payment
 
 
 def serve(
@@ -66,14 +89,22 @@ async def serve_by(way: Way, deps: Deps, request: Arrival, exchange: Exchange, a
     """Answer one request that came by `way`: identify, admit, run, settle."""
     exchange.route, exchange.api = way.route or api.route, api
     admission, headers = deps.admission, request.headers
-    caller = admission.known(headers, exchange.dialect, "chat")
-    if caller is None:
-        caller = await admission.identify(headers, exchange.dialect, "chat")
+    rail = deps.rail
+    try:
+        caller = admission.known(headers, exchange.dialect, "chat")
+        if caller is None:
+            caller = await admission.identify(headers, exchange.dialect, "chat")
+        offer = None if rail is None else rail.offer_beside(headers, caller)
+    except NoKeyError as refusal:
+        offer = _offer(rail, headers, exchange.dialect, refusal)
+        caller = offer.caller
     exchange.caller, exchange.dialect = caller, caller.dialect
     exchange.key_id = caller.principal.key_id
     running = deps.running.enter(exchange.key_id)
     try:
         try:
+            if offer is not None and (managed := await way.manage(deps, request, exchange, offer)):
+                return managed
             body = await way.read(deps, request, exchange)
             call = api.read(body, admission.rules(caller, headers))
             if exchange.long_body is not None:
@@ -81,8 +112,10 @@ async def serve_by(way: Way, deps: Deps, request: Arrival, exchange: Exchange, a
             ticket = admission.order(caller, call)
             if QUOTE_HEADER in headers:
                 await hold_price(deps, ticket, headers[QUOTE_HEADER])
-            if not admission.try_draw(ticket):
-                await admission.draw(ticket)
+            if offer is not None:
+                await offer.admit(ticket, exchange, running)
+            elif not admission.try_draw(ticket):
+                await _drawn(deps, ticket, exchange, headers)
         except asyncio.CancelledError:
             raise ended_by(running) from None
         return await _settled(way, deps, request, exchange, ticket, running)
@@ -110,6 +143,32 @@ async def _settled(
         raise
     finally:
         deps.admission.settle(ticket, report.usage, report.charge_nusd)
+        if ticket.spending is not None:
+            is_known = report.charge_nusd is not None
+            ticket.spending.settle(conclusion_of(report) if is_known else None)
+
+
+def _offer(
+    rail: MachineRail | None, headers: MultiMapping[str], dialect: Dialect, refusal: NoKeyError
+) -> Offer:
+    """Return what a request without a key offers; where nobody can pay it is refused."""
+    if rail is None:
+        raise refusal
+    return rail.offer(headers, dialect, refusal)
+
+
+async def _drawn(
+    deps: Deps, ticket: Ticket, exchange: Exchange, headers: MultiMapping[str]
+) -> None:
+    """Draw what has to be asked for; where it can be paid for instead, the refusal offers that."""
+    try:
+        await deps.admission.draw(ticket)
+    except TurnpikeError as error:
+        rail = deps.rail
+        refusal = None if rail is None else await rail.refuse(error, ticket, exchange, headers)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 async def read_json(
@@ -153,7 +212,11 @@ def _run(
     headers = early_headers(deps, request.headers, ticket)
     if not ticket.call.is_streaming:
         return _whole(deps, request, exchange, _Answering(ticket, running, call), headers)
-    kind = BinaryAnswer if ticket.call.operation == OPERATION_SPEECH else StreamAnswer
+    kind: type[StreamAnswer] = StreamAnswer
+    if ticket.call.operation == OPERATION_SPEECH:
+        kind = BinaryAnswer if ticket.spending is None else PaidBinary
+    elif ticket.spending is not None:
+        kind = PaidStream
     answer = kind(
         request=request,
         ticket=ticket,
@@ -169,7 +232,7 @@ def _run(
     return _streamed(deps, running, answer, call)
 
 
-_HTTP: Final = Way(read_json, _run)
+_HTTP: Final = Way(read_json, _run, manage=manage_unless_content)
 
 
 def early_headers(deps: Deps, sent: Mapping[str, str], ticket: Ticket) -> dict[str, str]:
@@ -188,6 +251,8 @@ def early_headers(deps: Deps, sent: Mapping[str, str], ticket: Ticket) -> dict[s
         headers |= ignored_header(ticket.call.ignored)
     if (client_id := sent.get("X-Request-Id")) is not None:
         headers["X-Client-Request-Id"] = client_id[:CLIENT_ID_CHARS_MAX]
+    if ticket.spending is not None:
+        headers |= ticket.spending.headers()
     return headers
 
 
@@ -221,6 +286,8 @@ async def _whole(
             headers["Content-Type"] = batch.content_type or JSON_TYPE
             unix_s = deps.clock.unix_ms() // 1000
             body = exchange.api.whole(batch.completion, ticket.call, report.request_id)
+            if ticket.spending is not None:
+                headers |= await receipt_headers(ticket.spending, report)
             return WholeAnswer(request, headers, body, unix_s=unix_s)
     except grpc.RpcError as error:
         raise error_from_rpc(error) from error

@@ -182,12 +182,19 @@ async def start_server(handle: Handle, settings: GatewaySettings, *, refuse: Ref
             access_log=None,
             keepalive_timeout=settings.idle_connection_s,
             max_line_size=settings.header_bytes_max,
-            max_field_size=settings.header_bytes_max,
+            max_field_size=_field_bytes_max(settings),
         ),
         sock=_listener(settings),
         backlog=_BACKLOG,
     )
     return HttpServer(listening.sockets[0].getsockname()[1], server, listening)
+
+
+def _field_bytes_max(settings: GatewaySettings) -> int:
+    """Return how long a header may be: payment credentials are longer than anything else."""
+    if not settings.machine_payments.is_enabled:
+        return settings.header_bytes_max
+    return max(settings.header_bytes_max, settings.machine_payments.header_bytes_max)
 
 
 def _requests(loop: asyncio.AbstractEventLoop, body_bytes_max: int) -> Callable[..., Any]:

@@ -5,6 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from gateway.machine.settings import MachinePaymentSettings
+
 Reference = Annotated[str, Field(pattern=r"^(file:.+|\$\{[A-Z][A-Z0-9_]*\})$")]
 """Where a secret stands, never the secret itself: `file:/path` or `${VARIABLE}`."""
 
@@ -72,6 +74,9 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     verdicts_max: int = Field(100_000, ge=1, description="Key verdicts kept.")
     models_ttl_s: float = Field(60.0, gt=0, description="Life of the cached catalogue, seconds.")
     rpc_timeout_s: float = Field(5.0, gt=0, description="Calls to auth and payment, seconds.")
+    billing_timeout_s: float = Field(
+        25.0, gt=0, description="Calls to payment that may ask Stripe in turn, seconds."
+    )
     lease_requests: int = Field(
         256, ge=1, description="Requests of the current size a credit lease should cover."
     )
@@ -109,6 +114,10 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=dict,
         description="The API key that a client certificate stands for, by URI or DNS name, or by"
         " common name where it has neither; ${VARIABLE} or file:/path, never the key itself.",
+    )
+
+    machine_payments: MachinePaymentSettings = Field(
+        default_factory=MachinePaymentSettings, description="Requests that pay for themselves."
     )
 
     @model_validator(mode="after")

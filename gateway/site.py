@@ -10,6 +10,7 @@ from gateway.access import finish
 from gateway.deps import Deps
 from gateway.errors import error_headers, status_of
 from gateway.exchange import CLIENT_ID_CHARS_MAX, Exchange
+from gateway.machine.refusals import PaymentRefusedError, problem_body, problem_headers
 from gateway.openai.dialect import OPENAI
 from kit.errors import Reason, TurnpikeError
 
@@ -119,11 +120,15 @@ class Site:
             headers = self._deps.admission.rate_headers(exchange.caller)
         # Where a limit refuses, its own figures replace those of the tightest one.
         headers |= {**error_headers(error), "X-Request-Id": report.request_id}
-        return web.Response(
-            status=status_of(error),
-            body=exchange.api.error_body(error, exchange.dialect, report.request_id),
-            headers=headers,
-        )
+        body = exchange.api.error_body(error, exchange.dialect, report.request_id)
+        if isinstance(error, PaymentRefusedError):
+            refusal = error.refusal
+            return web.Response(
+                status=refusal.http_status,
+                body=problem_body(refusal, body),
+                headers=problem_headers(refusal, headers),
+            )
+        return web.Response(status=status_of(error), body=body, headers=headers)
 
 
 def _let_continue(request: web.BaseRequest, body_bytes_max: int) -> None:

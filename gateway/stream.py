@@ -5,6 +5,8 @@ is one SSE event and a closed stream. The next batch is asked for when the last 
 a slow client slows the upstream down.
 """
 
+from collections.abc import AsyncIterable
+
 import grpc
 import msgspec
 from aiohttp import web
@@ -25,6 +27,10 @@ SSE_HEADERS = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
+
+
+Batches = AsyncIterable[router_pb2.RunResponse]
+"""An answer as it comes from the router."""
 
 
 class Report(msgspec.Struct, eq=False):
@@ -58,7 +64,7 @@ class StreamAnswer(msgspec.Struct, eq=False):
     shape: StreamShape | None = None
     wrote_s: float = 0.0
 
-    async def pump(self, call: "RouterCall") -> web.StreamResponse:
+    async def pump(self, call: Batches) -> web.StreamResponse:
         """Write every batch and return the finished response.
 
         Raises:

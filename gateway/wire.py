@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_NO_TRAILER: Final[Mapping[str, str]] = {}
 
 
 @lru_cache(maxsize=2)
@@ -154,15 +155,16 @@ class EventStream(_Answer):
             data = b"%x\r\n%b\r\n%b" % (len(data), data, _LAST_CHUNK)
         return self._put(data)
 
-    def end(self) -> None:
-        """End a body whose last piece is written.
+    def end(self, trailer: Mapping[str, str] = _NO_TRAILER) -> None:
+        """End a body whose last piece is written; headers behind it were announced by its head.
 
         Raises:
             ConnectionResetError: The client has gone.
         """
         self._is_finished = True
         if self._is_chunked:
-            self._put(_LAST_CHUNK)
+            lines = "".join(f"{name}: {value}\r\n" for name, value in trailer.items())
+            self._put(b"0\r\n%b\r\n" % lines.encode() if lines else _LAST_CHUNK)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End what was not finished, by ending the connection; aiohttp calls it once."""

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.account.asked import EpisodeBudget
 from gateway.anthropic.schema import OWN_NAMES, CountRequest, MessagesRequest
+from gateway.billing import AutoRechargeRequest, CheckoutRequest
 from gateway.docs.answers import (
     ErrorAnswer,
     ModelList,
@@ -18,6 +19,12 @@ from gateway.docs.answers import (
 )
 from gateway.docs.answers_account import AccountBalance, EpisodeState, UsageList
 from gateway.docs.answers_anthropic import AnthropicAnswer, AnthropicError, TokenCount
+from gateway.docs.answers_billing import (
+    BillingAnswer,
+    CheckoutAnswer,
+    InvoiceAnswer,
+    InvoiceList,
+)
 from gateway.docs.answers_openai import (
     ChatCompletion,
     EmbeddingList,
@@ -42,6 +49,7 @@ EVENTS: Final = "text/event-stream"
 TEXT: Final = "text/plain"
 CAPTIONS: Final = "text/vtt"
 SOUND: Final = "audio/*"
+TABLE: Final = "text/csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,5 +278,49 @@ OPERATIONS: Final = (
         "Sets what an episode may spend; only a key with the scope admin can raise it.",
         EpisodeBudget,
         EpisodeState,
+    ),
+    Operation(
+        "GET",
+        "/billing",
+        "getBilling",
+        "Money",
+        "Says how the account pays and where it stands.",
+        answer=BillingAnswer,
+    ),
+    Operation(
+        "POST",
+        "/billing/checkout",
+        "createCheckout",
+        "Money",
+        "Opens a page on which a top-up is paid by card; the key needs the scope billing.",
+        CheckoutRequest,
+        CheckoutAnswer,
+        headers={"Idempotency-Key": "A repeat with the same one gets the same page."},
+    ),
+    Operation(
+        "POST",
+        "/billing/auto-recharge",
+        "setAutoRecharge",
+        "Money",
+        "Sets or ends the recharge from the saved card; the key needs the scope billing.",
+        AutoRechargeRequest,
+        BillingAnswer,
+    ),
+    Operation(
+        "GET",
+        "/billing/invoices",
+        "listInvoices",
+        "Money",
+        "Lists the months in which the account had postings, newest first.",
+        answer=InvoiceList,
+    ),
+    Operation(
+        "GET",
+        "/billing/invoices/{invoice}",
+        "getInvoice",
+        "Money",
+        "Returns one month, such as 2026-11, as JSON or as CSV.",
+        answer=InvoiceAnswer,
+        other_types=(TABLE,),
     ),
 )

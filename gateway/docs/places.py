@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.anthropic.schema import CountRequest, MessagesRequest, Tool
+from gateway.billing import CENTS_MAX, AutoRechargeRequest, CheckoutRequest
 from gateway.openai.completions import BEST_OF_MAX, LOGPROBS_MAX, CompletionRequest
 from gateway.openai.embeddings import DIMENSIONS_MAX, EmbeddingsRequest
 from gateway.openai.envelope import N_MAX, SEED_MAX, TOKENS_MAX, TOP_LOGPROBS_MAX
@@ -92,6 +93,7 @@ _TOKENS: Final = (1, TOKENS_MAX)
 _SEED: Final = (-SEED_MAX - 1, SEED_MAX)
 _TIMEOUT: Final = (1, None)
 _CEILING: Final = (0, CEILING_CENTS_MAX)
+_CENTS: Final = (1, CENTS_MAX)
 _ROUTED: Final[Mapping[str, tuple[int, int | None]]] = {
     "timeout_ms": _TIMEOUT,
     "max_input_price_per_million": _CEILING,
@@ -122,5 +124,7 @@ BOUNDS: Final[Mapping[Struct, Mapping[str, tuple[int, int | None]]]] = {
     ImageRequest: {**_ROUTED, **RANGES, "n": (1, IMAGES_MAX)},
     SpeechRequest: _ROUTED,
     TranscriptionRequest: {"timeout_ms": _TIMEOUT},
+    CheckoutRequest: {"amount_cents": _CENTS},
+    AutoRechargeRequest: dict.fromkeys(("below_cents", "amount_cents", "daily_max_cents"), _CENTS),
 }
 """From where to where numbers go that readers check by hand; None for what a setting says."""

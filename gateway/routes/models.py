@@ -2,10 +2,13 @@
 
 from aiohttp import web
 
+from gateway.admission import Caller
+from gateway.credentials import NoKeyError
 from gateway.deps import Deps
 from gateway.exchange import Exchange
 from gateway.names import adapters_of, function_of
 from gateway.openai.schema import encode
+from kit.errors import Reason, TurnpikeError
 from kit.money import PUSD_PER_TOKEN_PER_USD_PER_MILLION, format_usd_of_pusd
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
@@ -14,7 +17,7 @@ from turnpike.type.v1 import usage_pb2
 async def list_models(deps: Deps, request: web.BaseRequest, exchange: Exchange) -> web.Response:
     """List the models the caller may use, their adapters, and the functions that run on them."""
     exchange.route = "GET /v1/models"
-    caller = await deps.admission.identify(request.headers, exchange.dialect, "models")
+    caller = await _caller(deps, request, exchange)
     found: list[dict[str, object]] = []
     for model in deps.models.visible(caller.verdict):
         found.append(model_object(model.message))
@@ -30,7 +33,7 @@ async def list_models(deps: Deps, request: web.BaseRequest, exchange: Exchange) 
 async def get_model(deps: Deps, request: web.BaseRequest, exchange: Exchange) -> web.Response:
     """Return one model, by any of its names."""
     exchange.route = "GET /v1/models/{id}"
-    caller = await deps.admission.identify(request.headers, exchange.dialect, "models")
+    caller = await _caller(deps, request, exchange)
     name = request.path.partition("/models/")[2]
     model, _, adapter = deps.models.find(name, caller.verdict)
     if adapter:
@@ -38,6 +41,21 @@ async def get_model(deps: Deps, request: web.BaseRequest, exchange: Exchange) ->
     if function_of(name) is not None:
         return _json(deps, _child(model.message, name))
     return _json(deps, model_object(model.message))
+
+
+async def _caller(deps: Deps, request: web.BaseRequest, exchange: Exchange) -> Caller:
+    """Return who asks; where requests may pay for themselves anybody may look for what to buy."""
+    try:
+        return await deps.admission.identify(request.headers, exchange.dialect, "models")
+    except NoKeyError as refusal:
+        if deps.rail is None:
+            raise
+        offer = deps.rail.offer(request.headers, exchange.dialect, refusal)
+        if offer.sent.credential:
+            raise TurnpikeError(
+                Reason.PAYMENT_METHOD_UNSUPPORTED, "The list of models is free; send no payment."
+            ) from refusal
+        return offer.caller
 
 
 def model_object(model: router_pb2.Model) -> dict[str, object]:

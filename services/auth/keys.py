@@ -15,7 +15,7 @@ from kit.secrets import RANDOM_BYTES, mint_token, token_digest
 from services.auth.accounts import NO_DEFAULTS, RoutingDefaults
 from services.auth.limits import Limits
 
-SCOPES: Final = ("chat", "models", "usage", "admin", "chat_template")
+SCOPES: Final = ("chat", "models", "usage", "admin", "chat_template", "billing")
 SCOPES_BY_DEFAULT: Final = ("chat", "models", "usage")
 DIALECTS: Final = ("openai", "vram", "infer", "bud", "runinfra")
 MODELS_MAX: Final = 256

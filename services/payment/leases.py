@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
-from kit.bus.port import Bus
+from kit.bus.port import Bus, BusUnavailableError
 from kit.errors import Reason, TurnpikeError
 from kit.money import format_usd
 from services.payment.caps.windows import END_OF_TIME_MS, Scope, Window
@@ -21,10 +21,22 @@ _log = structlog.get_logger("services.payment")
 LEASE_RECALL: Final = "payment.lease_recall.v1"
 
 
+Why: TypeAlias = Callable[[str], Awaitable[TurnpikeError | None]]
+"""Returns why an account is short when its balance alone does not say it, None otherwise."""
+
+
 class Leases:
     """Grants and takes back leases; requests that are short wait a moment for returns."""
 
-    def __init__(self, store: PaymentStore, bus: Bus, *, settings: PaymentSettings) -> None:
+    def __init__(
+        self,
+        store: PaymentStore,
+        bus: Bus,
+        *,
+        settings: PaymentSettings,
+        why: Why | None = None,
+    ) -> None:
+        self._why = why
         self._store = store
         self._bus = bus
         self._wait_s = settings.recall_wait_s
@@ -44,6 +56,10 @@ class Leases:
             await self._recall(terms.account_id, terms.need_nusd - answer.available_nusd)
             answer = await self._store.lease(terms)
         if isinstance(answer, Shortage):
+            if answer.cap is None and self._why is not None:
+                error = await self._why(terms.account_id)
+                if error is not None:
+                    raise error
             raise refusal_of(answer, terms.need_nusd)
         return answer
 
@@ -60,7 +76,7 @@ class Leases:
             waiter.hear(amount)
         return amount
 
-    async def call_back(self, account_id: str, *, holds_episodes_singly: bool) -> None:
+    async def call_back(self, account_id: str, *, holds_episodes_singly: bool = False) -> None:
         """Call back an account's unspent leases, and tell holders how episodes are held now.
 
         Who misses it hears so with its next lease.
@@ -69,7 +85,7 @@ class Leases:
         try:
             async with asyncio.timeout(self._wait_s):
                 await self._bus.publish(LEASE_RECALL, recall.SerializeToString())
-        except TimeoutError:
+        except (TimeoutError, BusUnavailableError):
             _log.warning("recall_not_sent", account_id=account_id)
 
     def _may_come_back(self, shortage: Shortage, need_nusd: int) -> bool:

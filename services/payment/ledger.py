@@ -37,6 +37,9 @@ class Kind(StrEnum):
     VOUCHER = "voucher"
     TRANSFER = "transfer"
     CHAIN = "chain"
+    REVERSAL = "reversal"
+    CREDIT_LIMIT = "credit_limit"
+    OFFSET = "offset"
 
 
 def available(account_id: str) -> str:
@@ -176,6 +179,25 @@ def credit(
         Posting(funding(source), -amount_nusd),
         Posting(debt(account_id), repaid),
         Posting(available(account_id), amount_nusd - repaid),
+    )
+
+
+def take_back(
+    account_id: str, amount_nusd: int, *, source: str, available_nusd: int
+) -> tuple[Posting, ...]:
+    """Return the postings that undo a credit: from what is available, the rest becomes debt."""
+    taken = min(amount_nusd, max(0, available_nusd))
+    return balanced(
+        Posting(funding(source), amount_nusd),
+        Posting(available(account_id), -taken),
+        Posting(debt(account_id), taken - amount_nusd),
+    )
+
+
+def offset(account_id: str, amount_nusd: int) -> tuple[Posting, ...]:
+    """Return the postings that pay debt from the balance."""
+    return balanced(
+        Posting(available(account_id), -amount_nusd), Posting(debt(account_id), amount_nusd)
     )
 
 

@@ -25,10 +25,14 @@ from services.payment.settings import PaymentSettings
 from services.payment.settlement import Settlement
 from services.payment.store import PaymentStore
 from services.payment.store_engine import Transactions, open_transactions
+from services.payment.stripe.opening import open_billing
+from services.payment.stripe.servicer import BillingServicer
+from services.payment.stripe.store import StripeStore
 from services.payment.suppliers.servicer import SuppliersServicer
 from services.payment.suppliers.store import SuppliersStore
 from services.payment.sweeper import Sweeper
 from services.payment.verify import Verifier
+from turnpike.payment.v1.billing_pb2_grpc import add_BillingServiceServicer_to_server
 from turnpike.payment.v1.caps_pb2_grpc import add_CapsServiceServicer_to_server
 from turnpike.payment.v1.machine_pb2_grpc import (
     MachinePaymentServiceServicer,
@@ -53,6 +57,7 @@ class PaymentServicers:
     caps: CapsServicer
     suppliers: SuppliersServicer
     machine: MachinePaymentServiceServicer
+    billing: BillingServicer
 
     def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
         """Add every service to a server."""
@@ -61,6 +66,7 @@ class PaymentServicers:
         add_CapsServiceServicer_to_server(self.caps, server)
         add_SuppliersServiceServicer_to_server(self.suppliers, server)
         add_MachinePaymentServiceServicer_to_server(self.machine, server)
+        add_BillingServiceServicer_to_server(self.billing, server)
 
 
 @asynccontextmanager
@@ -80,9 +86,15 @@ async def open_payment(
         settlement = Settlement(store, bus, settings=settings)
         sweeper = Sweeper(store, settings=settings)
         registry = (telemetry or Telemetry()).registry
-        leases = Leases(store, bus, settings=settings)
-        caps = CapStore(transactions, settings, clock=clock)
         watch(registry, settlement=settlement, sweeper=sweeper)
+        cards = StripeStore(transactions, settings.stripe, clock=clock)
+        leases = Leases(
+            store,
+            bus,
+            settings=settings,
+            why=cards.refusal if settings.stripe.is_on else None,
+        )
+        caps = CapStore(transactions, settings, clock=clock)
         async with (
             open_proof(
                 settings.proof, transactions=transactions, clock=clock, registry=registry
@@ -90,6 +102,13 @@ async def open_payment(
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),
             _machine_payments(settings, transactions, new_id, bus, clock) as machine,
+            open_billing(
+                settings.stripe,
+                store=cards,
+                call_back=leases.call_back,
+                clock=clock,
+                registry=registry,
+            ) as billing,
         ):
             yield PaymentServicers(
                 ledger=PaymentServicer(
@@ -102,6 +121,7 @@ async def open_payment(
                 caps=CapsServicer(caps, Budgets(caps, leases)),
                 suppliers=SuppliersServicer(SuppliersStore(transactions, clock=clock)),
                 machine=machine,
+                billing=billing,
             )
 
 

@@ -5,6 +5,7 @@ from pydantic import BaseModel, Field
 from services.payment.caps.settings import CapsSettings
 from services.payment.mpp.settings import MppSettings
 from services.payment.proof.settings import ProofSettings
+from services.payment.stripe.settings import StripeSettings
 
 
 class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
@@ -101,3 +102,6 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=ProofSettings, description="Receipts, signed roots and quotes."
     )
     mpp: MppSettings = Field(MppSettings(), description="Machines that pay for their requests.")
+    stripe: StripeSettings = Field(
+        default_factory=StripeSettings, description="Payment by card, through Stripe."
+    )

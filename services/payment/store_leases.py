@@ -207,4 +207,5 @@ def _not_active(owed_nusd: int) -> TurnpikeError:
         Reason.BILLING_NOT_ACTIVE,
         f"The account owes {format_usd(owed_nusd)} USD; credit is needed first.",
         debt_nusd=str(owed_nusd),
+        limit_source="debt",
     )

@@ -45,6 +45,14 @@ class Delivered:
             return self._exact
         return estimated(self._prompt_tokens_max, min(self._events, self._completion_tokens_max))
 
+    def usage_up_to(self, completion_tokens: int) -> TokenUsage:
+        """Return the same where no more than so many tokens reached the client."""
+        found = TokenUsage()
+        found.CopyFrom(self.usage())
+        found.completion_token_count = min(found.completion_token_count, completion_tokens)
+        found.reasoning_token_count = min(found.reasoning_token_count, completion_tokens)
+        return found
+
 
 def estimated(prompt_tokens_max: int, content_events: int, *, is_whole: bool = False) -> TokenUsage:
     """Return the usage of an answer that no upstream counted.

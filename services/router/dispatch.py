@@ -39,9 +39,10 @@ from services.router.providers.port import (
 from services.router.run import Run, held, intent, measure, usage_json
 from services.router.second_tries import SecondTries
 from services.router.settings import RouterSettings
+from services.router.sliced import SlicedRuns
 from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
-from services.router.usage_events import UsageEvent, price_row
+from services.router.usage_events import UsageEvent, charged_nusd, price_row
 from services.router.usage_log import UsageLog
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
@@ -84,6 +85,7 @@ class Dispatcher:
             attempts_max=settings.attempts_max,
         )
         self._keys = keys
+        self.sliced = SlicedRuns(wait_max_s=settings.stream_total_s)
 
     async def run(
         self, request: router_pb2.RunRequest, trace: Trace | None = None
@@ -95,8 +97,7 @@ class Dispatcher:
         Raises:
             TurnpikeError: Before the first batch, for everything that went wrong until then.
         """
-        loop = asyncio.get_running_loop()
-        account_id = request.envelope.account_id
+        loop, account_id = asyncio.get_running_loop(), request.envelope.account_id
         own = NO_KEYS if self._keys is None else self._keys.known(account_id)
         own = await self._own_keys(account_id) if own is None else own
         run, tries = self._start(request, loop.time(), own)
@@ -133,6 +134,7 @@ class Dispatcher:
                         await stream.aclose()
                 if run.last is not None:
                     yield run.last
+                    outcome = outcome if run.unpaid is None else await self.sliced.outcome(run)
                     return
                 if not await self._goes_on(run):
                     break
@@ -215,6 +217,8 @@ class Dispatcher:
             may_have_cache_marks=not form and may_have_marks(request.body),
         )
         run.usage.cap = cap
+        if envelope.is_sliced:
+            self.sliced.open(run)
         tries = chain((first,), tries, self.retries.again(run))
         if not own:
             return run, tries
@@ -353,8 +357,12 @@ class Dispatcher:
             if batch.completion:
                 batch.completion = b'%b,"usage":%b}' % (batch.completion[:-1], finish.usage_json)
         run.usage.event.finish_reason = finish.finish_reason
-        run.usage.close(finish.usage, UsageEvent.OUTCOME_COMPLETED)
-        finish.charge_nusd = min(run.usage.event.charge_nusd, run.envelope.hold_nusd)
+        if run.envelope.is_sliced:
+            run.unpaid, charge_nusd = finish.usage, charged_nusd(run.usage.price, finish.usage)
+        else:
+            run.usage.close(finish.usage, UsageEvent.OUTCOME_COMPLETED)
+            charge_nusd = run.usage.event.charge_nusd
+        finish.charge_nusd = min(charge_nusd, run.envelope.hold_nusd)
 
     def _broken(self, run: Run, error: ProviderError) -> Batch:
         usage, outcome = run.delivered.usage(), UsageEvent.OUTCOME_UPSTREAM_FAILED

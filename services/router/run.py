@@ -1,5 +1,6 @@
 """One request on its way through the router: its state, and what is made of it."""
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -24,10 +25,11 @@ HELD_BYTES_MAX: Final = 64 * 1024
 _encode = msgspec.json.encode
 
 
-class Run(msgspec.Struct):
+class Run(msgspec.Struct, weakref=True):
     """One request on its way; a struct, because each request makes one.
 
-    `turn` is the last one that was tried, `hedged` who was called beside the first one.
+    `turn` is the last one that was tried, `hedged` who was called beside the first one. `unpaid` is
+    what a finished answer used that is settled once its caller says so, and `ended` when it has.
     """
 
     request_id: str
@@ -55,6 +57,8 @@ class Run(msgspec.Struct):
     call_count: int = 0
     hedged: str = ""
     turn: Try | None = None
+    unpaid: TokenUsage | None = None
+    ended: asyncio.Event | None = None
 
     def change_model(self, model: Model, envelope: router_pb2.Envelope) -> None:
         """Go on with another model; nothing was handed over yet."""
@@ -71,7 +75,7 @@ class Run(msgspec.Struct):
         Raises:
             ProviderError: There was no finish.
         """
-        if not self.usage.is_closed:
+        if self.unpaid is None and not self.usage.is_closed:
             raise ProviderError(Failure.INCOMPLETE, "The provider ended without an answer.")
 
 

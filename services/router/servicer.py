@@ -49,6 +49,14 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             return self._dispatcher.run(request)
         return dispatched(self._tracing, above, request, self._dispatcher.run)
 
+    async def EndRun(
+        self, request: router_pb2.EndRunRequest, context: Context
+    ) -> router_pb2.EndRunResponse:
+        self._dispatcher.sliced.end(
+            request.request_id, request.completion_token_count, is_whole=request.is_whole
+        )
+        return router_pb2.EndRunResponse()
+
     async def ExplainRoute(
         self,
         request: router_pb2.ExplainRouteRequest,

@@ -88,12 +88,7 @@ def settle(
     completion_tokens, units = usage.completion_token_count, usage.unit_count
     is_answered = completion_tokens > 0 or units > 0 or outcome in _ENDED
     if is_answered:
-        event.charge_nusd = charge_nusd(
-            price,
-            prompt_tokens=usage.prompt_token_count,
-            completion_tokens=completion_tokens,
-            units=units,
-        )
+        event.charge_nusd = charged_nusd(price, usage)
     else:
         event.charge_nusd = 0
     if event.HasField("supply") and (is_answered or usage.prompt_token_count):
@@ -108,12 +103,17 @@ def set_cost(event: UsageEvent) -> None:
     """Note what the use in an event cost by the cost row it carries, if it carries one."""
     supply, usage = event.supply, event.usage
     if supply.HasField("cost"):
-        supply.cost_nusd = charge_nusd(
-            price_row(supply.cost),
-            prompt_tokens=usage.prompt_token_count,
-            completion_tokens=usage.completion_token_count,
-            units=usage.unit_count,
-        )
+        supply.cost_nusd = charged_nusd(price_row(supply.cost), usage)
+
+
+def charged_nusd(price: PriceRow, usage: TokenUsage) -> int:
+    """Return what an answer that used this costs, nano-USD."""
+    return charge_nusd(
+        price,
+        prompt_tokens=usage.prompt_token_count,
+        completion_tokens=usage.completion_token_count,
+        units=usage.unit_count,
+    )
 
 
 def recover(records: Iterable[bytes], *, now_unix_ms: int) -> list[UsageEvent]:

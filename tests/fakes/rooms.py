@@ -281,6 +281,9 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     def Run(self, request: object, context: object) -> object:  # type: ignore[override]
         raise TurnpikeError(Reason.UNAVAILABLE, "This router only lists.")
 
+    async def EndRun(self, request: object, context: object) -> router_pb2.EndRunResponse:
+        raise TurnpikeError(Reason.UNAVAILABLE, "This router only lists.")
+
     async def ExplainRoute(
         self, request: router_pb2.ExplainRouteRequest, context: object
     ) -> router_pb2.ExplainRouteResponse:

@@ -21,7 +21,7 @@ from turnpike.metering.v1 import metering_pb2
 T = TypeVar("T")
 WAIT_S = 60.0
 CREDIT_NUSD: Final = 10**14
-SCOPES: Final = ["chat", "models", "usage", "chat_template"]
+SCOPES: Final = ["chat", "models", "usage", "chat_template", "billing"]
 
 
 class Served:

@@ -12,16 +12,10 @@ ROWS: Final = (
     *(f"P{number}" for number in range(1, 46)),
     *(f"A{number}" for number in range(1, 21)),
     *(f"H{number}" for number in range(1, 10)),
-    "T1",
+    *(f"T{number}" for number in range(1, 7)),
     *(f"X{number}" for number in range(1, 11)),
+    *(f"B{number}" for number in range(1, 5)),
 )
-ELSEWHERE: Final = {
-    "E7": "machine payments are their own issue",
-    "E8": "machine payments are their own issue",
-    "X4": "machine payments are their own issue",
-}
-"""Rows that another issue builds, and why."""
-
 PREFIXES: Final = {
     "openai": "/v1",
     "infer": "/api/v1",

@@ -12,6 +12,7 @@ UNUSED = (
     "grpc_reflection.v1alpha",
     "jinja2",
     "opentelemetry",
+    "stripe",
     "tritonclient",
 )
 

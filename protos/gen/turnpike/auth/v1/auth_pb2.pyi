@@ -333,7 +333,7 @@ class CreateKeyRequest(_message.Message):
     """Whether resellers may serve requests that do not say; absent means the account's."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """chat, models, usage, admin, chat_template; empty means chat, models, usage."""
+        """chat, models, usage, admin, chat_template, billing; empty means chat, models, usage."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -476,6 +476,7 @@ class Envelope(_message.Message):
     UNKNOWN_FIELDS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
+    IS_SLICED_FIELD_NUMBER: _builtins.int
     PRICE_CAP_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that pays. Required."""
@@ -515,6 +516,8 @@ class Envelope(_message.Message):
     """Units (images, characters, seconds) by the upper bound that the hold was sized with."""
     completion_tokens_max: _builtins.int
     """Completion tokens of all choices by the upper bound that the hold was sized with."""
+    is_sliced: _builtins.bool
+    """Whether the payer may fail to pay for what comes: the request is settled by EndRun then."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parameters that the route must honour, beyond what every route does."""
@@ -561,11 +564,12 @@ class Envelope(_message.Message):
         unknown_fields: _abc.Iterable[_builtins.str] | None = ...,
         completion_tokens_max: _builtins.int = ...,
         fallback_models: _abc.Iterable[Global___FallbackModel] | None = ...,
+        is_sliced: _builtins.bool = ...,
         price_cap: _usage_pb2.Price | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price_cap", b"price_cap", "routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "fallback_models", b"fallback_models", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "price_cap", b"price_cap", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "fallback_models", b"fallback_models", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_sliced", b"is_sliced", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "price_cap", b"price_cap", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -808,6 +812,53 @@ class RunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunResponse: _TypeAlias = RunResponse  # noqa: Y015
+
+@_typing.final
+class EndRunRequest(_message.Message):
+    """Says how a request ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    IS_WHOLE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The router's id of it. Required."""
+    completion_token_count: _builtins.int
+    """Completion tokens that were handed over."""
+    is_whole: _builtins.bool
+    """Whether that is the whole answer, which is then charged as its upstream counted it."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        completion_token_count: _builtins.int = ...,
+        is_whole: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_token_count", b"completion_token_count", "is_whole", b"is_whole", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndRunRequest: _TypeAlias = EndRunRequest  # noqa: Y015
+
+@_typing.final
+class EndRunResponse(_message.Message):
+    """The request is settled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndRunResponse: _TypeAlias = EndRunResponse  # noqa: Y015
 
 @_typing.final
 class ExplainRouteRequest(_message.Message):

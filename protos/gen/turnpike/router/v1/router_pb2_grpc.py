@@ -48,6 +48,11 @@ class RouterServiceStub:
                 request_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.SerializeToString,
                 response_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.FromString,
                 _registered_method=True)
+        self.EndRun = channel.unary_unary(
+                '/turnpike.router.v1.RouterService/EndRun',
+                request_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.EndRunRequest.SerializeToString,
+                response_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.EndRunResponse.FromString,
+                _registered_method=True)
         self.ExplainRoute = channel.unary_unary(
                 '/turnpike.router.v1.RouterService/ExplainRoute',
                 request_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.ExplainRouteRequest.SerializeToString,
@@ -77,6 +82,14 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndRun(self, request, context):
+        """Says how a request with `is_sliced` ended, so that only what was handed over is charged. For the
+        gateway only. Nothing happens to a request that is settled or unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainRoute(self, request, context):
         """Makes the choice that a request would get now, and says why and at what price; nothing is run.
         """
@@ -96,6 +109,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Run,
                     request_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.FromString,
                     response_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.SerializeToString,
+            ),
+            'EndRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndRun,
+                    request_deserializer=turnpike_dot_router_dot_v1_dot_router__pb2.EndRunRequest.FromString,
+                    response_serializer=turnpike_dot_router_dot_v1_dot_router__pb2.EndRunResponse.SerializeToString,
             ),
             'ExplainRoute': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainRoute,
@@ -161,6 +179,33 @@ class RouterService:
             '/turnpike.router.v1.RouterService/Run',
             turnpike_dot_router_dot_v1_dot_router__pb2.RunRequest.SerializeToString,
             turnpike_dot_router_dot_v1_dot_router__pb2.RunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnpike.router.v1.RouterService/EndRun',
+            turnpike_dot_router_dot_v1_dot_router__pb2.EndRunRequest.SerializeToString,
+            turnpike_dot_router_dot_v1_dot_router__pb2.EndRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,10 @@ class RouterServiceStub:
     """Runs one request. An error before the first batch is a status; later ones travel as `error`,
     and the gateway ends the call with their status, too.
     """
+    EndRun: _grpc.UnaryUnaryMultiCallable[_router_pb2.EndRunRequest, _router_pb2.EndRunResponse]
+    """Says how a request with `is_sliced` ended, so that only what was handed over is charged. For the
+    gateway only. Nothing happens to a request that is settled or unknown.
+    """
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_router_pb2.ExplainRouteRequest, _router_pb2.ExplainRouteResponse]
     """Makes the choice that a request would get now, and says why and at what price; nothing is run."""
 
@@ -60,6 +64,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     Run: _aio.UnaryStreamMultiCallable[_router_pb2.RunRequest, _router_pb2.RunResponse]  # type: ignore[assignment]
     """Runs one request. An error before the first batch is a status; later ones travel as `error`,
     and the gateway ends the call with their status, too.
+    """
+    EndRun: _aio.UnaryUnaryMultiCallable[_router_pb2.EndRunRequest, _router_pb2.EndRunResponse]  # type: ignore[assignment]
+    """Says how a request with `is_sliced` ended, so that only what was handed over is charged. For the
+    gateway only. Nothing happens to a request that is settled or unknown.
     """
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_router_pb2.ExplainRouteRequest, _router_pb2.ExplainRouteResponse]  # type: ignore[assignment]
     """Makes the choice that a request would get now, and says why and at what price; nothing is run."""
@@ -87,6 +95,16 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_router_pb2.RunResponse], _abc.AsyncIterator[_router_pb2.RunResponse]]:
         """Runs one request. An error before the first batch is a status; later ones travel as `error`,
         and the gateway ends the call with their status, too.
+        """
+
+    @_abc_1.abstractmethod
+    def EndRun(
+        self,
+        request: _router_pb2.EndRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.EndRunResponse, _abc.Awaitable[_router_pb2.EndRunResponse]]:
+        """Says how a request with `is_sliced` ended, so that only what was handed over is charged. For the
+        gateway only. Nothing happens to a request that is settled or unknown.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,1 @@
+"""The machine rail: requests that pay for themselves, without a key."""
