@@ -20,6 +20,7 @@ SERVICES: Final = {
 }
 BESIDE: Final = {
     "provider_keys": ("router", "turnpike.router.v1.ProviderKeysService"),
+    "receipts": ("payment", "turnpike.payment.v1.ReceiptService"),
     "caps": ("payment", "turnpike.payment.v1.CapsService"),
     "suppliers": ("payment", "turnpike.payment.v1.SuppliersService"),
     "machine_payments": ("payment", "turnpike.payment.v1.MachinePaymentService"),

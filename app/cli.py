@@ -19,6 +19,7 @@ from app.cli_keys import keys
 from app.cli_ledger import ledger
 from app.cli_options import ConfigOption, JsonOption, print_json
 from app.cli_payouts import payouts
+from app.cli_receipts import receipts
 from app.cli_route import route
 from app.cli_usage import models, usage
 from app.errors import StartError
@@ -65,6 +66,7 @@ app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")
 app.add_typer(route, name="route")
 app.add_typer(ledger, name="ledger")
+app.add_typer(receipts, name="receipts")
 app.add_typer(payouts, name="payouts")
 app.add_typer(config_app, name="config")
 app.add_typer(db, name="db")

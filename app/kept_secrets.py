@@ -11,11 +11,13 @@ from pydantic import SecretStr
 from app.admin_client import ADMIN_TOKEN_NAME
 from app.errors import StartError
 from app.settings import Settings
+from services.payment.settings import PaymentSettings
 from services.router.settings import RouterSettings
 
 KEPT_KEY_ID: Final = "kept"
 """What the master key is called that was made here."""
 
+SIGNING_KEY_NAME: Final = "payment_signing_key"
 _BYTES: Final = 32
 _MASTER_KEY_NAME: Final = "router_master_key"
 _OWNER_ONLY: Final = 0o600
@@ -69,9 +71,22 @@ def fill_secrets(settings: Settings, *, target: str) -> Settings:
     router = settings.router
     if target in {"all", "router"}:
         router = _with_turn_key(_with_master_key(router, folder), folder)
-    return settings.model_copy(
-        update={"admin": admin, "peers": peers, "auth": auth, "router": router}
-    )
+    payment = settings.payment
+    if target in {"all", "payment"}:
+        payment = _with_signing_key(payment, folder)
+    rooms = {"auth": auth, "router": router, "payment": payment}
+    return settings.model_copy(update={"admin": admin, "peers": peers, **rooms})
+
+
+def _with_signing_key(payment: PaymentSettings, folder: Path) -> PaymentSettings:
+    """Return the settings with the key of roots and quotes; a set one is left.
+
+    Where payment runs on several machines that are given none, each signs with a key of its own.
+    """
+    if payment.proof.signing_key.get_secret_value():
+        return payment
+    proof = {"signing_key": keep_secret(folder, SIGNING_KEY_NAME)}
+    return payment.model_copy(update={"proof": payment.proof.model_copy(update=proof)})
 
 
 def _with_turn_key(router: RouterSettings, folder: Path) -> RouterSettings:

@@ -37,6 +37,7 @@ from turnpike.payment.v1.billing_pb2_grpc import BillingServiceStub
 from turnpike.payment.v1.caps_pb2_grpc import CapsServiceStub
 from turnpike.payment.v1.machine_pb2_grpc import MachinePaymentServiceStub
 from turnpike.payment.v1.payment_pb2_grpc import PaymentServiceStub
+from turnpike.payment.v1.receipts_pb2_grpc import ReceiptServiceStub
 from turnpike.router.v1.provider_keys_pb2_grpc import (
     add_ProviderKeysServiceServicer_to_server,
 )
@@ -157,6 +158,7 @@ async def _open_gateway(parts: Parts, channels: Channels) -> AsyncIterator[Opene
         auth=AuthServiceStub(channels["auth"]),
         router=RouterServiceStub(channels["router"]),
         payment=PaymentServiceStub(channels["payment"]),
+        receipts=ReceiptServiceStub(channels["payment"]),
         caps=CapsServiceStub(channels["payment"]),
         metering=MeteringServiceStub(channels["metering"]),
         billing=BillingServiceStub(channels["payment"]),

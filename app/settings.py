@@ -149,7 +149,7 @@ def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
 
 
 def _derived(tree: Mapping[str, Any]) -> Layer:
-    """Put the databases into the state folder, and let the gateway know auth's key prefixes."""
+    """Put databases and roots into the state folder; let the gateway know auth's key prefixes."""
     state_dir = tree.get("state_dir", STATE_DIR)
     rooms = [
         name
@@ -158,7 +158,10 @@ def _derived(tree: Mapping[str, Any]) -> Layer:
         and issubclass(field.annotation, BaseModel)
         and _DATABASE_KEY in field.annotation.model_fields
     ]
-    data = {room: {_DATABASE_KEY: f"sqlite+aiosqlite:///{state_dir}/{room}.db"} for room in rooms}
+    data: dict[str, Any] = {
+        room: {_DATABASE_KEY: f"sqlite+aiosqlite:///{state_dir}/{room}.db"} for room in rooms
+    }
+    data["payment"]["proof"] = {"roots_path": f"{state_dir}/roots.jsonl"}
     prefixes = {
         name: value
         for name, value in (tree.get("auth") or {}).items()

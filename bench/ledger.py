@@ -4,7 +4,8 @@
 
 CPU is the user and system time of this process from the bytes of the deliveries to the commit. The
 second table runs beside an event loop that is busy all the time, as under load, and takes off what
-that loop costs alone: what is left holds the handing over of the interpreter too.
+that loop costs alone: what is left holds the handing over of the interpreter too. The third one is
+how many outcomes payment settles in a second of the clock, each with its receipt, on either engine.
 """
 
 import asyncio
@@ -36,11 +37,14 @@ from services.payment.settings import PaymentSettings  # noqa: E402
 from services.payment.store import PaymentStore  # noqa: E402
 from services.payment.store_engine import open_transactions  # noqa: E402
 from services.payment.store_leases import LeaseTerms  # noqa: E402
+from tests.fixtures.databases import running_postgres  # noqa: E402
 from turnpike.events.v1.events_pb2 import UsageBatch, UsageEvent  # noqa: E402
 from turnpike.type.v1.usage_pb2 import Price, TokenUsage  # noqa: E402
 
 SIZES = (1, 50, 400)
-EVENTS = {1: 300, 50: 6_000, 400: 16_000}
+EVENTS = {1: 300, 50: 6_000, 400: 16_000, 1_536: 15_360}
+SETTLED_SIZES = (400, 1_536)
+BARS = {"SQLite": 2_000, "PostgreSQL": 5_000}
 DELIVERY_EVENTS_MAX = 50
 LEASES = 8
 GC_THRESHOLDS = (20_000, 20, 50)  # as app/lifecycle.py has them
@@ -119,8 +123,8 @@ async def open_metering(folder: Path) -> AsyncIterator[tuple[Apply, list[str]]]:
 
 
 @asynccontextmanager
-async def open_payment(folder: Path) -> AsyncIterator[tuple[Apply, list[str]]]:
-    url = f"sqlite+aiosqlite:///{folder}/payment.db"
+async def open_payment(folder: Path, url: str = "") -> AsyncIterator[tuple[Apply, list[str]]]:
+    url = url or f"sqlite+aiosqlite:///{folder}/payment.db"
     settings = PaymentSettings(lease_max_nusd=10**12)
     await upgrade(url, PAYMENT_MIGRATIONS, store_tables.METADATA)
     async with (
@@ -193,6 +197,32 @@ async def measure(open_room: Callable[..., object], size: int, *, is_busy: bool)
             return spent_s * 1e6 / (len(waiting) * size)
 
 
+async def settled(size: int, url: str) -> float:
+    """Return how many outcomes payment settles in a second of the clock."""
+    with tempfile.TemporaryDirectory(dir=ROOT / "bench") as folder:
+        async with open_payment(Path(folder), url) as (apply, leases):
+            waiting = groups(leases, size)
+            await apply(waiting.pop(0))
+            begin = time.perf_counter()
+            for deliveries in waiting:
+                await apply(deliveries)
+            return len(waiting) * size / (time.perf_counter() - begin)
+
+
+def settlement_rates() -> None:
+    print("settled events in a second\n| events | SQLite | PostgreSQL |\n|---|---|---|")
+    slowest = dict.fromkeys(BARS, float("inf"))
+    with running_postgres(is_fsync=True) as server:
+        for size in SETTLED_SIZES:
+            urls = {"SQLite": "", "PostgreSQL": server.url(server.create_database())}
+            rates = {name: uvloop.run(settled(size, url)) for name, url in urls.items()}
+            slowest = {name: min(slowest[name], rate) for name, rate in rates.items()}
+            print(f"| {size} | {rates['SQLite']:,.0f} | {rates['PostgreSQL']:,.0f} |", flush=True)
+    for name, bar in BARS.items():
+        verdict = "holds" if slowest[name] >= bar else "IS MISSED"
+        print(f"{name}: {slowest[name]:,.0f} at the least; the bar of {bar:,} {verdict}")
+
+
 def main() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     for is_busy in (False, True):
@@ -204,6 +234,7 @@ def main() -> None:
                 for room in (open_metering, open_payment)
             )
             print(f"| {size} | {ours:.1f} | {theirs:.1f} | {ours + theirs:.1f} |", flush=True)
+    settlement_rates()
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ class Ticket(msgspec.Struct, eq=False):
     credit: Draw | None = None
     slot: SlotDraw | None = None
     spending: Spending | None = None
+    price_cap: usage_pb2.Price | None = None
 
 
 class Shares(NamedTuple):
@@ -308,6 +309,8 @@ def router_request(ticket: Ticket, traceparent: str) -> router_pb2.RunRequest:
         envelope.adapter = ticket.adapter
     if ticket.fallbacks:
         envelope.fallback_models.extend(ticket.fallbacks)
+    if ticket.price_cap is not None:
+        envelope.price_cap.CopyFrom(ticket.price_cap)
     return router_pb2.RunRequest(envelope=envelope, body=call.form or encode(call.fields))
 
 

@@ -42,6 +42,7 @@ from turnpike.payment.v1 import (
     caps_pb2_grpc,
     machine_pb2_grpc,
     payment_pb2_grpc,
+    receipts_pb2_grpc,
 )
 from turnpike.router.v1 import router_pb2_grpc
 
@@ -59,6 +60,7 @@ class Peers:
     auth: "auth_pb2_grpc.AuthServiceAsyncStub"
     router: "router_pb2_grpc.RouterServiceAsyncStub"
     payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
+    receipts: "receipts_pb2_grpc.ReceiptServiceAsyncStub"
     caps: "caps_pb2_grpc.CapsServiceAsyncStub"
     metering: "metering_pb2_grpc.MeteringServiceAsyncStub"
     billing: "billing_pb2_grpc.BillingServiceAsyncStub"
@@ -110,6 +112,7 @@ async def open_gateway(
         running=running,
         long_bodies=LongBodies(bytes_max=settings.long_bodies_bytes_max),
         router=peers.router,
+        receipts=peers.receipts,
         payment=peers.payment,
         caps=peers.caps,
         metering=peers.metering,

@@ -19,7 +19,12 @@ from kit.ids import Uuid7Source
 from kit.logs import AccessLog
 from kit.tracing import Tracing
 from turnpike.metering.v1 import metering_pb2_grpc
-from turnpike.payment.v1 import billing_pb2_grpc, caps_pb2_grpc, payment_pb2_grpc
+from turnpike.payment.v1 import (
+    billing_pb2_grpc,
+    caps_pb2_grpc,
+    payment_pb2_grpc,
+    receipts_pb2_grpc,
+)
 from turnpike.router.v1 import router_pb2_grpc
 
 
@@ -33,6 +38,7 @@ class Deps:
     running: RunningRequests
     long_bodies: LongBodies
     router: "router_pb2_grpc.RouterServiceAsyncStub"
+    receipts: "receipts_pb2_grpc.ReceiptServiceAsyncStub"
     payment: "payment_pb2_grpc.PaymentServiceAsyncStub"
     caps: "caps_pb2_grpc.CapsServiceAsyncStub"
     metering: "metering_pb2_grpc.MeteringServiceAsyncStub"

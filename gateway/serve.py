@@ -19,6 +19,7 @@ from gateway.machine.managing import manage_unless_content
 from gateway.machine.rail import MachineRail, Offer
 from gateway.machine.stream import PaidBinary, PaidStream, conclusion_of, receipt_headers
 from gateway.openai.dialect import Dialect
+from gateway.quotes import QUOTE_HEADER, hold_price
 from gateway.running import Running
 from gateway.stream import RouterCall, StreamAnswer, ignored_header, route_headers
 from gateway.traces import chat_span
@@ -109,6 +110,8 @@ async def serve_by(way: Way, deps: Deps, request: Arrival, exchange: Exchange, a
             if exchange.long_body is not None:
                 exchange.long_body.check(len(body), call.media)
             ticket = admission.order(caller, call)
+            if QUOTE_HEADER in headers:
+                await hold_price(deps, ticket, headers[QUOTE_HEADER])
             if offer is not None:
                 await offer.admit(ticket, exchange, running)
             elif not admission.try_draw(ticket):

@@ -65,6 +65,44 @@ class RouteExplanation(msgspec.Struct):
     seed: str
 
 
+class Quote(msgspec.Struct):
+    """A promise of prices, USD; its id is shown as `X-Quote-Id`."""
+
+    id: str
+    object: Literal["quote"]
+    model: str
+    expires_at: int
+    pricing: dict[str, str]
+    cost_usd_max: str
+
+
+class ReceiptProof(msgspec.Struct):
+    """Where a receipt stands under a signed root, and the hashes that lead there."""
+
+    root: int
+    index: int
+    path: list[str]
+
+
+class ReceiptEntry(msgspec.Struct):
+    """One receipt, its hash and the one before; without a proof it is not signed yet."""
+
+    type: Literal["receipt"]
+    receipt: dict[str, str]
+    previous: str
+    hash: str
+    proof: ReceiptProof | None
+
+
+class Receipt(msgspec.Struct):
+    """What one request was charged, and what was given back of it; see docs/receipts.md."""
+
+    object: Literal["receipt"]
+    request_id: str
+    receipts: list[ReceiptEntry]
+    roots: list[dict[str, str]]
+
+
 class ErrorObject(msgspec.Struct, omit_defaults=True):
     """Why a request was refused; a dialect may write `code` in capitals, as a number or not."""
 

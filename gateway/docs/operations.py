@@ -9,7 +9,14 @@ import msgspec
 from gateway.account.asked import EpisodeBudget
 from gateway.anthropic.schema import OWN_NAMES, CountRequest, MessagesRequest
 from gateway.billing import AutoRechargeRequest, CheckoutRequest
-from gateway.docs.answers import ErrorAnswer, ModelList, ModelObject, RouteExplanation
+from gateway.docs.answers import (
+    ErrorAnswer,
+    ModelList,
+    ModelObject,
+    Quote,
+    Receipt,
+    RouteExplanation,
+)
 from gateway.docs.answers_account import AccountBalance, EpisodeState, UsageList
 from gateway.docs.answers_anthropic import AnthropicAnswer, AnthropicError, TokenCount
 from gateway.docs.answers_billing import (
@@ -30,6 +37,7 @@ from gateway.openai.completions import CompletionRequest
 from gateway.openai.embeddings import EmbeddingsRequest
 from gateway.openai.fields import KNOWN, SAMPLING
 from gateway.openai.media import ImageRequest, SpeechRequest
+from gateway.openai.quotes import QuoteRequest
 from gateway.openai.schema import ChatRequest
 from gateway.openai.transcription import TranscriptionRequest
 from gateway.responses.request import CHAT_NAMES, STATEFUL
@@ -70,6 +78,7 @@ class Operation:
 
 
 _EPISODE: Final = {"X-Episode-Id": "The episode that this belongs to: a UUID of version 7."}
+_PAID: Final = {**_EPISODE, "X-Quote-Id": "A quote: no price above its own is charged."}
 _ANTHROPIC: Final = {
     **_EPISODE,
     "anthropic-version": "Any is taken.",
@@ -98,7 +107,7 @@ OPERATIONS: Final = (
         ChatCompletion,
         (EVENTS,),
         KNOWN,
-        headers=_EPISODE,
+        headers=_PAID,
     ),
     Operation(
         "POST",
@@ -110,7 +119,7 @@ OPERATIONS: Final = (
         ResponseAnswer,
         (EVENTS,),
         KNOWN - CHAT_NAMES.keys() - STATEFUL.keys(),
-        headers=_EPISODE,
+        headers=_PAID,
     ),
     Operation(
         "POST",
@@ -123,7 +132,7 @@ OPERATIONS: Final = (
         (EVENTS,),
         KNOWN - OWN_NAMES.keys(),
         error=AnthropicError,
-        headers=_ANTHROPIC,
+        headers={**_ANTHROPIC, **_PAID},
     ),
     Operation(
         "POST",
@@ -158,7 +167,7 @@ OPERATIONS: Final = (
         TextCompletion,
         (EVENTS,),
         frozenset(SAMPLING),
-        headers=_EPISODE,
+        headers=_PAID,
     ),
     Operation(
         "POST",
@@ -168,7 +177,7 @@ OPERATIONS: Final = (
         "Turns texts into vectors.",
         EmbeddingsRequest,
         EmbeddingList,
-        headers=_EPISODE,
+        headers=_PAID,
     ),
     Operation(
         "POST",
@@ -178,7 +187,7 @@ OPERATIONS: Final = (
         "Makes images for a prompt.",
         ImageRequest,
         ImageList,
-        headers=_EPISODE,
+        headers=_PAID,
     ),
     Operation(
         "POST",
@@ -188,7 +197,7 @@ OPERATIONS: Final = (
         "Speaks a text; the sound comes as it is made.",
         SpeechRequest,
         other_types=(SOUND,),
-        headers=_EPISODE,
+        headers=_PAID,
     ),
     Operation(
         "POST",
@@ -201,7 +210,7 @@ OPERATIONS: Final = (
         (TEXT, CAPTIONS),
         request_type=FORM,
         file_field="file",
-        headers=_EPISODE,
+        headers=_PAID,
     ),
     Operation(
         "GET",
@@ -218,6 +227,23 @@ OPERATIONS: Final = (
         "Models",
         "Returns one model, by any of its names.",
         answer=ModelObject,
+    ),
+    Operation(
+        "POST",
+        "/quotes",
+        "createQuote",
+        "Money",
+        "Promises a model's prices for a while; also takes a chat completion's body as it is.",
+        QuoteRequest,
+        Quote,
+    ),
+    Operation(
+        "GET",
+        "/receipts/{request_id}",
+        "getReceipt",
+        "Money",
+        "Returns the receipt of one request of the account, with what proves it.",
+        answer=Receipt,
     ),
     Operation(
         "GET",

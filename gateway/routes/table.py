@@ -20,6 +20,8 @@ from gateway.routes.media import create_image, create_speech, create_transcripti
 from gateway.routes.messages import count_message_tokens, create_message
 from gateway.routes.models import get_model, list_models
 from gateway.routes.payments import manage_payment
+from gateway.routes.quotes import create_quote
+from gateway.routes.receipts import get_receipt
 from gateway.routes.responses import create_response
 from gateway.routes.route import explain_route
 from gateway.routes.webhooks import take_stripe_webhook
@@ -61,6 +63,7 @@ def routes_of(settings: GatewaySettings) -> Routes:
             routes.append(("POST", f"{prefix}/audio/transcriptions{end}", create_transcription))
             routes.append(("GET", f"{prefix}/models{end}", list_models))
             routes.append(("POST", f"{prefix}/route:explain{end}", explain_route))
+            routes.append(("POST", f"{prefix}/quotes{end}", create_quote))
             routes.append(("POST", f"{prefix}/messages{end}", create_message))
             routes.append(("POST", f"{prefix}/messages/count_tokens{end}", count_message_tokens))
             routes.append(("GET", f"{prefix}/balance{end}", get_balance))
@@ -70,6 +73,7 @@ def routes_of(settings: GatewaySettings) -> Routes:
             routes.append(("POST", f"{prefix}/billing/auto-recharge{end}", set_auto_recharge))
             routes.append(("GET", f"{prefix}/billing/invoices{end}", list_invoices))
         routes.append(("GET", f"{prefix}/models/*", get_model))
+        routes.append(("GET", f"{prefix}/receipts/*", get_receipt))
         routes.append(("GET", f"{prefix}/episodes/*", get_episode))
         routes.append(("PUT", f"{prefix}/episodes/*", put_episode))
         routes.append(("GET", f"{prefix}/billing/invoices/*", get_invoice))

@@ -156,7 +156,7 @@ class Plan:
 
     `refunded` pairs drafts with their refunds; one without a draft gives back nothing that was
     paid. `earned` is owed to others, by one draft. `holds` are by request id, `spent` gifts by
-    account.
+    account, `outcomes` the events of what is new, by event id.
     """
 
     posted: list[tuple[Draft, list[Charge]]] = field(default_factory=list)
@@ -166,6 +166,7 @@ class Plan:
     earned_draft: Draft | None = None
     spent: dict[str, int] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
+    outcomes: dict[str, UsageEvent] = field(default_factory=dict)
     drawn_leases: dict[str, LeaseState] = field(default_factory=dict)
     watermarks: dict[str, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -253,9 +254,10 @@ class _Planner:
             if flaw is not None:
                 self._bury(parcel, position, flaw)
             elif claim.kind == _OUTCOME:
-                charge = self._settle(claim, parcel.stream_seq)
-                if claim.supplied_by and charge is not None:
-                    self._earn(charge, parcel.batch.events[position], parcel, position)
+                if (charge := self._settle(claim, parcel.stream_seq)) is not None:
+                    event = self.plan.outcomes[claim.event_id] = parcel.batch.events[position]
+                    if claim.supplied_by:
+                        self._earn(charge, event, parcel, position)
             else:
                 self._name_hold(claim)
 

@@ -18,6 +18,8 @@ from services.payment.caps.store import CapStore
 from services.payment.leases import Leases
 from services.payment.metrics import watch
 from services.payment.mpp.servicer_off import MachineOff
+from services.payment.proof.room import open_proof
+from services.payment.proof.servicer import ReceiptServicer
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import Settlement
@@ -37,6 +39,7 @@ from turnpike.payment.v1.machine_pb2_grpc import (
     add_MachinePaymentServiceServicer_to_server,
 )
 from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
+from turnpike.payment.v1.receipts_pb2_grpc import add_ReceiptServiceServicer_to_server
 from turnpike.payment.v1.suppliers_pb2_grpc import add_SuppliersServiceServicer_to_server
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class PaymentServicers:
     """What the payment room serves."""
 
     ledger: PaymentServicer
+    receipts: ReceiptServicer
     caps: CapsServicer
     suppliers: SuppliersServicer
     machine: MachinePaymentServiceServicer
@@ -58,6 +62,7 @@ class PaymentServicers:
     def register(self, server: Any) -> None:  # noqa: ANN401 - a server, or what stands for one
         """Add every service to a server."""
         add_PaymentServiceServicer_to_server(self.ledger, server)
+        add_ReceiptServiceServicer_to_server(self.receipts, server)
         add_CapsServiceServicer_to_server(self.caps, server)
         add_SuppliersServiceServicer_to_server(self.suppliers, server)
         add_MachinePaymentServiceServicer_to_server(self.machine, server)
@@ -91,6 +96,9 @@ async def open_payment(
         )
         caps = CapStore(transactions, settings, clock=clock)
         async with (
+            open_proof(
+                settings.proof, transactions=transactions, clock=clock, registry=registry
+            ) as receipts,
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),
             _machine_payments(settings, transactions, new_id, bus, clock) as machine,
@@ -109,6 +117,7 @@ async def open_payment(
                     Verifier(store, metering, settings=settings),
                     settings=settings,
                 ),
+                receipts=receipts,
                 caps=CapsServicer(caps, Budgets(caps, leases)),
                 suppliers=SuppliersServicer(SuppliersStore(transactions, clock=clock)),
                 machine=machine,

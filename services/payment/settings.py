@@ -4,6 +4,7 @@ from pydantic import BaseModel, Field
 
 from services.payment.caps.settings import CapsSettings
 from services.payment.mpp.settings import MppSettings
+from services.payment.proof.settings import ProofSettings
 from services.payment.stripe.settings import StripeSettings
 
 
@@ -97,6 +98,9 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=CapsSettings, description="Spend caps of accounts, keys and episodes."
     )
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies of the usage stream.")
+    proof: ProofSettings = Field(
+        default_factory=ProofSettings, description="Receipts, signed roots and quotes."
+    )
     mpp: MppSettings = Field(MppSettings(), description="Machines that pay for their requests.")
     stripe: StripeSettings = Field(
         default_factory=StripeSettings, description="Payment by card, through Stripe."

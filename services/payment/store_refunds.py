@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from kit.db_statements import Statement
 from services.payment.batch import Plan, Refund
+from services.payment.proof.store_receipts import ReceiptBook
 from services.payment.store_books import Books
 from services.payment.store_tables import insert, refunds
 
@@ -31,11 +32,14 @@ class FlaggedKey:
     refund_count: int
 
 
-def post_refunds(books: Books, plan: Plan) -> list[tuple[object, ...]]:
+def post_refunds(books: Books, plan: Plan, receipts: ReceiptBook) -> list[tuple[object, ...]]:
     """Post a plan's refunds and return their rows, to be written once the books are."""
     rows: list[tuple[object, ...]] = []
     for draft, given_back in plan.refunded:
-        seq = None if draft is None else books.post(draft)
+        seq = None
+        if draft is not None:
+            seq = books.post(receipts.refunded(draft, given_back))
+            receipts.place(seq)
         rows += [(*refund, seq) for refund in given_back]
     return rows
 

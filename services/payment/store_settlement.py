@@ -22,6 +22,7 @@ from services.payment.batch import (
 from services.payment.caps.store_late import LateUse
 from services.payment.promos.marks import mark
 from services.payment.promos.store import use_up
+from services.payment.proof.store_receipts import ReceiptBook
 from services.payment.store_books import Books
 from services.payment.store_leases import CLOSED
 from services.payment.store_refunds import FlaggedKey, post_refunds, write_refunds
@@ -118,14 +119,17 @@ def settle(
         opened, known, reference=reference, now_ms=now_ms, hold_ttl_ms=rules.hold_ttl_ms
     )
     rows: list[tuple[object, ...]] = [(*charge, None) for charge in plan.free]
+    receipts = ReceiptBook(connection, plan)
     for draft, posted in plan.posted:
-        seq = books.post(draft)
+        seq = books.post(receipts.charged(draft, posted))
+        receipts.place(seq)
         rows += [(*charge, seq) for charge in posted]
-    given_back = post_refunds(books, plan)
+    given_back = post_refunds(books, plan, receipts)
     earned = post_earnings(books, plan)
     books.flush()
     beside.flush()
     _CHARGES.run_all(connection, rows)
+    receipts.write()
     write_earnings(connection, earned)
     use_up(connection, plan.spent)
     flagged = write_refunds(connection, given_back, plan, per_hour_max=rules.refunds_per_hour_max)

@@ -12,6 +12,7 @@ from services.payment import ledger
 from services.payment.caps.store_keeping import wrong_use
 from services.payment.ledger import Draft, Posting
 from services.payment.mpp.store_checks import CHECKS as CHANNEL_CHECKS
+from services.payment.proof.tables import receipt_heads, receipts
 from services.payment.store_discrepancies import Check, Discrepancy, unequal
 from services.payment.store_engine import Reader
 from services.payment.store_leases import OPEN
@@ -53,6 +54,15 @@ _CHAIN: Final = (
     .order_by(account_chain.c.account_id, account_chain.c.account_seq)
     .limit(bindparam("count_max"))
 )
+_RECEIPTS: Final = (
+    select(receipts)
+    .where(
+        tuple_(receipts.c.account_id, receipts.c.receipt_seq)
+        > tuple_(bindparam("account_id"), bindparam("receipt_seq"))
+    )
+    .order_by(receipts.c.account_id, receipts.c.receipt_seq)
+    .limit(bindparam("count_max"))
+)
 _CHARGES: Final = (
     select(
         charges.c.event_id,
@@ -78,6 +88,7 @@ class Posted:
     chained_accounts: tuple[str, ...]
     charge_rows: tuple[Row, ...]
     refund_rows: tuple[Row, ...]
+    receipt_rows: tuple[Row, ...]
     earning_rows: tuple[Row, ...] = ()
     payout_rows: tuple[Row, ...] = ()
 
@@ -109,6 +120,16 @@ class Snapshot:
     async def links(self, *, after: tuple[str, int], count_max: int) -> Sequence[Row]:
         """Return links of the accounts' chains in order, from the one after (account, seq)."""
         return await self._read(partial(_chain_page, after=after, count_max=count_max))
+
+    async def receipts(self, *, after: tuple[str, int], count_max: int) -> Sequence[Row]:
+        """Return receipts by account and place, from the one after (account, place)."""
+        where = {"account_id": after[0], "receipt_seq": after[1], "count_max": count_max}
+        return await self._read(lambda connection: _rows(connection, _RECEIPTS, where))
+
+    async def receipt_heads(self) -> dict[str, tuple[int, bytes]]:
+        """Return the place and hash of each account's last receipt."""
+        found = await self._read(lambda connection: _rows(connection, select(receipt_heads), {}))
+        return {row["account_id"]: (row["receipt_seq"], row["hash"]) for row in found}
 
     async def charges(self, *, after: str, stream_seq_max: int, count_max: int) -> Sequence[Row]:
         """Return charges that cost something by event id, from the one after `after`."""
@@ -150,6 +171,7 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
     links = _grouped(connection, select(account_chain), bounds)
     charged = _grouped(connection, select(charges), bounds)
     given_back = _grouped(connection, select(refunds), bounds)
+    proofs = _grouped(connection, select(receipts).order_by(receipts.c.receipt_seq), bounds)
     earned = _grouped(connection, select(earnings), bounds)
     paid = _grouped(connection, select(payouts), bounds)
     return [
@@ -160,6 +182,7 @@ def _posted_page(connection: Connection, *, after: int, count_max: int) -> list[
             chained_accounts=tuple(sorted(link["account_id"] for link in links[row["seq"]])),
             charge_rows=tuple(charged[row["seq"]]),
             refund_rows=tuple(given_back[row["seq"]]),
+            receipt_rows=tuple(proofs[row["seq"]]),
             earning_rows=tuple(earned[row["seq"]]),
             payout_rows=tuple(paid[row["seq"]]),
         )

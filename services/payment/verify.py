@@ -3,7 +3,7 @@
 It reads one snapshot in pages, so that memory does not grow with the ledger.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,8 @@ from services.payment.ledger import (
     refund_fields,
     transaction_hash,
 )
+from services.payment.proof.receipt_checks import broken_receipts, unmatched
+from services.payment.proof.receipts import covered, digest_of
 from services.payment.settings import PaymentSettings
 from services.payment.settlement import USAGE
 from services.payment.store import PaymentStore
@@ -72,6 +74,8 @@ class Verifier:
         async with self._store.snapshot() as snapshot:
             await self._check_transactions(snapshot, answer)
             await self._check_account_chains(snapshot, answer)
+            async for subject, detail in broken_receipts(snapshot, page_max=self._page_max):
+                self._report(answer, "receipt", subject, detail)
             await self._check_earnings(snapshot, answer)
             for found in await snapshot.discrepancies(count_max=self._findings_max):
                 detail = f"Expected {found.expected} nUSD, found {found.found}."
@@ -97,6 +101,8 @@ class Verifier:
             for posted in page:
                 for check, detail in _flaws(posted, seq, chained):
                     self._report(answer, check, str(posted.seq), detail)
+                for check, subject, detail in unmatched(posted):
+                    self._report(answer, check, subject, detail)
                 seq, chained = posted.seq, posted.hash
             answer.transaction_count += len(page)
         if await snapshot.head() != (seq, chained):
@@ -215,7 +221,7 @@ def _charge_flaws(posted: Posted) -> Iterator[tuple[str, str]]:
     if written_off != -amounts.get(WRITEOFF, 0):
         expected = -amounts.get(WRITEOFF, 0)
         yield "usage", f"Expected write-offs of {expected} nUSD, found {written_off}."
-    if charges_hash(charge_fields(row) for row in posted.charge_rows) != posted.draft.detail_hash:
+    if _detail_hash(map(charge_fields, posted.charge_rows), posted) != posted.draft.detail_hash:
         yield "usage", "The charges are not those that were posted."
 
 
@@ -229,8 +235,12 @@ def _refund_flaws(posted: Posted) -> Iterator[tuple[str, str]]:
     found = sum(row["refunded_nusd"] for row in posted.refund_rows)
     if found != expected:
         yield "usage", f"Expected refunds of {expected} nUSD, found {found}."
-    if charges_hash(refund_fields(row) for row in posted.refund_rows) != posted.draft.detail_hash:
+    if _detail_hash(map(refund_fields, posted.refund_rows), posted) != posted.draft.detail_hash:
         yield "usage", "The refunds are not those that were posted."
+
+
+def _detail_hash(rows: Iterable[tuple[str, int, int, int]], posted: Posted) -> bytes:
+    return covered(charges_hash(rows), [digest_of(each["body"]) for each in posted.receipt_rows])
 
 
 def _is_link(link: Mapping[str, Any], previous_seq: int, previous: bytes) -> bool:

@@ -94,6 +94,17 @@ class _Format(msgspec.Struct):
     json_schema: _JsonSchema | None = None
 
 
+def asked_constraint(operation: int, body: Mapping[str, msgspec.Raw]) -> Constraint | None:
+    """Return the constraint that a chat's body asks for; None for none, and for other operations.
+
+    Raises:
+        TurnpikeError: As `constraint_of`.
+    """
+    if operation or CONSTRAINTS.isdisjoint(body):
+        return None
+    return constraint_of(body)
+
+
 def constraint_of(body: Mapping[str, msgspec.Raw]) -> Constraint:
     """Return what a request with one of `CONSTRAINTS` asks for.
 

@@ -192,7 +192,8 @@ def features_of(envelope: router_pb2.Envelope, *, is_constrained: bool) -> Featu
     return Features(
         frozenset(needs) if needs else _NOTHING,
         envelope.adapter,
-        envelope.hold_nusd,
+        # Whoever serves is charged by the quote's prices, which the hold was taken at.
+        _UNBOUNDED_NUSD if envelope.HasField("price_cap") else envelope.hold_nusd,
         envelope.prompt_tokens_max,
         envelope.max_tokens,
         envelope.completion_tokens_max,
@@ -204,3 +205,4 @@ def features_of(envelope: router_pb2.Envelope, *, is_constrained: bool) -> Featu
 
 
 _NOTHING: Final[frozenset[str]] = frozenset()
+_UNBOUNDED_NUSD: Final = 2**62

@@ -19,7 +19,7 @@ from services.router.attempts import broken_off
 from services.router.cache_marks import may_have_marks
 from services.router.catalog import Catalogue, Deployment
 from services.router.constrained import constrained
-from services.router.constraints import CONSTRAINTS, Constraint, constraint_of
+from services.router.constraints import asked_constraint
 from services.router.decisions import Decision
 from services.router.delivery import Delivered, counted, counted_units
 from services.router.fleet import Attempt, Fleet
@@ -27,6 +27,7 @@ from services.router.hedging import Hedging, Parts
 from services.router.legs import Legs, Try
 from services.router.own_keys import OwnKeyRing
 from services.router.own_tries import NO_KEYS, OwnKeys, OwnTries, own_key
+from services.router.pricing import capped
 from services.router.providers.port import (
     Asked,
     Batch,
@@ -41,7 +42,7 @@ from services.router.settings import RouterSettings
 from services.router.sliced import SlicedRuns
 from services.router.snapshot_keeper import SnapshotKeeper
 from services.router.traces import Trace
-from services.router.usage_events import UsageEvent, charged_nusd
+from services.router.usage_events import UsageEvent, charged_nusd, price_row
 from services.router.usage_log import UsageLog
 from turnpike.router.v1 import router_pb2
 from turnpike.type.v1 import usage_pb2
@@ -169,7 +170,7 @@ class Dispatcher:
         """
         envelope, now_s = request.envelope, asyncio.get_running_loop().time()
         body = {} if envelope.content_type else _decode_body(request.body)
-        is_constrained = _constraint(envelope, body) is not None
+        is_constrained = asked_constraint(envelope.operation, body) is not None
         return self._legs.decided(envelope, now_s, is_constrained=is_constrained).decision
 
     def _start(
@@ -178,7 +179,7 @@ class Dispatcher:
         envelope = request.envelope
         form = request.body if envelope.content_type else b""
         body = {} if form else _decode_body(request.body)
-        constraint = _constraint(envelope, body)
+        constraint = asked_constraint(envelope.operation, body)
         tries = self._legs.tries(envelope, now_s, is_constrained=constraint is not None)
         first = next(tries)
         self.retries.budget.called(now_s)
@@ -187,6 +188,9 @@ class Dispatcher:
         request_id = self._ids.new(unix_ms)
         is_byok = bool(own) and own_key(own, deployment) is not None
         price = deployment.byok_price if is_byok else deployment.price
+        cap = price_row(envelope.price_cap) if envelope.HasField("price_cap") else None
+        if cap is not None:
+            price = capped(price, cap)
         event = intent(request_id, leg.envelope, deployment, unix_ms, price)
         if is_byok:
             event.is_byok = True
@@ -212,6 +216,7 @@ class Dispatcher:
             form=form,
             may_have_cache_marks=not form and may_have_marks(request.body),
         )
+        run.usage.cap = cap
         if envelope.is_sliced:
             self.sliced.open(run)
         tries = chain((first,), tries, self.retries.again(run))
@@ -380,12 +385,6 @@ class Dispatcher:
             run.checkpoint_due_s = now_s + self._settings.checkpoint_s
             run.checkpoint_due_tokens = tokens + self._settings.checkpoint_tokens
             run.usage.checkpoint(run.delivered.usage())
-
-
-def _constraint(envelope: router_pb2.Envelope, body: Body) -> Constraint | None:
-    if envelope.operation or CONSTRAINTS.isdisjoint(body):
-        return None
-    return constraint_of(body)
 
 
 def _counted(

@@ -55,6 +55,29 @@ def charge_nusd(
     return round_up_nusd(amount_pusd)
 
 
+def capped(price: PriceRow, cap: PriceRow) -> PriceRow:
+    """Return the lower of both in every figure; a row that the cap does not touch stays itself."""
+    lower = PriceRow(
+        cap.price_id,
+        min(price.input_pusd_per_token, cap.input_pusd_per_token),
+        min(price.output_pusd_per_token, cap.output_pusd_per_token),
+        min(price.request_pusd, cap.request_pusd),
+        min(price.unit_pusd, cap.unit_pusd),
+        price.unit,
+    )
+    return price if figures(lower) == figures(price) else lower
+
+
+def figures(price: PriceRow) -> tuple[int, int, int, int]:
+    """Return a row's figures: for a prompt token, a completion token, the request and a unit."""
+    return (
+        price.input_pusd_per_token,
+        price.output_pusd_per_token,
+        price.request_pusd,
+        price.unit_pusd,
+    )
+
+
 def ceiling(prices: Iterable[PriceRow]) -> PriceRow:
     """Return the row that no other exceeds in any figure; a hold taken at it covers every route."""
     rows = list(prices)

@@ -17,7 +17,7 @@ from kit.clock import Clock
 from kit.errors import Reason, TurnpikeError
 from kit.journal import Journal, JournalFullError
 from services.router.catalog import Deployment
-from services.router.pricing import PriceRow
+from services.router.pricing import PriceRow, capped
 from services.router.settings import USAGE_STREAM, USAGE_SUBJECT, RouterSettings
 from services.router.usage_events import (
     TokenUsage,
@@ -38,9 +38,21 @@ _log = structlog.get_logger("router.usage")
 
 
 class OpenUsage:
-    """One running request: its intent, what it is priced by, and what was delivered so far."""
+    """One running request: its intent, what it is priced by, and what was delivered so far.
 
-    __slots__ = ("_log", "event", "is_closed", "is_published", "price", "renewed_s", "tickets")
+    `cap` is the dearest that it may be priced by, None where no quote says so.
+    """
+
+    __slots__ = (
+        "_log",
+        "cap",
+        "event",
+        "is_closed",
+        "is_published",
+        "price",
+        "renewed_s",
+        "tickets",
+    )
 
     def __init__(
         self, log: "UsageLog", event: UsageEvent, price: PriceRow, ticket: int, now_s: float
@@ -48,6 +60,7 @@ class OpenUsage:
         self._log = log
         self.event = event
         self.price = price
+        self.cap: PriceRow | None = None
         self.tickets = [ticket]
         self.is_published = False
         self.is_closed = False
@@ -57,6 +70,8 @@ class OpenUsage:
         """Note that another deployment or key is tried, and what it costs."""
         event = self.event
         self.price = deployment.byok_price if is_byok else deployment.price
+        if self.cap is not None:
+            self.price = capped(self.price, self.cap)
         event.deployment = deployment.name
         event.provider = deployment.kind
         event.attempt_count = attempt_count

@@ -7,7 +7,7 @@ from kit.errors import Reason, TurnpikeError
 from kit.rpc.local import HandlerTable, LocalChannel
 from turnpike.auth.v1 import auth_pb2, auth_pb2_grpc
 from turnpike.metering.v1 import metering_pb2, metering_pb2_grpc
-from turnpike.payment.v1 import payment_pb2, payment_pb2_grpc
+from turnpike.payment.v1 import payment_pb2, payment_pb2_grpc, receipts_pb2, receipts_pb2_grpc
 from turnpike.router.v1 import route_pb2, router_pb2, router_pb2_grpc
 from turnpike.type.v1 import principal_pb2, usage_pb2
 
@@ -164,6 +164,56 @@ class FakePayment(payment_pb2_grpc.PaymentServiceServicer):
         return payment_pb2.Balance(account_id=account_id, available_nusd=amount)
 
 
+class FakeReceipts(receipts_pb2_grpc.ReceiptServiceServicer):
+    """Roots that fit but for the findings that a test puts there, in two pages."""
+
+    def __init__(self) -> None:
+        self.findings: list[receipts_pb2.RootFinding] = []
+
+    async def VerifyRoots(
+        self, request: receipts_pb2.VerifyRootsRequest, context: object
+    ) -> receipts_pb2.VerifyRootsResponse:
+        findings, self.findings = self.findings, []
+        return receipts_pb2.VerifyRootsResponse(
+            findings=findings,
+            root_count=len(request.lines) or 2,
+            transaction_count=3,
+            receipt_count=1,
+            page_token=f"{request.page_token}+",
+            has_more=not request.lines and not request.page_token,
+        )
+
+    async def GetReceipt(
+        self, request: receipts_pb2.GetReceiptRequest, context: object
+    ) -> receipts_pb2.GetReceiptResponse:
+        return receipts_pb2.GetReceiptResponse()
+
+    async def ListReceipts(
+        self, request: receipts_pb2.ListReceiptsRequest, context: object
+    ) -> receipts_pb2.ListReceiptsResponse:
+        return receipts_pb2.ListReceiptsResponse()
+
+    async def ListRoots(
+        self, request: receipts_pb2.ListRootsRequest, context: object
+    ) -> receipts_pb2.ListRootsResponse:
+        return receipts_pb2.ListRootsResponse()
+
+    async def GetPublicKey(
+        self, request: receipts_pb2.GetPublicKeyRequest, context: object
+    ) -> receipts_pb2.GetPublicKeyResponse:
+        return receipts_pb2.GetPublicKeyResponse()
+
+    async def SignQuote(
+        self, request: receipts_pb2.SignQuoteRequest, context: object
+    ) -> receipts_pb2.SignQuoteResponse:
+        return receipts_pb2.SignQuoteResponse()
+
+    async def ReadQuote(
+        self, request: receipts_pb2.ReadQuoteRequest, context: object
+    ) -> receipts_pb2.ReadQuoteResponse:
+        return receipts_pb2.ReadQuoteResponse()
+
+
 class FakeMetering(metering_pb2_grpc.MeteringServiceServicer):
     """One record, and what was asked for."""
 
@@ -250,19 +300,24 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
 
 
 class FakeRooms:
-    """All four, reached by local channels; `channels` by service name."""
+    """All four, reached by local channels; `channels` by service name.
 
-    def __init__(self) -> None:
+    `receipts` is what serves receipts, a fake of its own by default.
+    """
+
+    def __init__(self, receipts: receipts_pb2_grpc.ReceiptServiceServicer | None = None) -> None:
         self.auth = FakeAuth()
         self.payment = FakePayment()
+        self.receipts = receipts or FakeReceipts()
         self.metering = FakeMetering()
         self.router = FakeRouter()
         table = HandlerTable()
         auth_pb2_grpc.add_AuthServiceServicer_to_server(self.auth, table)  # type: ignore[arg-type]
         payment_pb2_grpc.add_PaymentServiceServicer_to_server(self.payment, table)  # type: ignore[arg-type]
+        receipts_pb2_grpc.add_ReceiptServiceServicer_to_server(self.receipts, table)  # type: ignore[arg-type]
         metering_pb2_grpc.add_MeteringServiceServicer_to_server(self.metering, table)  # type: ignore[arg-type]
         router_pb2_grpc.add_RouterServiceServicer_to_server(self.router, table)  # type: ignore[arg-type]
         self.channel = LocalChannel(table)
         names = [f"turnpike.{n}.v1.{n.title()}Service" for n in ("auth", "metering", "payment")]
-        names.append("turnpike.router.v1.RouterService")
+        names += ["turnpike.router.v1.RouterService", "turnpike.payment.v1.ReceiptService"]
         self.channels = MappingProxyType(dict.fromkeys(names, self.channel))

@@ -10,6 +10,7 @@ from app.errors import StartError
 from app.kept_secrets import fill_secrets, keep_secret, write_private
 from app.settings import Settings, load_settings
 from kit.sealed import new_key, ring_of
+from services.payment.proof.signing import Signer, seed_of
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,17 @@ def test_routers_of_one_machine_share_the_key_of_what_they_keep() -> None:
     assert not gateway.router.turn_state_keys.get_secret_value()
 
 
+def test_payment_gets_a_key_that_signs_and_keeps_it() -> None:
+    first = fill_secrets(settings(), target="all")
+    again = fill_secrets(settings(), target="payment")
+    gateway = fill_secrets(settings(), target="gateway")
+
+    text = first.payment.proof.signing_key.get_secret_value()
+    assert text == again.payment.proof.signing_key.get_secret_value()
+    assert Signer(seed_of(text)).public_key
+    assert not gateway.payment.proof.signing_key.get_secret_value()
+
+
 def test_processes_of_one_machine_share_what_they_make() -> None:
     auth = fill_secrets(settings(), target="auth")
     gateway = fill_secrets(settings(), target="gateway")
@@ -87,6 +99,7 @@ def test_secret_that_was_set_is_kept() -> None:
         auth__pepper="salt",
         router__byok_keys={"one": MASTER_KEY},
         router__turn_state_keys=key,
+        payment__proof={"signing_key": "signs"},
     )
 
     filled = fill_secrets(was_set, target="all")
@@ -95,6 +108,7 @@ def test_secret_that_was_set_is_kept() -> None:
     assert "mine" == filled.admin.token.get_secret_value()
     assert "salt" == filled.auth.pepper.get_secret_value()
     assert key == filled.router.turn_state_keys.get_secret_value()
+    assert "signs" == filled.payment.proof.signing_key.get_secret_value()
     assert not Path(".turnpike/secrets").exists()
 
 

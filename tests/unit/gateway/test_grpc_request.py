@@ -12,6 +12,7 @@ from gateway.grpc_request import Apis, body_of
 from kit.errors import Reason, TurnpikeError
 from tests.fixtures.rules import rules
 from turnpike.router.v1 import chat_pb2, router_pb2
+from turnpike.type.v1 import usage_pb2
 
 Chat: TypeAlias = chat_pb2.ChatRequest
 Said: TypeAlias = chat_pb2.ChatMessage
@@ -149,6 +150,8 @@ def other_fields() -> list[tuple[str, Any]]:
             value = router_pb2.Routing(sticky_key="k")
         elif field.name == "fallback_models":
             value = router_pb2.FallbackModel(model_id="m")
+        elif field.name == "price_cap":
+            value = usage_pb2.Price(price_id="p")
         elif value is None:
             value = {str: "x", bytes: b"x", bool: True, int: 1}.get(type(field.default_value))
         values.append((field.name, [value] if field.is_repeated else value))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.pricing import PriceRow, ceiling, charge_nusd, floor
+from services.router.pricing import PriceRow, capped, ceiling, charge_nusd, floor
 
 counts = st.integers(min_value=0, max_value=2**31)
 prices = st.integers(min_value=0, max_value=10**9)
@@ -65,3 +65,16 @@ def test_impossible_counts_are_refused(prompt: int, completion: int, units: int)
         charge_nusd(
             PriceRow("p", 1, 1), prompt_tokens=prompt, completion_tokens=completion, units=units
         )
+
+
+def test_cap_lowers_each_figure_and_raises_none() -> None:
+    row = PriceRow("row", 10, 20, 30, 40, "image")
+    cap = PriceRow("quote", 5, 25, 30, 39, "image")
+
+    assert PriceRow("quote", 5, 20, 30, 39, "image") == capped(row, cap)
+
+
+def test_row_that_a_cap_does_not_touch_stays_itself() -> None:
+    row = PriceRow("row", 10, 20, 30, 40, "image")
+
+    assert row is capped(row, PriceRow("quote", 10, 21, 30, 40, "image"))

@@ -477,6 +477,7 @@ class Envelope(_message.Message):
     COMPLETION_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
     IS_SLICED_FIELD_NUMBER: _builtins.int
+    PRICE_CAP_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that pays. Required."""
     key_id: _builtins.str
@@ -533,6 +534,10 @@ class Envelope(_message.Message):
     def fallback_models(self) -> _containers.RepeatedCompositeFieldContainer[Global___FallbackModel]:
         """Models that are tried in this order when nobody of `model_id` gives an answer."""
 
+    @_builtins.property
+    def price_cap(self) -> _usage_pb2.Price:
+        """Dearest prices that may be charged, by a quote; absent without one. Each figure holds alone."""
+
     def __init__(
         self,
         *,
@@ -560,10 +565,11 @@ class Envelope(_message.Message):
         completion_tokens_max: _builtins.int = ...,
         fallback_models: _abc.Iterable[Global___FallbackModel] | None = ...,
         is_sliced: _builtins.bool = ...,
+        price_cap: _usage_pb2.Price | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["routing", b"routing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price_cap", b"price_cap", "routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "fallback_models", b"fallback_models", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_sliced", b"is_sliced", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "answer_defaults", b"answer_defaults", "completion_tokens_max", b"completion_tokens_max", "content_type", b"content_type", "episode_id", b"episode_id", "fallback_models", b"fallback_models", "features", b"features", "has_null_usage", b"has_null_usage", "hold_nusd", b"hold_nusd", "id_prefix", b"id_prefix", "is_sliced", b"is_sliced", "is_streaming", b"is_streaming", "key_id", b"key_id", "lease_id", b"lease_id", "max_tokens", b"max_tokens", "model_id", b"model_id", "operation", b"operation", "price_cap", b"price_cap", "prompt_tokens_max", b"prompt_tokens_max", "routing", b"routing", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "unit_count_max", b"unit_count_max", "unknown_fields", b"unknown_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

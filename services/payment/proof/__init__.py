@@ -1,0 +1,1 @@
+"""The bill that proves itself: receipts, signed roots and quotes."""
