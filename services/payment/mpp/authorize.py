@@ -85,6 +85,7 @@ class Authorizer:
             request_id=request.request_id,
             holder_id=request.holder_id,
             running_max=settings.requests_per_channel_max,
+            idempotency_key=request.idempotency_key,
         )
         held = await self._store.hold(bid, purse.promise)
         if purse.promise is not None:

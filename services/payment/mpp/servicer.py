@@ -71,6 +71,8 @@ class MachineServicer(MachinePaymentServiceServicer):
     ) -> pb.AuthorizeResponse:
         _check_terms(request.terms)
         _check_id(request.request_id, "request_id")
+        if request.idempotency_key:
+            _check_id(request.idempotency_key, "idempotency_key")
         try:
             admitted = await self._authorizer.authorize(request, self._settings, self._now_unix_s())
         except PaymentError as error:

@@ -12,6 +12,7 @@ from kit.errors import Reason, TurnpikeError
 from services.payment import ledger
 from services.payment.ledger import Draft, Kind
 from services.payment.mpp import store_channels as rows
+from services.payment.mpp import store_once
 from services.payment.mpp.channels import Channel, required
 from services.payment.mpp.postings import (
     NUSD_PER_BASE_UNIT,
@@ -60,7 +61,10 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """What a request wants to hold, and the challenge that it answers; nano-USD."""
+    """What a request wants to hold, and the challenge that it answers; nano-USD.
+
+    `idempotency_key` is the payer's own name for the request; empty when it has none.
+    """
 
     account_id: str
     hold_nusd: int
@@ -69,6 +73,7 @@ class Bid:
     request_id: str
     holder_id: str
     running_max: int
+    idempotency_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,7 @@ def hold(
 
     Raises:
         PaymentError: invalid-challenge.
-        TurnpikeError: CONCURRENCY_EXCEEDED.
+        TurnpikeError: CONCURRENCY_EXCEEDED; ALREADY_EXISTS, a request of this key was paid.
     """
     Books(connection)
     terms = LeaseTerms(
@@ -160,6 +165,8 @@ def hold(
                 f"{bid.running_max} requests of this channel run already.",
                 retry_after_s="1",
             )
+        if bid.idempotency_key:
+            store_once.check(connection, bid.account_id, bid.idempotency_key)
     granted = grant(connection, terms, lease_id=lease_id, rules=rules, now_ms=now_ms)
     if isinstance(granted, Shortage):
         return _lack(connection, bid.account_id, bid.hold_nusd - granted.available_nusd)
@@ -170,6 +177,14 @@ def hold(
             request_id=bid.request_id,
             expires_unix_s=bid.expires_unix_s,
         )
+        if bid.idempotency_key:
+            store_once.keep(
+                connection,
+                bid.account_id,
+                bid.idempotency_key,
+                lease_id=granted.lease_id,
+                now_ms=now_ms,
+            )
     return granted.lease_id, granted.granted_nusd
 
 
