@@ -209,6 +209,10 @@ class MachineClient:
         for _ in range(_TRIES_MAX):
             credential = await self.credential(body, path=path)
             reply = await self.send(body, credential, path=path)
+            while reply.status == 503:
+                # Its challenge is as good as before: nothing was taken.
+                await asyncio.sleep(_BUSY_PAUSE_S)
+                reply = await self.send(body, credential, path=path)
             if reply.status != 402:
                 break
         assert reply is not None
