@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from kit.logs import configure_logs
-from tests.fakes.machine_client import CHAT, MachineClient, unbase64url
+from tests.fakes.machine_client import CHAT, MachineClient, Met, unbase64url
 from tests.fixtures.catalogues import chat
 from tests.fixtures.paid import SECRET, OpenPaid, PaidSite
 from tests.fixtures.plain_logs import plain_logs
@@ -53,27 +53,30 @@ async def test_failure_25_parallel_uses_of_one_opening_open_once_and_deliver_onc
     await paid.settled(client, 1)
 
 
+class Overheard(MachineClient):
+    """A client whose vouchers a stranger writes down."""
+
+    def __init__(self, like: MachineClient) -> None:
+        super().__init__(like.http, like.base_url, like.payer)
+        self.sent: list[str] = []
+
+    def pays(self, challenge: Met, cumulative: int) -> str:
+        self.sent.append(super().pays(challenge, cumulative))
+        return self.sent[-1]
+
+
 async def test_failure_26_captured_voucher_buys_nothing_after_the_stream(
     open_paid: OpenPaid,
 ) -> None:
     paid = await open_paid(slice_tokens=8)
-    sent = []
-
-    class Overheard(MachineClient):
-        def pays(self, challenge, cumulative):  # type: ignore[no-untyped-def] # as above
-            found = super().pays(challenge, cumulative)
-            sent.append(found)
-            return found
-
-    client = paid.client(3)
-    client.__class__ = Overheard
+    client = Overheard(paid.client(3))
     body = chat("shape=c60-d2", stream=True, max_tokens=64)
     await client.chat(body)
     await client.chat(body)
     records = await paid.settled(client, 2)
-    assert 2 <= len(sent)
+    assert 2 <= len(client.sent)
 
-    replayed = [await client.send(body, credential) for credential in sent]
+    replayed = [await client.send(body, credential) for credential in client.sent]
 
     assert {402} == {reply.status for reply in replayed}
     assert 2 == len(paid.site.main.seen)
