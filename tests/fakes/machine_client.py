@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
+from multidict import MultiMapping
 
 from tests.fakes.tempo_payer import Opening, TempoPayer
 
@@ -67,14 +68,20 @@ class Met:
         return base64url(json.dumps(members).encode())
 
 
-def challenges_of(answer: "Reply") -> list[Met]:
-    """Return the challenges of a refusal, in their order."""
-    lines = answer.headers.getall("WWW-Authenticate", [])
+def challenges_of(headers: MultiMapping[str]) -> list[Met]:
+    """Return the challenges of a refusal's headers, in their order."""
+    lines = headers.getall("WWW-Authenticate", [])
     return [
         Met({name: value.replace('\\"', '"') for name, value in _PARAMETER.findall(line)})
         for line in lines
         if line.startswith("Payment ")
     ]
+
+
+def receipt_of(headers: MultiMapping[str]) -> dict[str, Any]:
+    """Return the receipt in an answer's headers; empty without one."""
+    line = headers.get("Payment-Receipt", "")
+    return dict(json.loads(unbase64url(line))) if line else {}
 
 
 @dataclass(slots=True)
@@ -95,10 +102,10 @@ class Reply:
     @property
     def receipt(self) -> dict[str, Any] | None:
         """The receipt: of the header, or the stream's last one."""
-        if line := self.headers.get("Payment-Receipt"):
-            return dict(json.loads(unbase64url(line)))
-        found = [data for name, data in self.events if name == "payment-receipt"]
-        return found[-1] if found else None
+        if found := receipt_of(self.headers):
+            return found
+        told = [data for name, data in self.events if name == "payment-receipt"]
+        return told[-1] if told else None
 
     @property
     def needs(self) -> list[dict[str, Any]]:
@@ -159,7 +166,7 @@ class MachineClient:
             headers.setdefault("Payment-Session", self.channel_id)
         reply = await self.send(body, path=path, **headers)
         assert reply.status == 402, (reply.status, reply.body)
-        return challenges_of(reply)
+        return challenges_of(reply.headers)
 
     async def met(self, body: Any, intent: str = "session", *, path: str = CHAT) -> Met:
         """Return a fresh challenge of an intent."""
@@ -209,6 +216,10 @@ class MachineClient:
         for _ in range(_TRIES_MAX):
             credential = await self.credential(body, path=path)
             reply = await self.send(body, credential, path=path)
+            while reply.status == 503:
+                # Its challenge is as good as before: nothing was taken.
+                await asyncio.sleep(_BUSY_PAUSE_S)
+                reply = await self.send(body, credential, path=path)
             if reply.status != 402:
                 break
         assert reply is not None
@@ -274,7 +285,7 @@ class MachineClient:
         reply = await self.manage(self.closes(self.last, amount))
         if reply.status == 402 and "requiredCumulative" in reply.json:
             due = int(reply.json["requiredCumulative"])
-            reply = await self.manage(self.closes(challenges_of(reply)[0], due))
+            reply = await self.manage(self.closes(challenges_of(reply.headers)[0], due))
         return reply
 
     async def _read_events(self, response: aiohttp.ClientResponse, reply: Reply) -> None:

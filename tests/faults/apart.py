@@ -5,7 +5,7 @@ import http.client
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +110,11 @@ class Apart(Site):
 
 @asynccontextmanager
 async def running_apart(
-    folder: Path, *, settings: Json | None = None, credit_nusd: int = 0
+    folder: Path,
+    *,
+    settings: Json | None = None,
+    variables: Mapping[str, str] | None = None,
+    credit_nusd: int = 0,
 ) -> AsyncIterator[tuple[Apart, NatsServer]]:
     """Run a site in five processes whose first account has a key and this credit.
 
@@ -118,7 +122,9 @@ async def running_apart(
     """
     with running_nats() as nats:
         alone = merged({"nats": {"url": nats.url}}, settings or {})
-        async with running_site(folder, settings=alone, credit_nusd=credit_nusd) as site:
+        async with running_site(
+            folder, settings=alone, variables=variables, credit_nusd=credit_nusd
+        ) as site:
             assert await site.stop() == 0, site.log
             apart = _apart(site)
             try:

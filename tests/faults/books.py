@@ -4,13 +4,14 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tests.faults.load import Seen
 from tests.faults.site import Site, Told, price_nusd
 from turnpike.events.v1.events_pb2 import UsageEvent
 
+_MACHINE: Final = "tempo:"
 _CHARGES: Final = (
     "SELECT request_id, charge_nusd, charged_nusd, writeoff_nusd, is_late FROM charges"
 )
@@ -31,10 +32,16 @@ class Row:
     """A usage record beside its ledger row."""
 
     request_id: str
+    account_id: str
     outcome: str
     prompt_tokens: int
     completion_tokens: int
     charge: Charge
+
+    @property
+    def is_of_a_machine(self) -> bool:
+        """Whether no key paid for it."""
+        return self.account_id.startswith(_MACHINE)
 
     @property
     def price_nusd(self) -> int:
@@ -64,6 +71,18 @@ class Evidence:
     balance: Mapping[str, int]
     ledger: Mapping[str, int]
 
+    def of_rail(self, seen: Sequence[Seen], *, is_machine: bool) -> "Evidence":
+        """Return what concerns the clients of one rail."""
+        serials = {each.ask.serial for each in seen}
+        return replace(
+            self,
+            rows={
+                name: row for name, row in self.rows.items() if row.is_of_a_machine == is_machine
+            },
+            seen=seen,
+            told={serial: told for serial, told in self.told.items() if serial in serials},
+        )
+
     @property
     def operator_loss_nusd(self) -> int:
         """What the upstream would bill for, and no caller was charged."""
@@ -90,6 +109,7 @@ def gather(
     rows = {
         record["request_id"]: Row(
             record["request_id"],
+            record["account_id"],
             record["outcome"],
             _count(record, "prompt"),
             _count(record, "completion"),
@@ -110,7 +130,18 @@ def gather(
 
 def discrepancies(evidence: Evidence) -> list[str]:
     """Return what does not add up, a line for each."""
-    found = [*_of_sums(evidence), *_of_strangers(evidence)]
+    return [*_of_sums(evidence), *_of_requests(evidence)]
+
+
+def discrepancies_of_both(evidence: Evidence, machines: Sequence[Seen]) -> list[str]:
+    """Return the same where machines paid as well; `evidence` has what clients with a key saw."""
+    by_key = evidence.of_rail(evidence.seen, is_machine=False)
+    by_channel = evidence.of_rail(machines, is_machine=True)
+    return [*_of_sums(evidence), *_of_requests(by_key), *_of_requests(by_channel)]
+
+
+def _of_requests(evidence: Evidence) -> list[str]:
+    found = [*_of_strangers(evidence)]
     for seen in evidence.seen:
         row = evidence.rows.get(seen.request_id)
         told = evidence.told.get(seen.ask.serial)
@@ -208,12 +239,13 @@ def _of_strangers(evidence: Evidence) -> Iterator[str]:
 
 def _of_sums(evidence: Evidence) -> Iterator[str]:
     charges = [row.charge for row in evidence.rows.values()]
+    by_key = evidence.of_rail(evidence.seen, is_machine=False)
     charge = sum(each.charge_nusd for each in charges)
     written_off = sum(each.writeoff_nusd for each in charges)
     expected = {
         "revenue": charge,
         "writeoff": -written_off,
-        "customer:available": evidence.credit_nusd - evidence.charged_nusd,
+        "customer:available": evidence.credit_nusd - by_key.charged_nusd,
         "customer:held": 0,
         "funding:manual": -evidence.credit_nusd,
     }
@@ -221,7 +253,7 @@ def _of_sums(evidence: Evidence) -> Iterator[str]:
         if evidence.ledger.get(name, 0) != amount:
             yield f"{name} is {evidence.ledger.get(name, 0)}; {amount} expected"
     parts = {"available": expected["customer:available"], "held": 0}
-    parts["charged"] = evidence.charged_nusd
+    parts["charged"] = by_key.charged_nusd
     if dict(evidence.balance) != parts:
         yield f"the balance is {dict(evidence.balance)}; {parts} expected"
     if sum(evidence.ledger.values()):

@@ -97,7 +97,7 @@ async def ask(session: aiohttp.ClientSession, site: Site, wish: Ask) -> Seen:
             if answer.status == 200 and wish.is_streaming:
                 await _read_stream(answer, seen)
             else:
-                _read_whole(json.loads(await answer.read()), seen)
+                take_whole(json.loads(await answer.read()), seen)
     except (aiohttp.ClientError, ConnectionError, TimeoutError):
         seen.is_whole = False
     return seen
@@ -116,14 +116,15 @@ async def _read_stream(answer: aiohttp.ClientResponse, seen: Seen) -> None:
         if data == b"[DONE]":
             seen.is_whole = True
         elif data.startswith(b"{"):
-            _take_chunk(json.loads(data), seen)
+            take_chunk(json.loads(data), seen)
         if seen.content_count == seen.ask.leave_after:
             seen.has_left = True
             answer.close()
             return
 
 
-def _take_chunk(chunk: Json, seen: Seen) -> None:
+def take_chunk(chunk: Json, seen: Seen) -> None:
+    """Note one event of a stream."""
     if "error" in chunk:
         seen.error = chunk["error"]
     seen.content_count += sum(
@@ -132,7 +133,8 @@ def _take_chunk(chunk: Json, seen: Seen) -> None:
     seen.usage = chunk.get("usage") or seen.usage
 
 
-def _read_whole(body: Json, seen: Seen) -> None:
+def take_whole(body: Json, seen: Seen) -> None:
+    """Note a plain answer."""
     seen.error = body.get("error")
     seen.usage = body.get("usage")
     seen.is_whole = seen.status == 200

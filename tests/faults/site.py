@@ -281,7 +281,11 @@ class Site:
 
 @asynccontextmanager
 async def running_site(
-    folder: Path, *, settings: Json | None = None, credit_nusd: int = 0
+    folder: Path,
+    *,
+    settings: Json | None = None,
+    variables: Mapping[str, str] | None = None,
+    credit_nusd: int = 0,
 ) -> AsyncIterator[Site]:
     """Run a site whose first account has a key and this credit; on exit its processes are gone."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -290,6 +294,7 @@ async def running_site(
     basis = basic_settings(folder, ports, upstream.base_url)
     site = Site(folder, merged(basis, settings or {}), ports, upstream)
     site.variables["TURNPIKE__AUTH__PEPPER"] = "pepper-of-the-test-and-of-nothing-else"
+    site.variables.update(variables or {})
     try:
         if any("postgresql" in str(value) for value in site.settings["payment"].values()):
             site.command("db", "upgrade")

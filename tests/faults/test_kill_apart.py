@@ -15,19 +15,39 @@ from typing import Final
 
 import pytest
 
+from tests.fakes.tempo_chain import FUNDS
+from tests.fakes.tempo_process import balance_of
 from tests.faults.apart import PROCESSES, Apart, running_apart
-from tests.faults.books import Checkpoints, Evidence, discrepancies, gather
+from tests.faults.books import Checkpoints, Evidence, discrepancies_of_both, gather
 from tests.faults.load import Load
+from tests.faults.machine_books import (
+    loss_of,
+    machine_discrepancies,
+    read_channels,
+    slice_nusd,
+)
+from tests.faults.machines import (
+    SECRETS,
+    MachineLoad,
+    machine_settings,
+    payee_address,
+    payers,
+    running_chain,
+)
 from tests.faults.released import released
+from tests.faults.site import merged
 from tests.faults.test_kill import LAG_TOKENS_MAX, SETTINGS
 from turnpike.events.v1.events_pb2 import UsageEvent
 
 KILLS_EACH: Final = 200 if os.environ.get("FULL") == "1" else 5
-CLIENTS: Final = 8
+CLIENTS: Final = 6
+MACHINES: Final = 3
 CREDIT_NUSD: Final = 1_000_000_000_000
 RELEASE_S: Final = 30.0
 ALLOWED: Final = {0, 200, 502, 503}
 """Gone, answered, the router died under it, or a room was away."""
+ALLOWED_OF_MACHINES: Final = {*ALLOWED, 402, 410, 429}
+"""Also: its voucher came to a hold that was taken, or a request before it still counts as open."""
 pytestmark = pytest.mark.timeout(7_200)
 
 
@@ -62,27 +82,71 @@ async def test_ledger_stays_true_when_each_process_is_killed_at_random_moments(
     seed = int(os.environ.get("FAULTS_SEED") or time.time_ns() % 1_000_000)
     with capsys.disabled():
         print(f"\nseed {seed}, {KILLS_EACH} kills of each process")  # noqa: T201 - repeats a run
-    async with running_apart(tmp_path, settings=SETTINGS, credit_nusd=CREDIT_NUSD) as (site, _):
-        load = Load(site, seed=seed, client_count=CLIENTS)
-        nemesis = Nemesis(site, Random(seed))
-        load.is_open.set()
+    owners = payers(MACHINES)
+    with running_chain(owners) as chain_url:
+        settings = merged(SETTINGS, machine_settings(chain_url))
+        async with running_apart(
+            tmp_path, settings=settings, variables=SECRETS, credit_nusd=CREDIT_NUSD
+        ) as (site, _):
+            await _run(site, seed, MachineLoad(site, seed, owners), chain_url, capsys)
 
+
+async def _run(
+    site: Apart,
+    seed: int,
+    machines: MachineLoad,
+    chain_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    load = Load(site, seed=seed, client_count=CLIENTS)
+    nemesis = Nemesis(site, Random(seed))
+    load.is_open.set()
+
+    async with machines:
         async with asyncio.TaskGroup() as group:
             group.create_task(load.run())
+            group.create_task(machines.run())
             await nemesis.run(KILLS_EACH)
             await asyncio.sleep(1.0)
             load.stop()
+            machines.stop()
         release_s, verified = await released(site, wait_s=RELEASE_S)
+        channels = read_channels(site)
+        evidence = gather(
+            site, load.seen, Checkpoints(nemesis.last, LAG_TOKENS_MAX), credit_nusd=CREDIT_NUSD
+        )
+        receipts = {each.channel_id: await each.end() for each in machines.machines}
+    earned = balance_of(chain_url, payee_address()) - FUNDS
+    found = discrepancies_of_both(evidence, machines.bought)
+    found += machine_discrepancies(evidence, machines.machines, channels, receipts, earned=earned)
+    with capsys.disabled():
+        print(table(evidence, nemesis, load.statuses, release_s))  # noqa: T201 - the result
+        print(machine_table(evidence, machines, earned))  # noqa: T201 - as above
+    assert verified["is_clean"], verified["findings"]
+    assert [] == found, "\n".join(found[:20])
+    assert set(load.statuses) <= ALLOWED, load.statuses
+    assert set(machines.statuses) <= ALLOWED_OF_MACHINES, machines.statuses
+    assert any(seen.is_whole for seen in load.seen)
+    assert any(seen.is_whole and seen.receipt for seen in machines.bought)
+    closed = site.verify()
+    assert closed["is_clean"], closed["findings"]
 
-        checkpoints = Checkpoints(nemesis.last, LAG_TOKENS_MAX)
-        evidence = gather(site, load.seen, checkpoints, credit_nusd=CREDIT_NUSD)
-        found = discrepancies(evidence)
-        with capsys.disabled():
-            print(table(evidence, nemesis, load.statuses, release_s))  # noqa: T201 - the result
-        assert verified["is_clean"], verified["findings"]
-        assert [] == found, "\n".join(found[:20])
-        assert set(load.statuses) <= ALLOWED, load.statuses
-        assert any(seen.is_whole for seen in load.seen)
+
+def machine_table(evidence: Evidence, machines: MachineLoad, earned: int) -> str:
+    """Return the figures of the machine rail, a line for each."""
+    bought = machines.bought
+    losses = [loss_of(seen, evidence) for seen in bought]
+    figures = {
+        "machines' requests": len(bought),
+        "whole": sum(each.is_whole for each in bought),
+        **{f"  status {status}": count for status, count in sorted(machines.statuses.items())},
+        "vouchers asked for": sum(len(each.steps) - 1 for each in bought),
+        "receipts": sum(each.receipt is not None for each in bought),
+        "earned on chain, units": earned,
+        "largest loss nUSD": max(losses, default=0),
+        "a slice nUSD": slice_nusd(bought[0]),
+    }
+    return "\n".join(f"{name:<24}{value:>16}" for name, value in figures.items())
 
 
 def table(evidence: Evidence, nemesis: Nemesis, statuses: Counter[int], release_s: float) -> str:

@@ -10,7 +10,7 @@ SMALL_STEPS = {"deposit_min_base_units": 1}
 """Deposits that a test can use up."""
 
 
-async def test_channel_opens_with_a_chat_streams_on_vouchers_tops_up_and_closes_for_what_was_spent(
+async def test_failure_34_channel_opens_streams_on_vouchers_tops_up_and_closes_for_what_it_spent(
     open_paid: OpenPaid,
 ) -> None:
     paid = await open_paid(mpp=SMALL_STEPS, slice_tokens=8)
@@ -28,9 +28,8 @@ async def test_channel_opens_with_a_chat_streams_on_vouchers_tops_up_and_closes_
     assert all(below < above for below, above in pairwise(required))
     assert 60 == int(answer.needs[0]["deposit"]) < client.deposit
     (record,) = await paid.settled(client, 1)
-    usage = next(
-        data["usage"] for _, data in answer.events if data != "[DONE]" and data.get("usage")
-    )
+    chunks = [data for _, data in answer.events if data != "[DONE]"]
+    usage = next(chunk["usage"] for chunk in chunks if chunk.get("usage"))
     price = price_nusd(usage["prompt_tokens"], usage["completion_tokens"])
     assert price == record.charge_nusd
     spent = -(-price // NUSD_PER_BASE_UNIT)
@@ -92,6 +91,7 @@ async def test_close_below_what_was_spent_is_told_what_is_due(open_paid: OpenPai
     closed = await client.close(spent)
     assert 204 == closed.status, closed.body
     assert spent == paid.earned
-    gone = await client.send(chat(), client.pays(client.last, client.cumulative + 10))
+    fresh = await client.met(chat())
+    gone = await client.send(chat(), client.pays(fresh, client.cumulative + 10))
     assert 410 == gone.status
     assert "Payment-Receipt" not in gone.headers
