@@ -281,15 +281,23 @@ class Site:
 
 @asynccontextmanager
 async def running_site(
-    folder: Path, *, settings: Json | None = None, credit_nusd: int = 0
+    folder: Path,
+    *,
+    settings: Json | None = None,
+    secrets: Mapping[str, str] | None = None,
+    credit_nusd: int = 0,
 ) -> AsyncIterator[Site]:
-    """Run a site whose first account has a key and this credit; on exit its processes are gone."""
+    """Run a site whose first account has a key and this credit; on exit its processes are gone.
+
+    `secrets` are settings that do not belong into a file, by the name of their variable.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     upstream = Upstream(folder)
     ports = dict(zip(("gateway", "admin", "nats"), free_ports(3), strict=True))
     basis = basic_settings(folder, ports, upstream.base_url)
     site = Site(folder, merged(basis, settings or {}), ports, upstream)
     site.variables["TURNPIKE__AUTH__PEPPER"] = "pepper-of-the-test-and-of-nothing-else"
+    site.variables.update(secrets or {})
     try:
         if any("postgresql" in str(value) for value in site.settings["payment"].values()):
             site.command("db", "upgrade")
