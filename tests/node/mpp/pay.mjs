@@ -1,6 +1,7 @@
 // The public mppx client, unmodified, pays a gateway: `node pay.mjs CASE` prints one JSON value.
 // PAY_URL is what is bought, PAY_RPC a node, PAY_KEY the payer's key, PAY_PAYEE who is paid.
 import { Mppx, tempo } from 'mppx/client';
+import OpenAI from 'openai';
 import { createClient, erc20Abi, http, parseAbi, publicActions } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { tempoModerato } from 'viem/chains';
@@ -21,6 +22,9 @@ const events = parseAbi([
   'event ChannelClosed(bytes32 indexed channelId, address indexed payer, address indexed payee, uint96 settledToPayee, uint96 refundedToPayer)',
 ]);
 
+const tokens = Number(process.env.PAY_TOKENS ?? 64);
+// A stream may have to be long, and a whole answer is not.
+const short = [{ role: 'user', content: 'hello' }];
 const sent = { open: 0, voucher: 0, topUp: 0, close: 0, transaction: 0, hash: 0 };
 const frames = [];
 async function counting(input, init) {
@@ -67,17 +71,17 @@ async function money(run) {
   };
 }
 
-async function streamed(session, count) {
+async function streamed(session) {
   const texts = [];
   let receipt = null;
   const onReceipt = (each) => (receipt = each);
-  const wish = { ...ask(true, { max_tokens: count }), onReceipt };
+  const wish = { ...ask(true, { max_tokens: tokens }), onReceipt };
   for await (const data of await session.sse(url, wish)) texts.push(data);
-  return { chunks: texts.length, last: texts.at(-1), receipt };
+  return { chunks: texts.length, last: texts.at(-1), receipt, vouchers: sent.voucher };
 }
 
 async function plain(session) {
-  const answer = await session.fetch(url, ask(false));
+  const answer = await session.fetch(url, ask(false, { messages: short }));
   const body = await answer.json();
   return { status: answer.status, receipt: answer.receipt, has_text: Boolean(body.choices) };
 }
@@ -88,7 +92,7 @@ const cases = {
     return money(async () => {
       const maxDeposit = process.env.PAY_DEPOSIT ?? '2';
       const session = tempo.session.manager({ account, client, maxDeposit, fetch: counting });
-      const stream = await streamed(session, Number(process.env.PAY_TOKENS ?? 64));
+      const stream = await streamed(session);
       await session.topUp('0.25');
       const plains = [];
       for (let turn = 0; turn < 3; turn += 1) plains.push(await plain(session));
@@ -103,13 +107,41 @@ const cases = {
     return money(async () => {
       const method = tempo.session({ account, getClient: () => client, maxDeposit: '1' });
       const paying = Mppx.create({ fetch: counting, polyfill: false, methods: [method] });
-      const stream = await paying.fetch(url, ask(true));
+      const stream = await paying.fetch(url, ask(true, { max_tokens: tokens }));
       const text = await stream.text();
-      const whole = await paying.fetch(url, ask(false));
+      const whole = await paying.fetch(url, ask(false, { messages: short }));
       return {
         stream: { status: stream.status, leaks: text.includes('event: payment-'), text },
         plain: { status: whole.status, body: await whole.json() },
       };
+    });
+  },
+
+  // An OpenAI client whose fetch pays: it must see nothing of that, and send no key.
+  openai() {
+    return money(async () => {
+      const method = tempo.session({ account, getClient: () => client, maxDeposit: '1' });
+      const paying = Mppx.create({ fetch: counting, polyfill: false, methods: [method] });
+      const openai = new OpenAI({
+        apiKey: 'none',
+        baseURL: url.replace('/chat/completions', ''),
+        defaultHeaders: { Authorization: null },
+        fetch: paying.fetch,
+        maxRetries: 0,
+      });
+      const { messages, model } = JSON.parse(ask(true).body);
+      const wish = { model, messages, max_tokens: tokens };
+      let text = '';
+      let finish = null;
+      const stream = await openai.chat.completions.create({ ...wish, stream: true });
+      for await (const chunk of stream) {
+        text += chunk.choices[0].delta.content ?? '';
+        finish = chunk.choices[0].finish_reason ?? finish;
+      }
+      const { voucher: vouchers } = sent;
+      const whole = await openai.chat.completions.create({ ...wish, messages: short });
+      const { message } = whole.choices[0];
+      return { stream: { text, finish, vouchers }, plain: message.content, usage: whole.usage };
     });
   },
 
@@ -127,5 +159,5 @@ const cases = {
 };
 
 const said = await cases[process.argv[2]]();
-console.log(JSON.stringify(said, (_, value) => (typeof value === 'bigint' ? String(value) : value)));
-process.exit(0);
+const text = JSON.stringify(said, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+process.stdout.write(text, () => process.exit(0)); // a long text is not in the pipe at once
