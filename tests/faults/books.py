@@ -53,10 +53,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """What dead routers' journals said; on a paced stream clients are ahead by so much at most."""
+    """What dead routers' journals said; on a paced stream clients are ahead by so much at most.
+
+    `cut_tokens_max` is by how much they are at most where they went away and the router lives: what
+    is on its way between two processes then counts as not handed over.
+    """
 
     last: Mapping[str, UsageEvent]
     lag_tokens_max: int
+    cut_tokens_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +194,7 @@ def _of_part(seen: Seen, row: Row, told: Told, checkpoints: Checkpoints) -> Iter
     elif row.outcome == "recovered":
         if seen.ask.delay_ms and lag_tokens > checkpoints.lag_tokens_max:
             yield "the last checkpoint lies too far behind the client"
-    elif lag_tokens > 0:
+    elif lag_tokens > checkpoints.cut_tokens_max:
         yield "charged for less than the client got"
 
 

@@ -36,7 +36,7 @@ from tests.faults.machines import (
 )
 from tests.faults.released import released
 from tests.faults.site import merged
-from tests.faults.test_kill import LAG_TOKENS_MAX, SETTINGS
+from tests.faults.test_kill import CHECKPOINT_TOKENS, LAG_TOKENS_MAX, SETTINGS
 from turnpike.events.v1.events_pb2 import UsageEvent
 
 KILLS_EACH: Final = 200 if os.environ.get("FULL") == "1" else 5
@@ -44,6 +44,7 @@ CLIENTS: Final = 6
 MACHINES: Final = 3
 CREDIT_NUSD: Final = 1_000_000_000_000
 RELEASE_S: Final = 30.0
+READ_TOKENS_MAX: Final = LAG_TOKENS_MAX - CHECKPOINT_TOKENS
 ALLOWED: Final = {0, 200, 502, 503}
 """Gone, answered, the router died under it, or a room was away."""
 ALLOWED_OF_MACHINES: Final = {*ALLOWED, 402, 410, 429}
@@ -113,7 +114,10 @@ async def _run(
         release_s, verified = await released(site, wait_s=RELEASE_S)
         channels = read_channels(site)
         evidence = gather(
-            site, load.seen, Checkpoints(nemesis.last, LAG_TOKENS_MAX), credit_nusd=CREDIT_NUSD
+            site,
+            load.seen,
+            Checkpoints(nemesis.last, LAG_TOKENS_MAX, READ_TOKENS_MAX),
+            credit_nusd=CREDIT_NUSD,
         )
         receipts = {each.channel_id: await each.end() for each in machines.machines}
     earned = balance_of(chain_url, payee_address()) - FUNDS

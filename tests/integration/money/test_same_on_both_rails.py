@@ -22,8 +22,10 @@ def wishes(seed: int) -> list[dict[str, Any]]:
     random = Random(seed)
     found = []
     for number in range(REQUESTS):
-        body = chat(f"number {number} " + "x" * random.randrange(200), stream=random.random() < 0.3)
-        body["max_tokens"] = random.randrange(1, 300)
+        body = chat(
+            f"number {number} " + "x" * random.randrange(60, 260), stream=random.random() < 0.3
+        )
+        body["max_tokens"] = random.randrange(16, 300)
         body["routing_strategy"] = "cheapest"
         if random.random() < 0.3:
             body["max_input_price_per_million"] = random.choice((15, 30, 100))
