@@ -287,10 +287,7 @@ async def running_site(
     variables: Mapping[str, str] | None = None,
     credit_nusd: int = 0,
 ) -> AsyncIterator[Site]:
-    """Run a site whose first account has a key and this credit; on exit its processes are gone.
-
-    `variables` are settings that do not belong into a file, by name.
-    """
+    """Run a site whose first account has a key and this credit; `variables` hold its secrets."""
     folder.mkdir(parents=True, exist_ok=True)
     upstream = Upstream(folder)
     ports = dict(zip(("gateway", "admin", "nats"), free_ports(3), strict=True))
