@@ -7,7 +7,6 @@ import pytest
 
 from tests.house.tree import ROOMS, ROOT, source_files
 
-
 FOLDERS = ("app", "gateway", "kit", *(f"services/{room}" for room in ROOMS))
 
 
