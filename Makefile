@@ -62,6 +62,11 @@ run: .venv/.run-installed ## Everything in one process, with a local NATS and Tr
 	@$(BIN)/python examples/triton/environment.py --path .venv-triton || true
 	@exec $(BIN)/turnpike serve
 
+.PHONY: chain
+chain: tests/node/mpp/node_modules/.package-lock.json ## A local chain for machine payments, see docs/payments.md; Ctrl-C ends it
+	@cd tests/node/mpp; node_modules/@foundry-rs/anvil-*/bin/anvil* --host 127.0.0.1 --port 18545 --network tempo --hardfork T4 --chain-id 42431 --silent & \
+	trap "kill $$!" EXIT; node rpc_shim.mjs http://127.0.0.1:18545/ 18546
+
 ##@ Contract
 .PHONY: protos
 protos: .venv/.dev-installed ## Generate protos/gen from protos

@@ -71,7 +71,9 @@ def run(loaded: Loaded, target: str) -> int:
 def _configure_logs(settings: Settings) -> None:
     redactor = Redactor()
     shared = (settings.admin.token, settings.peers.token, settings.auth.pepper)
-    for secret in (*shared, *settings.router.byok_keys.values()):
+    mpp = settings.payment.mpp
+    paid = (*mpp.secrets, mpp.chain.payee_key, mpp.chain.rpc_authorization)
+    for secret in (*shared, *settings.router.byok_keys.values(), *paid):
         redactor.register(secret.get_secret_value())
     for key in settings.router.turn_state_keys.get_secret_value().split(","):
         redactor.register(key.strip())

@@ -172,7 +172,8 @@ def _derived(tree: Mapping[str, Any]) -> Layer:
 
 def _refuse_secrets(layer: Layer) -> None:
     for path, value in leaves(layer.data):
-        if value and field_at(Settings, path) is SecretStr:
+        annotation = field_at(Settings, path)
+        if value and SecretStr in (annotation, *get_args(annotation)):
             name = "TURNPIKE__" + "__".join(path).upper()
             raise ConfigError(
                 f"{layer.place(path)}: {'.'.join(path)}: a secret does not belong into the file;"

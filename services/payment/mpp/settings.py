@@ -1,8 +1,9 @@
 """What the machine rail can be told; every figure has its unit in its name."""
 
+import json
 from typing import Final
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 TEMPO_ESCROW: Final = "0x4d50500000000000000000000000000000000000"
 PATH_USD: Final = "0x20c0000000000000000000000000000000000000"
@@ -69,7 +70,8 @@ class MppSettings(BaseModel, frozen=True, extra="forbid"):
     chain: ChainSettings = Field(ChainSettings(), description="The chain that channels live on.")
     secrets: tuple[SecretStr, ...] = Field(
         (),
-        description="Secrets that bind challenges; the first signs, the others still verify.",
+        description="Secrets that bind challenges; the first signs, the others still verify. A JSON"
+        " list, in a variable as in a secret file.",
     )
     challenge_s: int = Field(300, ge=30, description="How long a challenge may be met, seconds.")
     deposit_min_base_units: int = Field(
@@ -124,6 +126,25 @@ class MppSettings(BaseModel, frozen=True, extra="forbid"):
     waiters_max: int = Field(1_024, ge=1, description="Requests that may wait for vouchers.")
     tick_s: float = Field(5.0, gt=0, description="Pause between two rounds on chain, seconds.")
     tick_max: int = Field(100, ge=1, description="Channels dealt with in one round.")
+
+    @field_validator("secrets", mode="before")
+    @classmethod
+    def _read_secrets(cls, value: object) -> object:
+        """Read the text of a secret file; nothing of it is said when it is wrong."""
+        if not isinstance(value, str):
+            return value
+        try:
+            found: object = json.loads(value)
+        except ValueError:
+            raise ValueError("must be a JSON list of texts") from None
+        return found
+
+    @field_validator("secrets")
+    @classmethod
+    def _are_secrets(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(secret.get_secret_value() for secret in secrets):
+            raise ValueError("none may be empty: anybody could sign with it")
+        return secrets
 
     @property
     def is_enabled(self) -> bool:

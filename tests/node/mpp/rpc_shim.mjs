@@ -1,4 +1,4 @@
-// What anvil lacks of Tempo: `node rpc_shim.mjs UPSTREAM` answers JSON-RPC on a free port of loopback.
+// What anvil lacks of Tempo: `node rpc_shim.mjs UPSTREAM [PORT]` answers JSON-RPC on loopback; without PORT on a free one.
 // It installs the double of the channel reserve at its address, gives the accounts of development an
 // allowance to it, and tells it each opening transaction's nonce hash. Raw transactions go one by one.
 import fs from 'node:fs';
@@ -99,4 +99,5 @@ const server = http.createServer(async (request, response) => {
     response.end(String(error));
   }
 });
-server.listen(0, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/`));
+const port = Number(process.argv[3] ?? 0);
+server.listen(port, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/`));

@@ -157,6 +157,50 @@ def test_master_keys_come_from_variables_and_files(
     assert MASTER_KEY not in repr(loaded)
 
 
+def test_secret_of_a_list_in_the_file_is_refused_as_well() -> None:
+    write("payment:\n  mpp:\n    secrets: [hunter2]\n")
+
+    said = refusal()
+
+    assert said.startswith("turnpike.yaml:3: payment.mpp.secrets: a secret does not belong")
+    assert "TURNPIKE__PAYMENT__MPP__SECRETS" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_list_of_secrets_is_json_in_a_variable_and_in_a_file(
+    is_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '["canary-new", "canary-old"]'
+    if is_file:
+        (tmp_path / "secrets").mkdir()
+        (tmp_path / "secrets" / "payment__mpp__secrets").write_text(text + "\n")
+        monkeypatch.setenv("TURNPIKE__SECRETS_DIR", str(tmp_path / "secrets"))
+    else:
+        monkeypatch.setenv("TURNPIKE__PAYMENT__MPP__SECRETS", text)
+
+    loaded = load_settings()
+
+    found = loaded.settings.payment.mpp.secrets
+    assert ["canary-new", "canary-old"] == [each.get_secret_value() for each in found]
+    shown = {entry["key"]: entry["value"] for entry in effective(loaded)}
+    assert ["***", "***"] == shown["payment.mpp.secrets"]
+    assert "canary" not in repr(loaded)
+
+
+@pytest.mark.parametrize("text", ["hunter2", '["hunter2", ""]', '{"hunter2": 1}'])
+def test_wrong_list_of_secrets_is_refused_and_not_shown(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "payment__mpp__secrets").write_text(text)
+    monkeypatch.setenv("TURNPIKE__SECRETS_DIR", str(tmp_path))
+
+    said = refusal()
+
+    assert "payment.mpp.secrets" in said
+    assert "hunter2" not in said
+
+
 @pytest.mark.parametrize(
     ("keys", "key_id", "words"),
     [
