@@ -71,9 +71,11 @@ def run(loaded: Loaded, target: str) -> int:
 def _configure_logs(settings: Settings) -> None:
     redactor = Redactor()
     shared = (settings.admin.token, settings.peers.token, settings.auth.pepper)
-    mpp = settings.payment.mpp
+    mpp, stripe = settings.payment.mpp, settings.payment.stripe
     paid = (*mpp.secrets, mpp.chain.payee_key, mpp.chain.rpc_authorization)
-    for secret in (*shared, *settings.router.byok_keys.values(), *paid):
+    billed = (stripe.api_key, stripe.webhook_secret, stripe.webhook_secret_previous)
+    proved = settings.payment.proof.signing_key
+    for secret in (*shared, *settings.router.byok_keys.values(), *paid, *billed, proved):
         redactor.register(secret.get_secret_value())
     for key in settings.router.turn_state_keys.get_secret_value().split(","):
         redactor.register(key.strip())
