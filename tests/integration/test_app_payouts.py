@@ -21,6 +21,10 @@ from app.cli import app
 from app.settings_sections import AdminSettings
 from kit.rpc.local import HandlerTable, LocalChannel
 from kit.rpc.transcode import Transcoder
+from services.payment.proof.roots_file import RootsFile
+from services.payment.proof.servicer import ReceiptServicer
+from services.payment.proof.settings import ProofSettings
+from services.payment.proof.store import ProofStore
 from services.payment.servicer import PaymentServicer
 from services.payment.suppliers.servicer import SuppliersServicer
 from services.payment.suppliers.store import SuppliersStore
@@ -29,6 +33,7 @@ from tests.fakes.rooms import FakeAuth
 from tests.unit.payment.rig import Rig, costly, open_rig, outcome, shared
 from turnpike.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
 from turnpike.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
+from turnpike.payment.v1.receipts_pb2_grpc import add_ReceiptServiceServicer_to_server
 from turnpike.payment.v1.suppliers_pb2_grpc import add_SuppliersServiceServicer_to_server
 
 TOKEN = "token-of-the-test"
@@ -74,8 +79,10 @@ async def shell(
         add_PaymentServiceServicer_to_server(ledger, server)
         suppliers = SuppliersServicer(SuppliersStore(rig.transactions, clock=rig.clock))
         add_SuppliersServiceServicer_to_server(suppliers, server)
+        add_ReceiptServiceServicer_to_server(_receipts(rig, tmp_path), server)
         add_AuthServiceServicer_to_server(FakeAuth(), server)
-        names = [SERVICES["auth"], SERVICES["payment"], BESIDE["suppliers"][1]]
+        beside = [BESIDE[name][1] for name in ("suppliers", "receipts")]
+        names = [SERVICES["auth"], SERVICES["payment"], *beside]
         async with open_admin(
             AdminSettings(token=SecretStr(TOKEN)),
             port=0,
@@ -89,6 +96,17 @@ async def shell(
             note.write_text(json.dumps({"admin_address": address, "admin_token": TOKEN}))
             with capture_logs():
                 yield Shell(rig)
+
+
+def _receipts(rig: Rig, folder: Path) -> ReceiptServicer:
+    """Return receipts without a key: nothing is signed."""
+    return ReceiptServicer(
+        ProofStore(rig.transactions),
+        signer=None,
+        file=RootsFile(folder / "roots.jsonl"),
+        clock=rig.clock,
+        settings=ProofSettings(),
+    )
 
 
 @pytest.fixture

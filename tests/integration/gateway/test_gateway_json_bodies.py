@@ -26,6 +26,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "/audio/speech": {"model": "acme/small", "input": "hi", "voice": "alloy"},
     "/billing/checkout": {"amount_cents": 500},
     "/billing/auto-recharge": {"is_enabled": False},
+    "/quotes": {"model": "acme/small", "messages": [USER]},
+    "/episodes/{episode}": {"budget_nusd": 1_000},
 }
 NUMBERS = {
     "/chat/completions": "max_tokens",
@@ -39,6 +41,8 @@ NUMBERS = {
     "/audio/speech": "speed",
     "/billing/checkout": "amount_cents",
     "/billing/auto-recharge": "below_cents",
+    "/quotes": "max_tokens",
+    "/episodes/{episode}": "budget_nusd",
 }
 """A field of each that takes a number."""
 
@@ -105,7 +109,9 @@ async def site(open_site: OpenSite) -> Site:
 
 async def send(site: Site, key: Key, path: str, body: bytes) -> Answer:
     headers = {**key.headers, "Content-Type": "application/json"}
-    return await answer_of(site.http.post(f"{site.url}/v1{path}", data=body, headers=headers))
+    url = f"{site.url}/v1{path.format(episode='episode-1')}"
+    method = "PUT" if path.startswith("/episodes") else "POST"
+    return await answer_of(site.http.request(method, url, data=body, headers=headers))
 
 
 def told(path: str, answer: Answer) -> tuple[int, str]:

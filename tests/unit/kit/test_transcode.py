@@ -93,7 +93,7 @@ async def test_streams_cannot_be_called(rooms: FakeRooms) -> None:
     paths = [method.path for method in unary_methods("turnpike.router.v1.RouterService")]
 
     service = "/turnpike.router.v1.RouterService"
-    assert [f"{service}/ListModels", f"{service}/ExplainRoute"] == paths
+    assert [f"{service}/{name}" for name in ("ListModels", "EndRun", "ExplainRoute")] == paths
 
 
 async def test_bug_of_a_servicer_shows_nothing_of_itself(rooms: FakeRooms) -> None:
