@@ -1,6 +1,7 @@
 """`kill -9` of each of five processes at random moments under load; then the books are proved.
 
-`FULL=1` kills each 200 times instead of 5; `FAULTS_SEED` repeats a run's choices.
+`FULL=1` kills each 200 times instead of 5, `FAULTS_KILLS` as often as it says. `FAULTS_SEED`
+repeats a run's choices.
 """
 
 import asyncio
@@ -39,7 +40,9 @@ from tests.faults.site import merged
 from tests.faults.test_kill import CHECKPOINT_TOKENS, LAG_TOKENS_MAX, SETTINGS
 from turnpike.events.v1.events_pb2 import UsageEvent
 
-KILLS_EACH: Final = 200 if os.environ.get("FULL") == "1" else 5
+KILLS_EACH: Final = int(
+    os.environ.get("FAULTS_KILLS") or (200 if os.environ.get("FULL") == "1" else 5)
+)
 CLIENTS: Final = 6
 MACHINES: Final = 3
 CREDIT_NUSD: Final = 1_000_000_000_000
