@@ -1,7 +1,9 @@
 """Closing and settling channels on chain: wait, sign, store, send, post."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -44,6 +46,7 @@ class Closings:
         self._wakes = wakes
         self._settings = settings
         self._monotonic_s = monotonic_s
+        self._running: Counter[str] = Counter()
 
     async def close(self, promise: Promise) -> tuple[str, int]:
         """Close a channel by a voucher; return the transaction's hash and what was spent.
@@ -64,23 +67,23 @@ class Closings:
             raise PaymentError(
                 Slug.AMOUNT_EXCEEDS_DEPOSIT, f"The deposit of the channel is {before.deposit}."
             )
-        channel = await self._store.begin_closing(promise.channel_id)
-        await self._wakes.tell(promise.channel_id, is_closed=True)
-        try:
-            due = await self._due(promise, channel)
-            tx_hash = await self._capture(channel, promise, due)
-        except PaymentError:
-            await self._store.reopen(promise.channel_id)
-            raise
-        return tx_hash, due
+        with self._closing(promise.channel_id) as deadline_s:
+            channel = await self._store.begin_closing(promise.channel_id)
+            return await self._end(promise, channel or before, deadline_s)
 
-    async def close_by_us(self, channel: Channel) -> None:
-        """Close an idle channel, or one whose payer closes alone, by its highest voucher."""
-        if not channel.accepted:
+    async def close_by_us(self, seen: Channel) -> None:
+        """Close an idle channel, or one whose payer closes alone, by its highest voucher.
+
+        One that is being closed here already, or is not as it was `seen`, is left alone.
+        """
+        if not seen.accepted or self._running[seen.channel_id]:
             return
-        promise = Promise(channel.channel_id, channel.accepted, channel.signature, 1)
+        promise = Promise(seen.channel_id, seen.accepted, seen.signature, 1)
         try:
-            await self.close(promise)
+            with self._closing(seen.channel_id) as deadline_s:
+                channel = await self._store.begin_closing(seen.channel_id, seen=seen)
+                if channel is not None:
+                    await self._end(promise, channel, deadline_s)
         except PaymentError as error:
             _log.warning("channel_not_closed", problem=error.slug)
 
@@ -119,14 +122,32 @@ class Closings:
         except (ChainError, PaymentError) as error:
             _log.warning("intent_not_resumed", kind=intent.kind, error=str(error))
 
-    async def _due(self, promise: Promise, channel: Channel) -> int:
+    async def _end(self, promise: Promise, channel: Channel, deadline_s: float) -> tuple[str, int]:
+        await self._wakes.tell(promise.channel_id, is_closed=True)
+        try:
+            due = await self._due(promise, channel, deadline_s)
+            return await self._capture(channel, promise, due), due
+        except PaymentError:
+            await self._store.reopen(promise.channel_id)
+            raise
+
+    @contextmanager
+    def _closing(self, channel_id: str) -> Iterator[float]:
+        self._running[channel_id] += 1
+        try:
+            yield self._monotonic_s() + self._settings.close_wait_s
+        finally:
+            self._running[channel_id] -= 1
+            if not self._running[channel_id]:
+                del self._running[channel_id]
+
+    async def _due(self, promise: Promise, channel: Channel, deadline_s: float) -> int:
         """Wait until all is posted; return what was spent and is due in all, base units.
 
         Raises:
             PaymentError: verification-failed, the voucher does not cover it; payment-unavailable.
         """
         channel_id = promise.channel_id
-        deadline_s = self._monotonic_s() + self._settings.close_wait_s
         while not await self._store.is_quiet(channel_id):
             if self._monotonic_s() >= deadline_s:
                 raise PaymentError(

@@ -167,14 +167,16 @@ class MppStore:
             )
         )
 
-    async def begin_closing(self, channel_id: str) -> Channel:
-        """Sell nothing more on a channel.
+    async def begin_closing(
+        self, channel_id: str, *, seen: Channel | None = None
+    ) -> Channel | None:
+        """Sell nothing more on a channel; None when it is not as it was `seen`.
 
         Raises:
             PaymentError: session/channel-not-found, session/channel-finalized.
         """
         return await self._transactions.write(
-            lambda connection: store_chain.begin_closing(connection, channel_id)
+            lambda connection: store_chain.begin_closing(connection, channel_id, seen=seen)
         )
 
     async def reopen(self, channel_id: str) -> None:

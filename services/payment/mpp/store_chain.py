@@ -143,10 +143,17 @@ def observe(
     return rows.known(connection, channel_id)
 
 
-def begin_closing(connection: Connection, channel_id: str) -> Channel:
-    """Sell nothing more on a channel; return it as it was, for one that closes already too."""
+def begin_closing(
+    connection: Connection, channel_id: str, *, seen: Channel | None = None
+) -> Channel | None:
+    """Sell nothing more on a channel; return it as it was, for one that closes already too.
+
+    None when it was closed, taken back or used since it was `seen`.
+    """
     Books(connection)
     channel = rows.known(connection, channel_id)
+    if seen and (channel.state, channel.used_unix_ms) != (seen.state, seen.used_unix_ms):
+        return None
     if channel.state in (ChannelState.OPEN, ChannelState.PAYER_CLOSING):
         rows.change(connection, channel_id, state=ChannelState.CLOSING.value)
     elif channel.state is not ChannelState.CLOSING:
