@@ -71,7 +71,8 @@ _SOURCES: Final[Mapping[int, str]] = {
 _OUTCOMES: Final = {
     value: name.removeprefix("OUTCOME_").lower() for name, value in UsageEvent.Outcome.items()
 }
-_PRICES_MAX: Final = 1_024
+_SOLD_MAX: Final = 1_024
+_NUMBERS_MAX: Final = 8_192
 
 
 class Receipt(NamedTuple):
@@ -98,64 +99,73 @@ class Head(NamedTuple):
 
 def charge_receipt(charge: Charge, event: UsageEvent, head: Head, posted_unix_ms: int) -> Receipt:
     """Return the receipt of a charge, behind the account's last one."""
-    amounts = (str(charge.charge_nusd), str(charge.charged_nusd), str(charge.writeoff_nusd), "0")
-    return _receipt(CHARGE, event, head, posted_unix_ms, (*amounts, ""))
+    amounts = (
+        f"{_number(charge.charge_nusd)}{_number(charge.charged_nusd)}"
+        f"{_number(charge.writeoff_nusd)}{_number(0)}{_text('')}"
+    )
+    return _receipt(CHARGE, event, head, posted_unix_ms, amounts)
 
 
 def refund_receipt(refund: Refund, event: UsageEvent, head: Head) -> Receipt:
     """Return the receipt of a refund, behind the account's last one."""
-    amounts = ("0", "0", "0", str(refund.refunded_nusd), refund.reason)
+    nothing = _number(0)
+    amounts = f"{nothing * 3}{_number(refund.refunded_nusd)}{_text(refund.reason)}"
     return _receipt(REFUND, event, head, refund.unix_ms, amounts)
 
 
 def _receipt(
-    kind: str, event: UsageEvent, head: Head, posted_unix_ms: int, amounts: tuple[str, ...]
+    kind: str, event: UsageEvent, head: Head, posted_unix_ms: int, amounts: str
 ) -> Receipt:
     seq, price, usage = head.receipt_seq + 1, event.price, event.usage
-    account_id, event_id = event.account_id, event.event_id
-    values = (
-        FORM,
-        kind,
-        account_id,
-        str(seq),
-        event.request_id,
-        event.key_id,
-        event.model_id,
-        event.deployment,
-        event.provider,
-        *_price_fields(
-            price.price_id,
-            price.input_pusd_per_token,
-            price.output_pusd_per_token,
-            price.request_pusd,
-            price.unit_pusd,
-            price.unit,
-        ),
-        str(usage.prompt_token_count),
-        str(usage.cached_prompt_token_count),
-        str(usage.completion_token_count),
-        str(usage.reasoning_token_count),
-        str(usage.unit_count),
-        _SOURCES.get(usage.source, "unstated"),
-        *amounts,
-        _OUTCOMES.get(event.outcome, "unknown"),
-        event.finish_reason,
-        str(event.start_unix_ms),
-        str(event.end_unix_ms),
-        str(posted_unix_ms),
+    account_id = event.account_id
+    sold = _sold(event.key_id, event.model_id, event.deployment, event.provider)
+    priced = _of_price(
+        price.price_id,
+        price.input_pusd_per_token,
+        price.output_pusd_per_token,
+        price.request_pusd,
+        price.unit_pusd,
+        price.unit,
     )
-    body = framed(values).encode()
+    body = (
+        f"{_head(kind, account_id)}{_text(str(seq))}{_text(event.request_id)}{sold}{priced}"
+        f"{_number(usage.prompt_token_count)}{_number(usage.cached_prompt_token_count)}"
+        f"{_number(usage.completion_token_count)}{_number(usage.reasoning_token_count)}"
+        f"{_number(usage.unit_count)}{_text(_SOURCES.get(usage.source, 'unstated'))}{amounts}"
+        f"{_text(_OUTCOMES.get(event.outcome, 'unknown'))}{_text(event.finish_reason)}"
+        f"{_number(event.start_unix_ms)}{_number(event.end_unix_ms)}{_number(posted_unix_ms)}"
+    ).encode()
     digest = digest_of(body)
-    return Receipt(seq, kind, event_id, account_id, body, digest, _chained(head.hash, digest))
+    hashed = _chained(head.hash, digest)
+    return Receipt(seq, kind, event.event_id, account_id, body, digest, hashed)
 
 
-@lru_cache(maxsize=_PRICES_MAX)
-def _price_fields(
+def _text(value: str) -> str:
+    return f"{len(value) if value.isascii() else len(value.encode())}:{value}"
+
+
+@lru_cache(maxsize=_NUMBERS_MAX)
+def _number(value: int) -> str:
+    return _text(str(value))
+
+
+@lru_cache(maxsize=_SOLD_MAX)
+def _head(kind: str, account_id: str) -> str:
+    return framed((FORM, kind, account_id))
+
+
+@lru_cache(maxsize=_SOLD_MAX)
+def _sold(key_id: str, model_id: str, deployment: str, provider: str) -> str:
+    return framed((key_id, model_id, deployment, provider))
+
+
+@lru_cache(maxsize=_SOLD_MAX)
+def _of_price(
     price_id: str, input_pusd: int, output_pusd: int, request_pusd: int, unit_pusd: int, unit: str
-) -> tuple[str, ...]:
+) -> str:
     figures = (str(input_pusd), str(output_pusd), str(request_pusd), str(unit_pusd))
     row = (price_id, *figures, unit)
-    return (*row, price_version(row))
+    return framed((*row, price_version(row)))
 
 
 def price_version(row: Sequence[str]) -> str:

@@ -33,8 +33,7 @@ from services.payment.proof.roots import (
 from services.payment.proof.roots_file import RootsFile
 from services.payment.proof.settings import ProofSettings
 from services.payment.proof.signing import Signer
-from services.payment.proof.store import Posted, ProofStore, Signed
-from services.payment.store_tables import Row
+from services.payment.proof.store import Made, Posted, ProofStore, Signed
 
 _COPIES_MAX: Final = 64
 _log = structlog.get_logger("services.payment")
@@ -134,13 +133,13 @@ class RootSigner:
 
     async def _cover(self, stretch: _Stretch, page: Sequence[Posted]) -> None:
         """Add transactions with their receipts."""
-        made: defaultdict[int, list[Row]] = defaultdict(list)
+        made: defaultdict[int, list[Made]] = defaultdict(list)
         for receipt in await self._store.receipts(page[0].seq, page[-1].seq):
-            made[receipt["txn_seq"]].append(receipt)
+            made[receipt.txn_seq].append(receipt)
         for row in page:
             stretch.details.append(detail_of(row.seq, row.hash, made[row.seq]))
             for receipt in made[row.seq]:
-                stretch.tree.add(receipt["hash"])
+                stretch.tree.add(receipt.hash)
 
     def _batch_root(self, signed: Signed, stretch: _Stretch) -> Root:
         fields = {
@@ -213,12 +212,12 @@ class RootSigner:
         self._kept = root.number
 
 
-def detail_of(seq: int, digest: bytes, made: Sequence[Row]) -> Detail:
-    """Return what a line tells of a transaction; `made` are the rows of its receipts, in order."""
+def detail_of(seq: int, digest: bytes, made: Sequence[Made]) -> Detail:
+    """Return what a line tells of a transaction; `made` are its receipts, in order."""
     if not made:
         return Detail(seq, digest)
-    marks = tuple(mark(receipt["body"]).hex() for receipt in made)
-    return Detail(seq, digest, made[0]["account_id"], made[0]["receipt_seq"], marks)
+    marks = tuple(mark(receipt.body).hex() for receipt in made)
+    return Detail(seq, digest, made[0].account_id, made[0].receipt_seq, marks)
 
 
 def number_of(line: str) -> int:

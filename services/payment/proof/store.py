@@ -25,12 +25,18 @@ _TRANSACTIONS: Final = (
     .limit(bindparam("count_max"))
 )
 _RECEIPTS: Final = (
-    select(receipts)
+    select(
+        receipts.c.txn_seq,
+        receipts.c.account_id,
+        receipts.c.receipt_seq,
+        receipts.c.body,
+        receipts.c.hash,
+    )
     .where(receipts.c.txn_seq.between(bindparam("first"), bindparam("last")))
     .order_by(receipts.c.txn_seq, receipts.c.receipt_seq)
 )
 _COUNTS: Final = (
-    select(receipts.c.txn_seq, func.count().label("receipt_count"))
+    select(receipts.c.txn_seq, func.count())
     .where(receipts.c.txn_seq.between(bindparam("first"), bindparam("last")))
     .group_by(receipts.c.txn_seq)
 )
@@ -94,6 +100,16 @@ class Posted(NamedTuple):
     hash: bytes
 
 
+class Made(NamedTuple):
+    """What a root covers of a receipt, and the transaction that it belongs to."""
+
+    txn_seq: int
+    account_id: str
+    receipt_seq: int
+    body: bytes
+    hash: bytes
+
+
 class ProofStore:
     """Receipts and roots of one database; each method is one transaction."""
 
@@ -120,12 +136,16 @@ class ProofStore:
     async def receipt_counts(self, first: int, last: int) -> dict[int, int]:
         """Return how many receipts each of a stretch of transactions has, where it has any."""
         where = {"first": first, "last": last}
-        found = await self._ledger.read(partial(_rows, _COUNTS, where))
-        return {row["txn_seq"]: row["receipt_count"] for row in found}
+        return await self._ledger.read(
+            lambda connection: {row[0]: row[1] for row in connection.execute(_COUNTS, where)}
+        )
 
-    async def receipts(self, first: int, last: int) -> Sequence[Row]:
+    async def receipts(self, first: int, last: int) -> list[Made]:
         """Return the receipts of a stretch of transactions, in the order of a root's leaves."""
-        return await self._ledger.read(partial(_rows, _RECEIPTS, {"first": first, "last": last}))
+        where = {"first": first, "last": last}
+        return await self._ledger.read(
+            lambda connection: [*map(Made._make, connection.execute(_RECEIPTS, where))]
+        )
 
     async def leaves(self, first: int, last: int) -> Sequence[Row]:
         """Return account, place and hash of the receipts of a stretch of transactions."""
