@@ -6,6 +6,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, 
 
 from services.payment.store_tables import METADATA
 
+# Receipts are appended in order: a table with rowids takes that without moving what is there.
 _Name: Final = String().with_variant(String(collation="C"), "postgresql")
 
 receipts: Final = Table(
@@ -20,7 +21,6 @@ receipts: Final = Table(
     Column("body", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Index("receipts_by_account", "account_id", "receipt_seq", unique=True),
-    sqlite_with_rowid=False,
 )
 
 receipt_heads: Final = Table(

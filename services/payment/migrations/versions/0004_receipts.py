@@ -24,7 +24,6 @@ def upgrade() -> None:
         sa.Column("account_id", _NAME, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("hash", sa.LargeBinary, nullable=False),
-        sqlite_with_rowid=False,
     )
     by_account = ["account_id", "receipt_seq"]
     op.create_index("receipts_by_account", "receipts", by_account, unique=True)
