@@ -6,9 +6,9 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, 
 
 from services.payment.store_tables import METADATA
 
-# Receipts are appended in order: a table with rowids takes that without moving what is there.
 _Name: Final = String().with_variant(String(collation="C"), "postgresql")
 
+# Receipts are appended in order: a table with rowids takes that without moving what is there.
 receipts: Final = Table(
     "receipts",
     METADATA,
