@@ -1,10 +1,12 @@
 """Opens this room."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client import CollectorRegistry
 
 from kit.bus.port import Bus
 from kit.clock import Clock
@@ -101,7 +103,7 @@ async def open_payment(
             ) as receipts,
             background(settlement.run, name="payment_settlement"),
             background(sweeper.run, name="payment_sweeper"),
-            _machine_payments(settings, transactions, new_id, bus, clock) as machine,
+            _machine_payments(settings, transactions, bus, clock, registry) as machine,
             open_billing(
                 settings.stripe,
                 store=cards,
@@ -129,9 +131,9 @@ async def open_payment(
 async def _machine_payments(
     settings: PaymentSettings,
     transactions: Transactions,
-    new_id: Callable[[int], str],
     bus: Bus,
     clock: Clock,
+    registry: CollectorRegistry,
 ) -> AsyncIterator[MachinePaymentServiceServicer]:
     if not settings.mpp.is_enabled:
         yield MachineOff()
@@ -143,8 +145,8 @@ async def _machine_payments(
         settings.mpp,
         transactions=transactions,
         lease_s=settings.lease_s,
-        new_id=new_id,
         bus=bus,
         clock=clock,
+        registry=registry,
     ) as machine:
         yield machine

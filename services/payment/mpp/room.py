@@ -1,13 +1,16 @@
 """Opens machine payments inside the payment room."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from kit.bus.port import Bus
 from kit.clock import Clock
+from kit.ids import Uuid7Source
+from kit.metrics import Reading
 from kit.tasks import background
 from services.payment.mpp.authorize import Authorizer
 from services.payment.mpp.chain import Chain, ChainError
@@ -35,9 +38,9 @@ async def open_machine_payments(
     *,
     transactions: Transactions,
     lease_s: float,
-    new_id: Callable[[int], str],
     bus: Bus,
     clock: Clock,
+    registry: CollectorRegistry,
 ) -> AsyncIterator[MachineServicer]:
     """Open machine payments over a chain; while they are open they go round on it."""
     async with open_tempo(settings.chain) as chain:
@@ -46,9 +49,17 @@ async def open_machine_payments(
         except ChainError as error:
             # The chain may come later; a wrong one is refused at every use.
             _log.warning("chain_not_checked", fault=error.fault, detail=error.detail)
+        new_id = Uuid7Source().new
         store = MppStore(transactions, settings, lease_s=lease_s, clock=clock, new_id=new_id)
         wakes = ChannelWakes(bus, waiters_max=settings.waiters_max)
         parts, rounds = _parts(store, chain, wakes, settings, clock)
+        Reading(
+            registry,
+            "turnpike_payment_machine_lost_base_units",
+            "Spent by machines that closed their channel for less, base units of the token.",
+            lambda: {(): rounds.lost_base_units},
+            is_counter=True,
+        )
         async with (
             background(wakes.run, name="payment_channel_wakes"),
             background(lambda: rounds.run(settings, clock.unix_ms), name="payment_chain_rounds"),

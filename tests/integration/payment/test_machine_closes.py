@@ -296,11 +296,19 @@ async def test_failure_32_withdrawal_that_nobody_saw_coming_is_a_loss_in_the_boo
     small.node.faults.is_down = False
 
     await _becomes(_states(small, opening), "closed")
+    await _becomes(_lost(small), 4_322.0)
 
     balances = await small.rig.balances()
     assert -4_321_001 == balances["writeoff:chain"]
     assert 0 == balances[f"tempo_escrow:{opening.channel_id}"]
     assert await small.is_proven()
+
+
+def _lost(till: Till) -> Callable[[], Awaitable[object]]:
+    async def lost() -> object:
+        return till.registry.get_sample_value("turnpike_payment_machine_lost_base_units_total")
+
+    return lost
 
 
 async def _watches(till: Till) -> None:

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from sqlalchemy import Connection, select
 
 from kit.bus.memory import MemoryBus
-from kit.ids import Uuid7Source
 from services.payment.mpp.challenge import Challenge, read_challenges
 from services.payment.mpp.credential import Credential, credential_value
 from services.payment.mpp.receipts import read_receipt
@@ -94,6 +94,7 @@ class Till:
     bus: MemoryBus
     settings: MppSettings
     machine: MachineServicer
+    registry: CollectorRegistry
     payer: TempoPayer = field(default_factory=TempoPayer)
     ids: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -299,14 +300,14 @@ async def reopened(
     bus: MemoryBus | None = None,
 ) -> AsyncIterator[Till]:
     """Open machine payments on what an earlier process left; each is a replica."""
-    bus = bus or MemoryBus()
+    bus, registry = bus or MemoryBus(), CollectorRegistry()
     transactions: Any = MortalTransactions(rig.transactions, killer or Killer())
     async with open_machine_payments(
         settings,
         transactions=transactions,
         lease_s=_LEASE_S,
-        new_id=Uuid7Source().new,
         bus=bus,
         clock=rig.clock,
+        registry=registry,
     ) as machine:
-        yield Till(rig, node, bus, settings, machine)
+        yield Till(rig, node, bus, settings, machine, registry)
