@@ -1,7 +1,5 @@
 """`turnpike payouts`: what suppliers and providers are owed, were paid, and cost."""
 
-import csv
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -24,6 +22,7 @@ from app.cli_options import (
     usd,
 )
 from kit.money import format_usd
+from kit.sheet import plain, sheet
 
 payouts = typer.Typer(
     no_args_is_help=True, help="What suppliers and providers are owed and were paid."
@@ -206,17 +205,11 @@ def _show(
     if as_json:
         print_json(answer)
     elif as_csv:
-        table = csv.writer(sys.stdout)
-        table.writerow(name.lower().replace(" ", "_") for name in columns)
-        table.writerows(map(_plain, rows))
+        names = [name.lower().replace(" ", "_") for name in columns]
+        cells = ([plain(str(cell)) for cell in row] for row in rows)
+        typer.echo(sheet(names, cells), nl=False)
     else:
         print_table(columns, rows)
-
-
-def _plain(row: Sequence[object]) -> list[str]:
-    """Return cells that no spreadsheet takes for a formula."""
-    cells = [str(cell) for cell in row]
-    return [f"'{cell}" if cell[:1] in "=+@" and cell else cell for cell in cells]
 
 
 def _payee_id(payee: str) -> str:

@@ -1,7 +1,7 @@
 """`turnpike receipts`: take an account's bill along, and prove it without anybody's help."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,6 +16,7 @@ from app.cli_options import (
     print_json,
     usd,
 )
+from kit.sheet import plain, sheet
 
 _PAGE: Final = 100
 _LINE_CHARS_MAX: Final = 128 * 1024
@@ -34,6 +35,7 @@ def export(
     admin: AdminOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table, without the proofs.")] = False,
 ) -> None:
     """Write an account's receipts with their proofs to standard output.
 
@@ -43,9 +45,23 @@ def export(
     lines = _exported(client, str(find_account(client, account)["account_id"]))
     if as_json:
         print_json([json.loads(line) for line in lines])
-        return
-    for line in lines:
-        typer.echo(line)
+    elif as_csv:
+        _write_sheet(lines)
+    else:
+        for line in lines:
+            typer.echo(line)
+
+
+def _write_sheet(lines: Iterable[str]) -> None:
+    from services.payment.proof.receipts import FIELDS  # noqa: PLC0415 - slow to import
+
+    found = (json.loads(line) for line in lines)
+    rows = (
+        [*(plain(each["receipt"][name]) for name in FIELDS), each["hash"]]
+        for each in found
+        if each["type"] == "receipt"
+    )
+    typer.echo(sheet((*FIELDS, "hash"), rows), nl=False)
 
 
 def _exported(client: AdminClient, account_id: str) -> Iterator[str]:

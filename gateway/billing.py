@@ -4,9 +4,7 @@ Amounts that are asked for are whole US cents, amounts that are told are decimal
 nano-USD.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,6 +14,7 @@ from gateway.openai.bodies import parse_json
 from gateway.openai.figures import Whole, whole, wrong
 from kit.errors import TurnpikeError
 from kit.money import format_usd
+from kit.sheet import plain, sheet
 from turnpike.payment.v1 import billing_pb2 as pb
 
 CENTS_MAX: Final = 99_999_999
@@ -26,8 +25,6 @@ _STANDINGS: Final = {
     pb.Billing.STANDING_SUSPENDED: "suspended",
 }
 _COLUMNS: Final = ("kind", "subject", "reference", "count", "amount_usd", "time")
-# What a spreadsheet would take for a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class CheckoutRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -157,35 +154,21 @@ def invoice_object(invoice: pb.Invoice, *, has_lines: bool) -> dict[str, Any]:
 
 def invoice_csv(invoice: pb.Invoice) -> bytes:
     """Return one month of an account as a table; its amounts add up to the last one."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(_COLUMNS)
-    writer.writerow(("opening", "", "", "", format_usd(invoice.opening_nusd), ""))
-    writer.writerows(_rows(invoice.lines))
-    writer.writerow(("closing", "", "", "", format_usd(invoice.closing_nusd), ""))
-    return text.getvalue().encode()
-
-
-def wants_csv(headers: Mapping[str, str], name: str) -> bool:
-    """Return whether an invoice is asked for as a table: by its name, or where JSON is not."""
-    accepted = headers.get("Accept", "").lower()
-    return name.endswith(".csv") or ("text/csv" in accepted and "json" not in accepted)
+    opening = ("opening", "", "", "", format_usd(invoice.opening_nusd), "")
+    closing = ("closing", "", "", "", format_usd(invoice.closing_nusd), "")
+    return sheet(_COLUMNS, (opening, *_rows(invoice.lines), closing)).encode()
 
 
 def _rows(lines: Iterable[pb.InvoiceLine]) -> Iterable[tuple[str, ...]]:
     for line in lines:
         yield (
             line.kind,
-            _plain(line.subject),
-            _plain(line.reference),
+            plain(line.subject),
+            plain(line.reference),
             str(line.count),
             format_usd(line.amount_nusd),
             _time(line.unix_ms),
         )
-
-
-def _plain(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _time(unix_ms: int) -> str:

@@ -242,8 +242,9 @@ OPERATIONS: Final = (
         "/receipts/{request_id}",
         "getReceipt",
         "Money",
-        "Returns the receipt of one request of the account, with what proves it.",
+        "Returns the receipt of one request of the account, with what proves it; or as CSV.",
         answer=Receipt,
+        other_types=(TABLE,),
     ),
     Operation(
         "GET",

@@ -13,7 +13,6 @@ from gateway.billing import (
     invoice_object,
     read_checkout,
     read_recharge,
-    wants_csv,
 )
 from gateway.deps import Deps
 from gateway.exchange import Exchange
@@ -21,9 +20,9 @@ from gateway.openai.schema import encode
 from gateway.serve import JSON_TYPE, read_json
 from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import error_from_rpc
+from kit.sheet import SHEET_TYPE, wants_sheet
 from turnpike.payment.v1 import billing_pb2 as pb
 
-_CSV_TYPE: Final = "text/csv; charset=utf-8"
 _READ: Final = "usage"
 _CHANGE: Final = "billing"
 _KEY_CHARS_MAX: Final = 200
@@ -81,8 +80,8 @@ async def get_invoice(deps: Deps, request: web.BaseRequest, exchange: Exchange) 
     name = request.path.partition("/billing/invoices/")[2].removesuffix("/")
     asked = pb.GetInvoiceRequest(account_id=account_id, period=name.removesuffix(".csv"))
     found = await _asked(deps.billing.GetInvoice(asked, timeout=deps.settings.rpc_timeout_s))
-    if wants_csv(request.headers, name):
-        headers = {"Content-Type": _CSV_TYPE, "X-Request-Id": deps.new_id()}
+    if wants_sheet(request.headers, name):
+        headers = {"Content-Type": SHEET_TYPE, "X-Request-Id": deps.new_id()}
         return web.Response(body=invoice_csv(found.invoice), headers=headers)
     return _json(deps, invoice_object(found.invoice, has_lines=True))
 

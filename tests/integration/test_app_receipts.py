@@ -1,6 +1,8 @@
 """The bill by the command line: exported from a running room, proven without one."""
 
 import asyncio
+import csv
+import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -103,6 +105,18 @@ async def _spend(shell: Shell) -> None:
             )
         )
     await signed(rig, shell.folder / "roots.jsonl")
+
+
+async def test_bill_as_a_table_has_every_receipt_and_adds_up(shell: Shell) -> None:
+    lines = [json.loads(line) for line in (await shell.export()).read_text().splitlines()]
+    made = [line for line in lines if line["type"] == "receipt"]
+
+    assert 0 == await shell.run("receipts", "export", "--account", "acme", "--csv"), shell.err
+
+    rows = [*csv.DictReader(io.StringIO(shell.out))]
+    assert [{**line["receipt"], "hash": line["hash"]} for line in made] == rows
+    for name in ("charged_nusd", "refunded_nusd"):
+        assert lines[-1][name] == str(sum(int(row[name]) for row in rows))
 
 
 async def test_exported_bill_is_proven_by_the_key_alone(shell: Shell) -> None:

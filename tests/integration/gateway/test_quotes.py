@@ -1,5 +1,7 @@
 """Quotes and receipts at the gateway: a promised price holds, and its receipt proves itself."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,10 @@ async def test_quoted_price_holds_when_the_catalogue_gets_dearer(
         fields["input_pusd_per_token"],
         fields["charged_nusd"],
     )
+    table = await receipt(site, key, f"{quoted.request_id}.csv")
+    (row,) = csv.DictReader(io.StringIO(table.body.decode()))
+    assert table.headers["Content-Type"].startswith("text/csv")
+    assert {**fields, "hash": proof.json["receipts"][0]["hash"]} == row
 
 
 async def test_stream_with_a_quote_is_charged_by_it(signed_site: Site) -> None:
