@@ -11,8 +11,9 @@ from services.payment.proof.roots import read_line
 from services.payment.proof.roots_file import RootsFile
 from services.payment.proof.settings import ProofSettings
 from services.payment.proof.signer import RootSigner
-from services.payment.proof.store import ProofStore
+from services.payment.proof.store import ProofStore, Signed
 from services.payment.proof.tables import roots
+from services.payment.store_engine import Transactions
 from tests.fixtures.gateway import until
 from tests.unit.payment.proof.bill_rig import SIGNER, checked, priced, root_signer, signed
 from tests.unit.payment.proof.tampering import drop_guards
@@ -26,6 +27,18 @@ class BrokenFile(RootsFile):
         with self._path.open("ab") as file:
             file.write(line.encode()[:20])
         raise OSError("No space left on device")
+
+
+class OvertakenStore(ProofStore):
+    """A store of a replica that another one overtakes whenever it looks for what to sign."""
+
+    def __init__(self, ledger: Transactions, other: RootSigner) -> None:
+        super().__init__(ledger)
+        self._other = other
+
+    async def signed(self) -> Signed:
+        await self._other.sign_next()
+        return await super().signed()
 
 
 @pytest.fixture
@@ -78,14 +91,37 @@ async def test_two_replicas_sign_each_root_once_and_both_files_have_all(
     one = root_signer(rig, tmp_path / "one.jsonl", root_transactions_max=1)
     two = root_signer(rig, tmp_path / "two.jsonl", root_transactions_max=1)
 
-    for _ in range(6):
-        await asyncio.gather(one.sign_next(), two.sign_next())
+    while any(await asyncio.gather(one.sign_next(), two.sign_next())):
+        pass
 
     lines = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
     assert lines[0] == lines[1]
     assert [1, 2, 3, 4] == numbers(lines[0])
     assert 4 == one.root_count + two.root_count
     assert [] == (await checked(rig, lines[0])).findings
+
+
+async def test_root_that_another_replica_signs_in_between_comes_first_in_the_file(
+    rig: Rig, tmp_path: Path
+) -> None:
+    other = root_signer(rig, tmp_path / "other.jsonl", root_transactions_max=1)
+    path = tmp_path / "roots.jsonl"
+    settings = ProofSettings(root_transactions_max=1)
+    signer = RootSigner(
+        OvertakenStore(rig.transactions, other),
+        SIGNER,
+        file=RootsFile(path),
+        clock=rig.clock,
+        settings=settings,
+    )
+
+    while await signer.sign_next():
+        pass
+
+    lines = path.read_text().splitlines()
+    assert [1, 2, 3, 4] == numbers(lines)
+    assert 2 == other.root_count
+    assert [] == (await checked(rig, lines)).findings
 
 
 async def test_root_ends_with_the_transaction_that_fills_it(rig: Rig, tmp_path: Path) -> None:
