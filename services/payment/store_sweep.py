@@ -19,16 +19,18 @@ from services.payment import ledger
 from services.payment.caps.store_keeping import drop_old, fold_forgotten
 from services.payment.caps.store_use import count
 from services.payment.ledger import WRITEOFF, Draft, Kind
+from services.payment.mpp.store_notes import WAITING, give_up
 from services.payment.promos.store import end_due
 from services.payment.store_answers import forget
 from services.payment.store_books import Books
 from services.payment.store_leases import CLOSED, OPEN, RELEASE, left_nusd, released, use_of
 from services.payment.store_tables import balances, holds, leases, router_watermarks
 
-_NAMED: Final = (
+_NAMED: Final = func.coalesce(
+    WAITING,
     select(func.coalesce(func.sum(holds.c.amount_nusd), 0))
     .where(holds.c.lease_id == leases.c.lease_id)
-    .scalar_subquery()
+    .scalar_subquery(),
 )
 _LEFT: Final = leases.c.granted_nusd - leases.c.captured_nusd - leases.c.released_nusd
 _DUE_LEASES: Final = (
@@ -97,7 +99,7 @@ class Swept:
 
 
 def sweep(connection: Connection, *, rules: SweepRules, now_ms: int) -> Swept:
-    """Expire dead holds and release what ended leases have left beside living holds.
+    """Expire dead holds and release what ended leases have left beside living holds and notes.
 
     Nothing is released while no living router is known, nor before every living one has reported
     all it dispatched until then: a draw that is on its way must still find its money.
@@ -114,13 +116,17 @@ def sweep(connection: Connection, *, rules: SweepRules, now_ms: int) -> Swept:
     dead = connection.execute(_DUE_HOLDS.limit(rules.rows_max), expired).scalars().all()
     if dead:
         connection.execute(_DROP_HOLD, [{"request": request_id} for request_id in dead])
-    due = connection.execute(_DUE_LEASES.limit(rules.rows_max), ended).mappings().all()
+    noted_after_ms = now_ms - rules.keep_ms
+    which = {**ended, "noted_after_ms": noted_after_ms}
+    due = connection.execute(_DUE_LEASES.limit(rules.rows_max), which).mappings().all()
     for lease in due:
         books.post(_expiry(lease, now_ms))
     books.flush()
     if due:
         connection.execute(RELEASE, [released(lease, _left(lease)) for lease in due])
         count(connection, [use_of(lease, -_left(lease)) for lease in due])
+        old = [each["lease_id"] for each in due if each["ends_at_unix_ms"] < noted_after_ms]
+        give_up(connection, old)
     _prune(connection, now_ms - rules.keep_ms)
     drop_old(connection, before_ms=now_ms - rules.caps_keep_ms)
     return replace(
