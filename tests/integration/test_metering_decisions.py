@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kit.clock import ManualClock
-from kit.db import upgrade
 from kit.errors import Reason, TurnpikeError
 from services.metering.room import MIGRATIONS
 from services.metering.tables import METADATA
 from tests.fixtures.gateway import until
+from tests.fixtures.migrated import migrate
 from tests.unit.metering.events import MINUTE_MS, START_MS, batch, outcome, request_id
 from tests.unit.metering.rooms import SETTINGS, Room, opened
 from turnpike.events.v1.events_pb2 import RouteSnapshot, UsageBatch
@@ -27,7 +27,7 @@ def snapshots(*numbers: int, word: bytes = b"snapshot") -> bytes:
 
 @pytest.fixture
 async def room(database_url: str) -> AsyncIterator[Room]:
-    await upgrade(database_url, MIGRATIONS, METADATA)
+    await migrate(database_url, MIGRATIONS, METADATA)
     async with opened(database_url) as room:
         events = [outcome(n, decision=b"decision-%d" % n) for n in (1, 2, 4)]
         await room.publish(batch(*events, outcome(3)) + snapshots(1, 4))

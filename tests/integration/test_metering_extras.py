@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import func, select
 
-from kit.db import upgrade
 from services.metering.room import MIGRATIONS
 from services.metering.tables import METADATA, USAGE_EXTRAS
+from tests.fixtures.migrated import migrate
 from tests.unit.metering.events import batch, outcome, request_id
 from tests.unit.metering.rooms import Room, opened
 from turnpike.events.v1.events_pb2 import UsageEvent
@@ -18,7 +18,7 @@ SOLD_BY_UNITS = outcome(3, price={"unit": "second"}, usage={"unit_count": 61}, e
 
 @pytest.fixture
 async def room(database_url: str) -> AsyncIterator[Room]:
-    await upgrade(database_url, MIGRATIONS, METADATA)
+    await migrate(database_url, MIGRATIONS, METADATA)
     async with opened(database_url) as room:
         await room.publish(batch(outcome(1), REFUNDED, SOLD_BY_UNITS, outcome(4, episode_id="e-2")))
         await room.settled()

@@ -20,6 +20,7 @@ from services.metering.rollup import HOUR_MS
 from services.metering.room import MIGRATIONS
 from services.metering.store import METADATA, Applied, MeteringStore, Wanted
 from services.metering.tables import DEAD_LETTERS
+from tests.fixtures.migrated import migrate
 from tests.unit.metering.events import MINUTE_MS, START_MS, batch, intent, outcome, request_id
 from tests.unit.metering.rooms import SETTINGS, Room, UnsteadyBus, eventually, opened
 from turnpike.metering.v1 import metering_pb2 as pb
@@ -29,7 +30,7 @@ COUNT = 130
 
 @pytest.fixture
 async def migrated_url(database_url: str) -> str:
-    await upgrade(database_url, MIGRATIONS, METADATA)
+    await migrate(database_url, MIGRATIONS, METADATA)
     return database_url
 
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kit.clock import ManualClock
-from kit.db import upgrade
 from services.auth.room import MIGRATIONS
 from services.auth.store import METADATA
+from tests.fixtures.migrated import migrate
 from tests.integration.auth.rooms import Room, opened
 
 
@@ -18,7 +18,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def migrated_url(database_url: str) -> str:
-    await upgrade(database_url, MIGRATIONS, METADATA)
+    await migrate(database_url, MIGRATIONS, METADATA)
     return database_url
 
 

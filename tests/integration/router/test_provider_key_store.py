@@ -18,6 +18,7 @@ from services.router.sealed import SealingRing
 from services.router.settings import RouterSettings
 from services.router.store import METADATA, KeptKey, ProviderKeyStore
 from services.router.store_tables import PROVIDER_KEYS
+from tests.fixtures.migrated import migrate
 from tests.unit.router.key_rigs import MASTER, used
 
 SEALED = Sealed("m", b"nonce-of-it\x00", b"\x00\xffciphertext")
@@ -26,7 +27,7 @@ CANARY = "sk-own-canary-0123456789"
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    await upgrade(database_url, MIGRATIONS, METADATA)
+    await migrate(database_url, MIGRATIONS, METADATA)
     async with open_database(database_url) as opened:
         yield opened
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from kit.clock import ManualClock
-from kit.db import Database, open_database, upgrade
+from kit.db import Database, open_database
 from services.payment.batch import Parcel
 from services.payment.caps.store import CapStore, Changed, Wish, cap_name
 from services.payment.caps.windows import CapName, Scope, Window
@@ -20,6 +20,7 @@ from services.payment.store_leases import Grant, LeaseTerms
 from services.payment.store_settlement import Applied
 from services.payment.store_tables import METADATA
 from services.payment.verify import Verifier
+from tests.fixtures.migrated import migrate
 from turnpike.events.v1.events_pb2 import Supply, UsageBatch, UsageEvent
 from turnpike.metering.v1 import metering_pb2
 from turnpike.payment.v1 import payment_pb2 as pb
@@ -165,7 +166,7 @@ class Rig:
 async def open_rig(url: str, *, is_migrated: bool = False) -> AsyncIterator[Rig]:
     """Open a rig on an empty database, or on one that is migrated already."""
     if not is_migrated:
-        await upgrade(url, MIGRATIONS, METADATA)
+        await migrate(url, MIGRATIONS, METADATA)
     settings = PaymentSettings(
         lease_max_nusd=1_000, hold_ttl_s=10.0, router_gone_s=60.0, verify_page_max=3
     )
