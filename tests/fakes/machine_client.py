@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
@@ -54,6 +55,11 @@ class Met:
     def request(self) -> Any:
         """What it asks for."""
         return json.loads(unbase64url(self.parameters["request"]))
+
+    @property
+    def expires_unix_s(self) -> float:
+        """When it can no longer be met."""
+        return datetime.fromisoformat(self.parameters["expires"]).timestamp()
 
     @property
     def amount(self) -> int:

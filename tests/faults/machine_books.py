@@ -5,6 +5,7 @@ one chunk; each challenge is used once; at the close, what is settled is the pri
 """
 
 import sqlite3
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -24,10 +25,14 @@ _CHALLENGES: Final = "SELECT challenge_id FROM used_challenges"
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """What the payment room knows of channels, before they are closed."""
+    """What the payment room knows of channels, before they are closed.
+
+    It forgets used challenges that had ended by `read_unix_s`.
+    """
 
     accepted: Mapping[str, int]
     used_challenges: Sequence[str]
+    read_unix_s: float
 
 
 def read_channels(site: Site) -> Channels:
@@ -35,7 +40,7 @@ def read_channels(site: Site) -> Channels:
     with closing(sqlite3.connect(site.state_dir / "payment.db")) as database:
         accepted = {row[0]: row[1] for row in database.execute(_CHANNELS)}
         used = [row[0] for row in database.execute(_CHALLENGES)]
-    return Channels(accepted, used)
+    return Channels(accepted, used, time.time())
 
 
 def machine_discrepancies(
@@ -114,13 +119,16 @@ def _of_steps(machine: Machine, evidence: Evidence) -> Iterator[str]:
 
 def _of_challenges(machines: Sequence[Machine], channels: Channels) -> Iterator[str]:
     answered: defaultdict[str, int] = defaultdict(int)
+    kept = set()
     for machine in machines:
         for seen in machine.bought:
             if seen.status == 200 and seen.challenge_id:
                 answered[seen.challenge_id] += 1
+                if seen.challenge_expires_unix_s > channels.read_unix_s:
+                    kept.add(seen.challenge_id)
     if twice := [name for name, count in answered.items() if count > 1]:
         yield f"challenges that bought several answers: {twice}"
     if repeated := [name for name, count in Counter(channels.used_challenges).items() if count > 1]:
         yield f"challenges that were used up several times: {repeated}"
-    if lost := set(answered) - set(channels.used_challenges):
+    if lost := kept - set(channels.used_challenges):
         yield f"challenges that bought an answer and count as unused: {lost}"

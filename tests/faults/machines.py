@@ -42,6 +42,7 @@ class Bought(Seen):
 
     channel_id: str = ""
     challenge_id: str = ""
+    challenge_expires_unix_s: float = 0.0
     steps: list[tuple[int, int]] = field(default_factory=list)
     receipt: Json | None = None
 
@@ -87,6 +88,7 @@ class Machine(MachineClient):
         else:
             credential = self.opens(challenge)
         self.last, seen.challenge_id, seen.status = challenge, challenge.id, 0
+        seen.challenge_expires_unix_s = challenge.expires_unix_s
         headers = {"Content-Type": "application/json", "Authorization": f"Payment {credential}"}
         async with self.http.post(self.base_url + PATH, data=body, headers=headers) as answer:
             seen.status = answer.status
