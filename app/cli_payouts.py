@@ -22,7 +22,7 @@ from app.cli_options import (
     usd,
 )
 from kit.money import format_usd
-from kit.sheet import plain, sheet
+from kit.sheet import sheet
 
 payouts = typer.Typer(
     no_args_is_help=True, help="What suppliers and providers are owed and were paid."
@@ -206,8 +206,8 @@ def _show(
         print_json(answer)
     elif as_csv:
         names = [name.lower().replace(" ", "_") for name in columns]
-        cells = ([plain(str(cell)) for cell in row] for row in rows)
-        typer.echo(sheet(names, cells), nl=False)
+        for line in sheet(names, (map(str, row) for row in rows)):
+            typer.echo(line, nl=False)
     else:
         print_table(columns, rows)
 

@@ -16,7 +16,7 @@ from app.cli_options import (
     print_json,
     usd,
 )
-from kit.sheet import plain, sheet
+from kit.sheet import sheet
 
 _PAGE: Final = 100
 _LINE_CHARS_MAX: Final = 128 * 1024
@@ -46,22 +46,23 @@ def export(
     if as_json:
         print_json([json.loads(line) for line in lines])
     elif as_csv:
-        _write_sheet(lines)
+        for row in _sheet(lines):
+            typer.echo(row, nl=False)
     else:
         for line in lines:
             typer.echo(line)
 
 
-def _write_sheet(lines: Iterable[str]) -> None:
+def _sheet(lines: Iterable[str]) -> Iterator[str]:
     from services.payment.proof.receipts import FIELDS  # noqa: PLC0415 - slow to import
 
     found = (json.loads(line) for line in lines)
     rows = (
-        [*(plain(each["receipt"][name]) for name in FIELDS), each["hash"]]
+        [*(each["receipt"][name] for name in FIELDS), each["hash"]]
         for each in found
         if each["type"] == "receipt"
     )
-    typer.echo(sheet((*FIELDS, "hash"), rows), nl=False)
+    return sheet((*FIELDS, "hash"), rows)
 
 
 def _exported(client: AdminClient, account_id: str) -> Iterator[str]:

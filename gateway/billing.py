@@ -14,7 +14,7 @@ from gateway.openai.bodies import parse_json
 from gateway.openai.figures import Whole, whole, wrong
 from kit.errors import TurnpikeError
 from kit.money import format_usd
-from kit.sheet import plain, sheet
+from kit.sheet import sheet
 from turnpike.payment.v1 import billing_pb2 as pb
 
 CENTS_MAX: Final = 99_999_999
@@ -156,15 +156,15 @@ def invoice_csv(invoice: pb.Invoice) -> bytes:
     """Return one month of an account as a table; its amounts add up to the last one."""
     opening = ("opening", "", "", "", format_usd(invoice.opening_nusd), "")
     closing = ("closing", "", "", "", format_usd(invoice.closing_nusd), "")
-    return sheet(_COLUMNS, (opening, *_rows(invoice.lines), closing)).encode()
+    return "".join(sheet(_COLUMNS, (opening, *_rows(invoice.lines), closing))).encode()
 
 
 def _rows(lines: Iterable[pb.InvoiceLine]) -> Iterable[tuple[str, ...]]:
     for line in lines:
         yield (
             line.kind,
-            plain(line.subject),
-            plain(line.reference),
+            line.subject,
+            line.reference,
             str(line.count),
             format_usd(line.amount_nusd),
             _time(line.unix_ms),

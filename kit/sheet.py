@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 SHEET_TYPE: Final = "text/csv; charset=utf-8"
@@ -12,17 +13,19 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
-def sheet(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table with a line of column names."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+def sheet(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Yield the lines of a table, that of the columns' names first, as `rows` yields them."""
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\r\n")
+    for row in chain((columns,), rows):
+        writer.writerow(map(_plain, row))
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
 
 
-def plain(text: str) -> str:
-    """Return text that others wrote for a cell: with an apostrophe where it would be a formula."""
+def _plain(text: str) -> str:
+    """Return a cell, with an apostrophe in front where it would be a formula."""
     is_formula = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
     return f"'{text}" if is_formula else text
 

@@ -12,7 +12,7 @@ from gateway.openai.schema import encode
 from gateway.serve import JSON_TYPE
 from kit.errors import Reason, TurnpikeError
 from kit.rpc.status import error_from_rpc
-from kit.sheet import SHEET_TYPE, plain, sheet, wants_sheet
+from kit.sheet import SHEET_TYPE, sheet, wants_sheet
 from turnpike.payment.v1 import receipts_pb2
 
 REQUEST_ID_CHARS_MAX = 100
@@ -57,7 +57,5 @@ def _sheet(receipts: Sequence[str]) -> bytes:
     """Return receipts as a table, a row for each."""
     rows = [msgspec.json.decode(each) for each in receipts]
     columns = [*rows[0]["receipt"], "hash"]
-    return sheet(
-        columns,
-        ([*map(plain, row["receipt"].values()), row["hash"]] for row in rows),
-    ).encode()
+    cells = ([*row["receipt"].values(), row["hash"]] for row in rows)
+    return "".join(sheet(columns, cells)).encode()

@@ -78,7 +78,8 @@ class PaymentSettings(BaseModel, frozen=True, extra="forbid"):
     answers_keep_s: float = Field(
         7 * 24 * 3600.0,
         gt=0,
-        description="How long closed leases and answers to repeats are kept, seconds.",
+        description="How long closed leases, answers to repeats and charges whose usage event is"
+        " missing are kept, seconds.",
     )
     verify_page_max: int = Field(1_000, ge=1, le=10_000, description="Rows verified at once.")
     findings_max: int = Field(1_000, ge=1, le=1_000, description="Findings reported at most.")

@@ -69,7 +69,7 @@ class Closings:
             )
         with self._closing(promise.channel_id) as deadline_s:
             channel = await self._store.begin_closing(promise.channel_id)
-            return await self._end(promise, channel or before, deadline_s)
+            return await self._end(promise, channel, deadline_s)
 
     async def close_by_us(self, seen: Channel) -> None:
         """Close an idle channel, or one whose payer closes alone, by its highest voucher.
@@ -81,7 +81,7 @@ class Closings:
         promise = Promise(seen.channel_id, seen.accepted, seen.signature, 1)
         try:
             with self._closing(seen.channel_id) as deadline_s:
-                channel = await self._store.begin_closing(seen.channel_id, seen=seen)
+                channel = await self._store.begin_closing_as_seen(seen)
                 if channel is not None:
                     await self._end(promise, channel, deadline_s)
         except PaymentError as error:

@@ -167,16 +167,20 @@ class MppStore:
             )
         )
 
-    async def begin_closing(
-        self, channel_id: str, *, seen: Channel | None = None
-    ) -> Channel | None:
-        """Sell nothing more on a channel; None when it is not as it was `seen`.
+    async def begin_closing_as_seen(self, seen: Channel) -> Channel | None:
+        """Sell nothing more on a channel; None when it was closed, taken back or used since."""
+        return await self._transactions.write(
+            lambda connection: store_chain.begin_closing_as_seen(connection, seen)
+        )
+
+    async def begin_closing(self, channel_id: str) -> Channel:
+        """Sell nothing more on a channel.
 
         Raises:
             PaymentError: session/channel-not-found, session/channel-finalized.
         """
         return await self._transactions.write(
-            lambda connection: store_chain.begin_closing(connection, channel_id, seen=seen)
+            lambda connection: store_chain.begin_closing(connection, channel_id)
         )
 
     async def reopen(self, channel_id: str) -> None:

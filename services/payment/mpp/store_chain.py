@@ -143,19 +143,24 @@ def observe(
     return rows.known(connection, channel_id)
 
 
-def begin_closing(
-    connection: Connection, channel_id: str, *, seen: Channel | None = None
-) -> Channel | None:
-    """Sell nothing more on a channel; return it as it was, for one that closes already too.
-
-    None when it was closed, taken back or used since it was `seen`.
-    """
+def begin_closing(connection: Connection, channel_id: str) -> Channel:
+    """Sell nothing more on a channel; return it as it was, for one that closes already too."""
     Books(connection)
-    channel = rows.known(connection, channel_id)
-    if seen and (channel.state, channel.used_unix_ms) != (seen.state, seen.used_unix_ms):
+    return _begin_closing(connection, rows.known(connection, channel_id))
+
+
+def begin_closing_as_seen(connection: Connection, seen: Channel) -> Channel | None:
+    """Do as `begin_closing`; None when the channel was closed, taken back or used since."""
+    Books(connection)
+    channel = rows.known(connection, seen.channel_id)
+    if (channel.state, channel.used_unix_ms) != (seen.state, seen.used_unix_ms):
         return None
+    return _begin_closing(connection, channel)
+
+
+def _begin_closing(connection: Connection, channel: Channel) -> Channel:
     if channel.state in (ChannelState.OPEN, ChannelState.PAYER_CLOSING):
-        rows.change(connection, channel_id, state=ChannelState.CLOSING.value)
+        rows.change(connection, channel.channel_id, state=ChannelState.CLOSING.value)
     elif channel.state is not ChannelState.CLOSING:
         channel.check_usable()
     return channel

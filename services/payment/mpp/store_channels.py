@@ -12,23 +12,23 @@ from services.payment.mpp.channels import Channel
 from services.payment.mpp.payloads import Descriptor
 from services.payment.mpp.problems import PaymentError, Slug
 from services.payment.mpp.states import ChannelState
+from services.payment.mpp.store_notes import IS_POSTED
 from services.payment.mpp.tables import (
     channel_vouchers,
     channels,
     noted_charges,
     used_challenges,
 )
-from services.payment.store_tables import accounts, charges, leases
+from services.payment.store_tables import accounts, leases
 
 _FIND: Final = select(channels).where(channels.c.channel_id == bindparam("channel"))
 _CHARGED: Final = select(accounts.c.charged_nusd).where(
     accounts.c.account_id == bindparam("account")
 )
-_IS_POSTED: Final = exists().where(charges.c.event_id == noted_charges.c.event_id)
 _NOTED: Final = (
     select(func.coalesce(func.sum(noted_charges.c.charge_nusd), 0))
     .where(noted_charges.c.account_id == bindparam("account"))
-    .where(~_IS_POSTED)
+    .where(~IS_POSTED)
 )
 _RUNNING: Final = (
     select(func.count())
@@ -40,7 +40,7 @@ _IS_HELD: Final = exists().where(
     leases.c.lease_id == noted_charges.c.lease_id, leases.c.state == "open"
 )
 _DROP_NOTES: Final = delete(noted_charges).where(
-    or_(_IS_POSTED, noted_charges.c.charge_nusd == 0), ~_IS_HELD
+    or_(IS_POSTED, noted_charges.c.charge_nusd == 0), ~_IS_HELD
 )
 _DROP_CHALLENGES: Final = delete(used_challenges).where(
     used_challenges.c.expires_unix_s < bindparam("before")

@@ -9,17 +9,17 @@ from sqlalchemy import ColumnElement, Connection, case, exists, func, select
 
 from services.payment.mpp.postings import NUSD_PER_BASE_UNIT
 from services.payment.mpp.states import ChannelState
+from services.payment.mpp.store_notes import IS_POSTED
 from services.payment.mpp.tables import channels, noted_charges
 from services.payment.store_discrepancies import Check, Discrepancy, unequal
-from services.payment.store_tables import accounts, balances, charges
+from services.payment.store_tables import accounts, balances
 
 _CHECK: Final = "channel"
 _ENDED: Final = (ChannelState.CLOSED.value, ChannelState.FAILED.value, ChannelState.OPENING.value)
-_IS_POSTED: Final = exists().where(charges.c.event_id == noted_charges.c.event_id)
 _ACCOUNT: Final = "tempo:" + channels.c.channel_id
 _NOTED: Final = (
     select(func.coalesce(func.sum(noted_charges.c.charge_nusd), 0))
-    .where(noted_charges.c.account_id == _ACCOUNT, ~_IS_POSTED)
+    .where(noted_charges.c.account_id == _ACCOUNT, ~IS_POSTED)
     .correlate(channels)
     .scalar_subquery()
 )

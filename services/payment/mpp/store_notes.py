@@ -12,10 +12,11 @@ from sqlalchemy import Connection, bindparam, delete, exists, select
 from services.payment.mpp.tables import noted_charges
 from services.payment.store_tables import charges, leases
 
+IS_POSTED: Final = exists().where(charges.c.event_id == noted_charges.c.event_id)
 WAITING: Final = (
     select(noted_charges.c.charge_nusd)
     .where(noted_charges.c.lease_id == leases.c.lease_id)
-    .where(~exists().where(charges.c.event_id == noted_charges.c.event_id))
+    .where(~IS_POSTED)
     .where(leases.c.ends_at_unix_ms >= bindparam("noted_after_ms"))
     .scalar_subquery()
 )

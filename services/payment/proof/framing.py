@@ -10,11 +10,14 @@ from typing import Final
 _DIGITS_MAX: Final = 7
 
 
+def field(value: str) -> str:
+    """Return one field; fields one after the other are what `framed` makes of them."""
+    return f"{len(value) if value.isascii() else len(value.encode())}:{value}"
+
+
 def framed(values: Sequence[str]) -> str:
     """Return fields as one text."""
-    if "".join(values).isascii():
-        return "".join([f"{len(value)}:{value}" for value in values])
-    return "".join([f"{len(value.encode())}:{value}" for value in values])
+    return "".join(map(field, values))
 
 
 def unframed(text: str) -> list[str]:

@@ -6,14 +6,15 @@ documented in `docs/receipts.md`.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from kit.money import round_up_nusd
 from services.payment.batch import AMOUNT_NUSD_MAX, Charge, Refund
 from services.payment.ledger import GENESIS_HASH
-from services.payment.proof.framing import framed, in_order, named
+from services.payment.proof.framing import field, framed, in_order, named
 from turnpike.events.v1.events_pb2 import UsageEvent
 from turnpike.type.v1 import usage_pb2
 
@@ -39,6 +40,7 @@ _TOKENS: Final = (
     "reasoning_token_count",
     "unit_count",
 )
+_SOLD: Final = ("key_id", "model_id", "deployment", "provider")
 _AMOUNTS: Final = ("charge_nusd", "charged_nusd", "writeoff_nusd", "refunded_nusd")
 FIELDS: Final = (
     "form",
@@ -46,10 +48,7 @@ FIELDS: Final = (
     "account_id",
     "receipt_seq",
     "request_id",
-    "key_id",
-    "model_id",
-    "deployment",
-    "provider",
+    *_SOLD,
     *_PRICE,
     "price_version",
     *_TOKENS,
@@ -71,6 +70,9 @@ _SOURCES: Final[Mapping[int, str]] = {
 _OUTCOMES: Final = {
     value: name.removeprefix("OUTCOME_").lower() for name, value in UsageEvent.Outcome.items()
 }
+_read_sold: Final = attrgetter(*_SOLD)
+_read_price: Final = attrgetter(*_PRICE)
+_read_tokens: Final = attrgetter(*_TOKENS)
 _SOLD_MAX: Final = 1_024
 _NUMBERS_MAX: Final = 8_192
 
@@ -99,54 +101,45 @@ class Head(NamedTuple):
 
 def charge_receipt(charge: Charge, event: UsageEvent, head: Head, posted_unix_ms: int) -> Receipt:
     """Return the receipt of a charge, behind the account's last one."""
-    amounts = (
-        f"{_number(charge.charge_nusd)}{_number(charge.charged_nusd)}"
-        f"{_number(charge.writeoff_nusd)}{_number(0)}{_text('')}"
-    )
-    return _receipt(CHARGE, event, head, posted_unix_ms, amounts)
+    amounts = (charge.charge_nusd, charge.charged_nusd, charge.writeoff_nusd, 0)
+    return _receipt(CHARGE, event, head, posted_unix_ms, (amounts, ""))
 
 
 def refund_receipt(refund: Refund, event: UsageEvent, head: Head) -> Receipt:
     """Return the receipt of a refund, behind the account's last one."""
-    nothing = _number(0)
-    amounts = f"{nothing * 3}{_number(refund.refunded_nusd)}{_text(refund.reason)}"
-    return _receipt(REFUND, event, head, refund.unix_ms, amounts)
+    amounts = (0, 0, 0, refund.refunded_nusd)
+    return _receipt(REFUND, event, head, refund.unix_ms, (amounts, refund.reason))
 
 
 def _receipt(
-    kind: str, event: UsageEvent, head: Head, posted_unix_ms: int, amounts: str
+    kind: str,
+    event: UsageEvent,
+    head: Head,
+    posted_unix_ms: int,
+    told: tuple[tuple[int, ...], str],
 ) -> Receipt:
-    seq, price, usage = head.receipt_seq + 1, event.price, event.usage
-    account_id = event.account_id
-    sold = _sold(event.key_id, event.model_id, event.deployment, event.provider)
-    priced = _of_price(
-        price.price_id,
-        price.input_pusd_per_token,
-        price.output_pusd_per_token,
-        price.request_pusd,
-        price.unit_pusd,
-        price.unit,
-    )
+    seq, (amounts, reason), usage = head.receipt_seq + 1, told, event.usage
+    moments = (event.start_unix_ms, event.end_unix_ms, posted_unix_ms)
     body = (
-        f"{_head(kind, account_id)}{_text(str(seq))}{_text(event.request_id)}{sold}{priced}"
-        f"{_number(usage.prompt_token_count)}{_number(usage.cached_prompt_token_count)}"
-        f"{_number(usage.completion_token_count)}{_number(usage.reasoning_token_count)}"
-        f"{_number(usage.unit_count)}{_text(_SOURCES.get(usage.source, 'unstated'))}{amounts}"
-        f"{_text(_OUTCOMES.get(event.outcome, 'unknown'))}{_text(event.finish_reason)}"
-        f"{_number(event.start_unix_ms)}{_number(event.end_unix_ms)}{_number(posted_unix_ms)}"
+        f"{_head(kind, event.account_id)}{field(str(seq))}{field(event.request_id)}"
+        f"{_sold(*_read_sold(event))}{_priced(*_read_price(event.price))}"
+        f"{_numbers(_read_tokens(usage))}{field(_SOURCES.get(usage.source, 'unstated'))}"
+        f"{_numbers(amounts)}{field(reason)}"
+        f"{field(_OUTCOMES.get(event.outcome, 'unknown'))}{field(event.finish_reason)}"
+        f"{_numbers(moments)}"
     ).encode()
     digest = digest_of(body)
     hashed = _chained(head.hash, digest)
-    return Receipt(seq, kind, event.event_id, account_id, body, digest, hashed)
+    return Receipt(seq, kind, event.event_id, event.account_id, body, digest, hashed)
 
 
-def _text(value: str) -> str:
-    return f"{len(value) if value.isascii() else len(value.encode())}:{value}"
+def _numbers(values: Iterable[int]) -> str:
+    return "".join(map(_number, values))
 
 
 @lru_cache(maxsize=_NUMBERS_MAX)
 def _number(value: int) -> str:
-    return _text(str(value))
+    return field(str(value))
 
 
 @lru_cache(maxsize=_SOLD_MAX)
@@ -155,16 +148,13 @@ def _head(kind: str, account_id: str) -> str:
 
 
 @lru_cache(maxsize=_SOLD_MAX)
-def _sold(key_id: str, model_id: str, deployment: str, provider: str) -> str:
-    return framed((key_id, model_id, deployment, provider))
+def _sold(*names: str) -> str:
+    return framed(names)
 
 
 @lru_cache(maxsize=_SOLD_MAX)
-def _of_price(
-    price_id: str, input_pusd: int, output_pusd: int, request_pusd: int, unit_pusd: int, unit: str
-) -> str:
-    figures = (str(input_pusd), str(output_pusd), str(request_pusd), str(unit_pusd))
-    row = (price_id, *figures, unit)
+def _priced(*price: str | int) -> str:
+    row = [*map(str, price)]
     return framed((*row, price_version(row)))
 
 

@@ -2,26 +2,35 @@
 
 import csv
 import io
+from itertools import count, islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.sheet import plain, sheet, wants_sheet
+from kit.sheet import sheet, wants_sheet
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
 
 
+def cell_of(text: str) -> str:
+    """Return what a spreadsheet gets for a text."""
+    (_, row) = csv.reader(io.StringIO("".join(sheet(("one", ""), [[text, ""]])), newline=""))
+    return row[0]
+
+
 @given(rows=st.lists(st.lists(CELLS, min_size=2, max_size=2)))
 def test_table_is_read_back_as_it_was(rows: list[list[str]]) -> None:
-    text = sheet(("one", "two"), rows)
+    text = "".join(sheet(("one", "two"), rows))
 
-    assert [["one", "two"], *rows] == [*csv.reader(io.StringIO(text, newline=""))]
+    found = csv.reader(io.StringIO(text, newline=""))
+    expected = [["one", "two"], *([cell_of(cell) for cell in row] for row in rows)]
+    assert expected == [*found]
 
 
 @given(text=CELLS)
-def test_cell_of_others_is_a_number_or_no_formula(text: str) -> None:
-    found = plain(text)
+def test_cell_is_a_number_or_no_formula(text: str) -> None:
+    found = cell_of(text)
 
     assert found in {text, f"'{text}"}
     if found[:1] in {"=", "+", "-", "@", "\t", "\r"} and found:
@@ -30,12 +39,18 @@ def test_cell_of_others_is_a_number_or_no_formula(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd", "-1+2", "@SUM(A1)", "\t=1", "-1e5", "-"])
 def test_formula_gets_an_apostrophe(text: str) -> None:
-    assert f"'{text}" == plain(text)
+    assert f"'{text}" == cell_of(text)
 
 
 @pytest.mark.parametrize("text", ["-0.5", "+3", "0", "tiny-chat", "a=b", ""])
 def test_what_is_no_formula_stays(text: str) -> None:
-    assert text == plain(text)
+    assert text == cell_of(text)
+
+
+def test_lines_come_as_their_rows_do() -> None:
+    lines = sheet(("one",), (str(number) for number in count()))
+
+    assert ["one\r\n", "0\r\n", "1\r\n"] == [*islice(lines, 3)]
 
 
 @pytest.mark.parametrize(
